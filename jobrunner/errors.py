@@ -1,0 +1,86 @@
+"""Every error that jobrunner raises on purpose: what is wrong, and what to do about it.
+
+Each class carries the exit code that the CLI ends with (design: 2 usage, 3 not found, 4 refused, 5 unreachable), so that
+a program and a crontab learn the same thing from the same mistake.
+"""
+
+from typing import ClassVar
+
+
+class JobrunnerError(Exception):
+    """Root of all; `remedy` is a sentence that says what to do."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{problem} {remedy}".strip())
+        self.problem = problem
+        self.remedy = remedy
+
+
+class ConfigurationError(JobrunnerError):
+    """The Celery app, or a setting, is not fit for durable jobs."""
+
+    exit_code = 2
+
+
+class InvalidCanvasError(JobrunnerError):
+    """What was submitted cannot become a job; `path` leads to the place inside the canvas."""
+
+    exit_code = 2
+
+    def __init__(self, problem: str, remedy: str = "", *, path: str = "canvas") -> None:
+        super().__init__(f"{path}: {problem}", remedy)
+        self.path = path
+
+
+class InvalidParametersError(JobrunnerError):
+    """The parameters of a named job do not fit its function."""
+
+    exit_code = 2
+
+
+class NotFoundError(JobrunnerError):
+    """No such job, task or named job."""
+
+    exit_code = 3
+
+
+class KeyConflictError(JobrunnerError):
+    """The key belongs to a job with other content."""
+
+    exit_code = 4
+
+
+class RefusedError(JobrunnerError):
+    """The state does not allow it."""
+
+    exit_code = 4
+
+
+class UnreachableError(JobrunnerError):
+    """The database, the broker or the result backend is away."""
+
+    exit_code = 5
+
+
+class JobFailedError(JobrunnerError):
+    """The job ended without a value: failed or canceled."""
+
+    exit_code = 1
+
+
+class WaitTimeoutError(JobrunnerError):
+    """The job had not ended within the time given; it goes on."""
+
+    exit_code = 124
+
+
+class InputLostError(JobrunnerError):
+    """A value that a task takes as its first argument is no longer in the result backend."""
+
+
+class IllegalMoveError(JobrunnerError):
+    """A job or task was asked to enter a state that its present one does not lead to."""
+
+    exit_code = 4

@@ -1,0 +1,36 @@
+"""What crosses between tracker, workers and clients on the broker: names and versions.
+
+Only names live here. `workers` and `tracker` share this module so that neither needs to import the other.
+"""
+
+from typing import Final, NotRequired, TypeAlias, TypedDict
+
+#: Version of task header and event batches; a reader refuses what is newer than it knows.
+VERSION: Final = 1
+
+#: The message header that marks a task as one of a job.
+HEADER: Final = "jobrunner"
+
+#: Key of the event log, a Redis stream. One entry is one batch of events of one process.
+EVENT_LOG: Final = "jobrunner:events"
+
+#: Result-backend key of a list of inputs that is too long for a header.
+INPUTS_KEY: Final = "jobrunner-inputs-"
+
+#: Ids of values that a message header may carry; longer lists go under `INPUTS_KEY` (RabbitMQ drops a message whose header
+#: exceeds a frame, 128 kB, without an error).
+INPUTS_IN_HEADER: Final = 100
+
+Inputs: TypeAlias = "str | list[Inputs]"
+"""Where a value comes from: a Celery id, or a list of such for the value of a group, nested as the groups are."""
+
+
+class TaskHeader(TypedDict):
+    """The `jobrunner` header of a task message."""
+
+    v: int
+    task: str
+    run: int
+    delivery: int
+    inputs: NotRequired[Inputs]
+    inputs_key: NotRequired[str]
