@@ -21,7 +21,7 @@ INPUTS_KEY: Final = "jobrunner-inputs-"
 #: exceeds a frame, 128 kB, without an error).
 INPUTS_IN_HEADER: Final = 100
 
-Inputs: TypeAlias = "str | list[Inputs]"
+Inputs: TypeAlias = str | list["Inputs"]
 """Where a value comes from: a Celery id, or a list of such for the value of a group, nested as the groups are."""
 
 

@@ -1,0 +1,8 @@
+"""Durable jobs on Celery: submit a canvas, and a tracker follows its tasks in a database."""
+
+from jobrunner.app import JobRunner
+from jobrunner.errors import JobrunnerError
+from jobrunner.handle import Job, Progress
+from jobrunner.states import JobState, TaskState
+
+__all__ = ["Job", "JobRunner", "JobState", "JobrunnerError", "Progress", "TaskState"]

@@ -1,0 +1,199 @@
+"""JobRunner: binds durable jobs to an ordinary Celery app, new or existing."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from celery import Celery, signals
+from celery.backends.base import BaseKeyValueStoreBackend
+from celery.canvas import Signature
+from celery.exceptions import ImproperlyConfigured
+from celery.utils.imports import symbol_by_name
+
+from jobrunner import submit
+from jobrunner.embedded import broker
+from jobrunner.errors import ConfigurationError, NotFoundError
+from jobrunner.handle import Job
+from jobrunner.named import NamedJob
+from jobrunner.settings import Settings
+from jobrunner.store.database import Database
+from jobrunner.wire import EVENT_LOG
+
+logger = logging.getLogger(__name__)
+
+#: What tracking wants of an app's configuration. Set below the user's own values: whoever has set one keeps it.
+WANTED: Mapping[str, Any] = {"worker_send_task_events": True}
+
+#: What `@jobs.task` alone means; every one can be overridden by the same name, as in Celery.
+RETRY_POLICY: Mapping[str, Any] = {
+    "autoretry_for": (Exception,),
+    "max_retries": 3,
+    "retry_backoff": 1,
+    "retry_backoff_max": 600,
+    "retry_jitter": True,
+    "retry_on_worker_lost": True,
+}
+
+#: The classes that worker processes use, by path, as Celery names its own: `jobrunner` never imports `workers`.
+_TASK = "workers.task:Task"
+_REQUEST = "workers.request:Request"
+_EVENTS = "workers.events:Events"
+_STOCK_EVENTS = "celery.app.events:Events"
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class JobRunner:
+    """Durable jobs on a Celery app.
+
+    Bind it after the app is configured. It prepares the app's tasks, also those with a base of their own, and sets what
+    tracking needs without overriding what the user set. An app without broker and result backend gets those of the settings,
+    else the embedded ones of `jobrunner up`.
+
+    Raises:
+        ConfigurationError: the app has no result backend, or one that cannot hand values from task to task.
+    """
+
+    def __init__(self, app: Celery, *, database: str | None = None) -> None:
+        """Bind to `app`; `database` is a SQLAlchemy URL, by default `JOBRUNNER_DATABASE`, else a file below `.jobrunner`."""
+        self.app = app
+        self.settings = Settings.from_environment()
+        self.database = Database(database or self.settings.database_url)
+        self.named: dict[str, NamedJob] = {}
+        self._configure()
+        self._check_backend()
+        self._set_classes()
+        app.jobrunner = self
+
+    @classmethod
+    def of(cls, app: Celery) -> "JobRunner":
+        """Return the runner bound to an app, binding one if there is none: an existing app needs no change."""
+        return getattr(app, "jobrunner", None) or cls(app)
+
+    # ---- for developers --------------------------------------------------------------------------------------------------
+
+    def task(self, *args: Any, **options: Any) -> Any:
+        """Decorate a function as a task that retries soft failures: `@app.task` with the options of `RETRY_POLICY`."""
+        if len(args) == 1 and callable(args[0]) and not options:
+            return self.app.task(**RETRY_POLICY)(args[0])
+        return self.app.task(*args, **{**RETRY_POLICY, **options})
+
+    def job(self, name: str) -> Callable[[_F], _F]:
+        """Register a function that returns a canvas under a name, for `jobrunner submit NAME key=value …`.
+
+        Its parameters are converted by their annotations; the function itself stays as it is.
+        """
+
+        def register(function: _F) -> _F:
+            self.named[name] = NamedJob(name=name, function=function)
+            return function
+
+        return register
+
+    def submit(self, canvas: Signature, *, name: str | None = None, key: str | None = None) -> Job:
+        """Make a canvas a job and return its handle; the tracker sends its tasks.
+
+        `key` makes it idempotent: the same key with the same content returns the job that has it. Needs the database only:
+        with the broker away the job stays `queued`.
+
+        Raises:
+            InvalidCanvasError: it is no canvas, or a task of it cannot be sent; nothing is written.
+            KeyConflictError: the key belongs to a job with other content.
+            UnreachableError: the database is away; nothing is written.
+        """
+        self.prepare_tasks()
+        job_id, new = submit.write(self.database, submit.prepare(self.app, canvas, name=name, key=key))
+        if new:
+            self._wake_tracker()
+        return self.get(job_id)
+
+    def submit_named(self, name: str, parameters: Mapping[str, str], *, key: str | None = None) -> Job:
+        """Submit the job that `@jobs.job(name)` describes, with parameters given as text."""
+        if name not in self.named:
+            known = ", ".join(sorted(self.named)) or "none"
+            msg = f"There is no job named {name!r} in the app {self.app.main!r}."
+            raise NotFoundError(msg, f"It has {known}; @jobs.job({name!r}) adds one.")
+        return self.submit(self.named[name].canvas(parameters), name=name, key=key)
+
+    def get(self, job_id: str) -> Job:
+        """Return the handle of a job by its id; whether it exists shows when it is asked."""
+        return Job(job_id, app=self.app, database=self.database)
+
+    # ---- binding ---------------------------------------------------------------------------------------------------------
+
+    def _configure(self) -> None:
+        conf = self.app.conf
+        if not conf.broker_url:
+            given = self.settings.broker or broker.url(self.settings.home)
+            conf.broker_url = given
+            if not conf.result_backend:
+                conf.result_backend = self.settings.result_backend or given
+        self.app.add_defaults(dict(WANTED))
+
+    def _check_backend(self) -> None:
+        remedy = "Set result_backend to a key-value store that workers share, such as redis://host/1."
+        url = self.app.conf.result_backend
+        if not url or str(url).startswith("disabled"):
+            msg = f"The Celery app {self.app.main!r} has no result backend, where tasks leave their values for the next."
+            raise ConfigurationError(msg, remedy)
+        try:
+            backend = self.app.backend
+        except ImproperlyConfigured as error:
+            raise ConfigurationError(str(error), remedy) from None
+        if not isinstance(backend, BaseKeyValueStoreBackend):
+            scheme = str(url).partition(":")[0]
+            msg = f"The result backend {scheme}:// of the Celery app {self.app.main!r} cannot hand values from task to task."
+            raise ConfigurationError(msg, remedy)
+
+    def _set_classes(self) -> None:
+        events_cls = self.app.events_cls
+        if events_cls not in {_STOCK_EVENTS, _EVENTS}:
+            msg = f"The Celery app {self.app.main!r} has an events class of its own, {events_cls!r}."
+            raise ConfigurationError(msg, "Remove it: jobrunner's dispatcher also serves every other monitor.")
+        self.app.events_cls = _EVENTS
+        self.app.__dict__.pop("events", None)  # made already, if somebody has looked at app.events
+        if self.app.finalized:
+            self.prepare_tasks()
+        self.app.on_after_finalize.connect(self._on_finalize, weak=False)
+        signals.celeryd_after_setup.connect(self._on_worker_setup, weak=False)
+
+    def prepare_tasks(self) -> None:
+        """Mix our classes into every registered task, also into those that came after the app was finalized."""
+        base, request = symbol_by_name(_TASK), symbol_by_name(_REQUEST)
+        for task in self.app.tasks.values():
+            kind = type(task)
+            if not issubclass(kind, base):
+                own = symbol_by_name(kind.Request)
+                kind.Request = request if issubclass(request, own) else type("Request", (request, own), {})
+                # Every registered task has a class of its own, made by Celery, so no other task is touched.
+                kind.__bases__ = (base, *kind.__bases__)
+
+    def _on_finalize(self, **_: Any) -> None:
+        self.prepare_tasks()
+
+    def _on_worker_setup(self, instance: Any, **_: Any) -> None:
+        if instance.app is self.app:
+            self.prepare_tasks()
+            for line in self.changes():
+                logger.warning("jobrunner: %s", line)
+
+    def changes(self) -> list[str]:
+        """Say in sentences what binding changed in the app, and where the user's own setting stands against it."""
+        lines = [f"{len(self.app.tasks)} tasks are prepared: events carry the job, values come from the result backend."]
+        for setting, wanted in WANTED.items():
+            found = self.app.conf[setting]
+            if found == wanted:
+                lines.append(f"{setting} = {found}.")
+            else:
+                lines.append(f"{setting} = {found}, as you set it: Flower and other monitors will not see tasks.")
+        return lines
+
+    def _wake_tracker(self) -> None:
+        """Drop an empty entry into the event log; without it the tracker looks a moment later by itself."""
+        options = {**self.app.conf.broker_transport_options, "socket_connect_timeout": 1, "socket_timeout": 1}
+        with (
+            contextlib.suppress(Exception),  # the job is safe in the database: whatever ails the broker is not ours to tell
+            self.app.connection_for_write(connect_timeout=1, transport_options=options) as connection,
+        ):
+            connection.default_channel.client.xadd(EVENT_LOG, {"wake": "1"})

@@ -1,0 +1,1 @@
+"""The demo's real work: statistics of Python source, one task per file, joined into a report."""

@@ -1,0 +1,112 @@
+"""Task messages, made once at submission: what Celery would have sent, as bytes and plain JSON.
+
+The tracker stores and sends these without ever decoding a body, so it needs no code and no serializer of the user's.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from celery import Celery, Task
+from kombu.exceptions import EncodeError
+from kombu.serialization import dumps
+
+from jobrunner.errors import InvalidCanvasError
+from jobrunner.plan import Leaf
+
+#: Options of a signature that end up in the message's headers, by Celery's own names.
+_IN_HEADERS = ("expires", "shadow", "time_limit", "soft_time_limit", "ignore_result", "group_index")
+#: Options that the plan has used, or that say nothing about the message.
+_USED = frozenset(
+    {"task_id", "root_id", "parent_id", "group_id", "chord", "reply_to", "countdown", "eta", "add_to_parent", "producer",
+     "connection", "retry", "retry_policy", "headers", "link", "link_error", "serializer", "compression", *_IN_HEADERS}
+)  # fmt: skip
+
+
+def check_task(app: Celery, leaf: Leaf) -> Task:
+    """Return the registered, prepared task of a leaf, with its arguments checked as Celery checks them."""
+    name = leaf.signature.task
+    task = app.tasks.get(name)
+    if task is None:
+        msg = f"the task {name!r} is not registered in the app {app.main!r}."
+        raise InvalidCanvasError(msg, "Import the module that defines it before submitting.", path=leaf.path)
+    if not getattr(task, "jobrunner_prepared", False):
+        msg = f"the task {name!r} is not prepared for jobs."
+        raise InvalidCanvasError(msg, "Register it before JobRunner(app) is first used, or by @jobs.task.", path=leaf.path)
+    if not task.send_events:
+        msg = f"the task {name!r} has send_events=False, so nobody can follow it."
+        raise InvalidCanvasError(msg, "Remove that option.", path=leaf.path)
+    if task.typing:
+        received = (None,) if leaf.takes is not None else ()
+        try:
+            task.__header__(*received, *leaf.signature.args, **leaf.signature.kwargs)
+        except TypeError as error:
+            msg = f"the arguments do not fit: {error}."
+            raise InvalidCanvasError(msg, "Compare them with the task's parameters.", path=leaf.path) from None
+    return task
+
+
+def message_row(app: Celery, task: Task, leaf: Leaf) -> dict[str, Any]:
+    """Return the row of table `message` for a leaf: routed and serialized as `apply_async` would."""
+    signature = leaf.signature
+    options: dict[str, Any] = {**(task._get_exec_options() or {}), **signature.options}  # noqa: SLF001  as send_task does
+    headers, _, body, _ = app.amqp.as_task_v2(
+        leaf.id,
+        task.name,
+        signature.args,
+        signature.kwargs,
+        shadow=options.get("shadow") or task.shadow_name(signature.args, signature.kwargs, options),
+        expires=options.get("expires", task.expires),
+        time_limit=options.get("time_limit"),
+        soft_time_limit=options.get("soft_time_limit"),
+        ignore_result=options.get("ignore_result", task.ignore_result),
+        group_index=options.get("group_index"),
+    )
+    serializer = options.get("serializer") or app.conf.task_serializer
+    try:
+        content_type, content_encoding, data = dumps(body, serializer)
+    except EncodeError as error:
+        msg = f"the arguments of {task.name} cannot be serialized as {serializer} ({error})."
+        remedy = "Pass what it can represent, such as an id or a path, or choose another serializer."
+        raise InvalidCanvasError(msg, remedy, path=leaf.path) from None
+    headers |= options.get("headers") or {}
+    for added_per_delivery in ("id", "root_id", "retries"):
+        del headers[added_per_delivery]
+    return {
+        "task_id": leaf.id,
+        "body": data.encode() if isinstance(data, str) else data,
+        "content_type": content_type,
+        "content_encoding": content_encoding,
+        "headers": json.dumps(headers),
+        "properties": json.dumps(_properties(app, task, signature.args, signature.kwargs, options), default=str),
+    }
+
+
+def _properties(app: Celery, task: Task, args: Any, kwargs: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    route = app.amqp.router.route(
+        {name: value for name, value in options.items() if name not in _USED and value is not None},
+        task.name, args, kwargs, task,
+    )  # fmt: skip
+    queue = route.pop("queue", None) or app.amqp.default_queue
+    if isinstance(queue, str):
+        queue = app.amqp.queues[queue]
+    exchange, routing_key = route.pop("exchange", None), route.pop("routing_key", None)
+    if (not exchange or not routing_key) and queue.exchange.type == "direct":
+        exchange, routing_key = "", queue.name  # as Celery does: straight to the queue
+    return {
+        "exchange": getattr(exchange, "name", exchange) or queue.exchange.name,
+        "routing_key": routing_key or queue.routing_key,
+        "delivery_mode": queue.exchange.delivery_mode or app.conf.task_default_delivery_mode,
+    } | {name: value for name, value in route.items() if name in {"priority", "delivery_mode", "expiration"}}
+
+
+def not_before(leaf: Leaf) -> tuple[datetime | None, float | None]:
+    """Return a leaf's `eta` and its `countdown` in seconds, which counts from when the task becomes ready."""
+    eta, countdown = leaf.signature.options.get("eta"), leaf.signature.options.get("countdown")
+    if eta is not None and not (isinstance(eta, datetime) and eta.tzinfo is not None):
+        msg = f"eta={eta!r} is no aware datetime."
+        raise InvalidCanvasError(msg, "Give it a time zone, such as datetime.now(UTC).", path=leaf.path)
+    if isinstance(countdown, timedelta):
+        countdown = countdown.total_seconds()
+    return eta, countdown

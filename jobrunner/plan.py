@@ -1,0 +1,249 @@
+"""The plan of a job: a Celery canvas as a tree whose leaves are tasks and whose inner blocks are chains and groups.
+
+Pure: a canvas in, a `Plan` out; nothing is frozen, sent or looked up. A chord is a chain of a group and its body, and the root is
+always a chain, so a single task is a chain of one.
+
+Everything that the tracker needs later is decided here, so that ending a task costs O(depth) and never O(size):
+
+* `place`: where a node stands: its block, and its position in it.
+* `opens`: the place whose opening makes this task ready. In `chain(a, group(chain(b, c), d), e)` opening position 1 of the outer
+  chain makes `b` and `d` ready at once, whatever lies between, so both carry that place; `c` carries position 1 of its own chain.
+* `takes`: the node whose value is the first argument, as in Celery; none for an immutable signature or the first one.
+* `yields`: the place in a group's list of values that this node's value fills.
+
+Blocks without any task are left out of the counting, because nothing in them can end; their value, an empty list, is kept.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from celery import Task, group
+from celery.canvas import Signature, _chain, _chord, chunks, maybe_signature
+from celery.result import AsyncResult, ResultBase
+
+from jobrunner.errors import InvalidCanvasError
+
+#: Options that `freeze` leaves on a signature; the plan replaces them.
+_IDENTITY = frozenset({"root_id", "parent_id", "group_id", "group_index", "chord", "reply_to"})
+
+
+class BlockKind(StrEnum):
+    """How the children of a block follow each other."""
+
+    CHAIN = "chain"
+    GROUP = "group"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A position, from 0, in a block."""
+
+    block: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The node that a value comes from: a task, or a group (a list of values, nested as the groups are)."""
+
+    task: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """One task: a signature at its place. `sequence` is its level from 0, `path` the way to it for people."""
+
+    id: str
+    signature: Signature
+    path: str
+    sequence: int
+    place: Place
+    opens: Place
+    takes: Source | None
+    yields: Place | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A chain or group; `size` counts its children that hold tasks."""
+
+    id: str
+    kind: BlockKind
+    place: Place | None
+    size: int
+    yields: Place | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The whole tree of a job. Leaves are in order of arrival; the root block has the job's id."""
+
+    job_id: str
+    leaves: Sequence[Leaf]
+    blocks: Sequence[Block]
+    value: Source | None
+
+
+def from_canvas(canvas: object, *, new_id: Callable[[], str]) -> Plan:
+    """Walk a canvas into the plan of a new job whose ids `new_id` makes.
+
+    Raises:
+        InvalidCanvasError: it is no canvas, or holds what a plan cannot represent; the error names the path to it.
+    """
+    signature = _as_signature(canvas, "canvas")
+    walk = _Walk(new_id)
+    job_id = new_id()
+    try:
+        end = walk.chain(job_id, [(signature, "canvas")], "canvas", _Start.of_job(job_id))
+    except RecursionError:
+        msg = "it is nested too deeply to be walked."
+        raise InvalidCanvasError(msg, "Flatten it, or submit its parts as jobs of their own.") from None
+    return Plan(job_id=job_id, leaves=walk.leaves, blocks=walk.blocks, value=end.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """What a node inherits from where it stands."""
+
+    place: Place | None
+    opens: Place
+    takes: Source | None
+    yields: Place | None
+    sequence: int
+
+    @classmethod
+    def of_job(cls, job_id: str) -> "_Start":
+        return cls(place=None, opens=Place(job_id, 0), takes=None, yields=None, sequence=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _End:
+    """What a node leaves to the one after it: its value, the next free level, and whether it holds any task."""
+
+    value: Source | None
+    sequence: int
+    holds_tasks: bool
+
+
+class _Walk:
+    """Collects leaves and blocks; one method per canvas type, each returns what the next step waits for."""
+
+    def __init__(self, new_id: Callable[[], str]) -> None:
+        self.new_id = new_id
+        self.leaves: list[Leaf] = []
+        self.blocks: list[Block] = []
+
+    def node(self, signature: Signature, path: str, start: _Start) -> _End:
+        match signature:
+            case _chain():
+                _refuse_extras(signature, path)
+                steps = [(task, f"{path}.tasks[{i}]") for i, task in enumerate(signature.tasks)]
+                return self.chain(self.new_id(), steps, path, start)
+            case _chord():
+                _refuse_extras(signature, path)
+                return self.chain(self.new_id(), _chord_steps(signature, path), path, start)
+            case group():
+                _refuse_extras(signature, path)
+                return self.group(signature.tasks, path, start)
+            case chunks():
+                return self.group(signature.group().tasks, path, start)
+            case _:
+                return self.leaf(signature, path, start)
+
+    def leaf(self, signature: Signature, path: str, start: _Start) -> _End:
+        for option in ("link", "link_error"):
+            if signature.options.get(option):
+                msg = f"a plan cannot represent {option}."
+                raise InvalidCanvasError(msg, "Put the callback into the canvas, as the next task of a chain.", path=path)
+        assert start.place is not None  # noqa: S101  a leaf always stands in a block, at least in the root
+        leaf = Leaf(
+            id=signature.options.get("task_id") or self.new_id(),
+            signature=signature,
+            path=path,
+            sequence=start.sequence,
+            place=start.place,
+            opens=start.opens,
+            takes=None if signature.immutable else start.takes,
+            yields=start.yields,
+        )
+        self.leaves.append(leaf)
+        return _End(value=Source(task=leaf.id), sequence=start.sequence + 1, holds_tasks=True)
+
+    def chain(self, block_id: str, steps: Sequence[tuple[Any, str]], path: str, start: _Start) -> _End:
+        """Children one after another; only the last one's value leaves the chain."""
+        if not steps:
+            msg = "a chain without tasks has no value."
+            raise InvalidCanvasError(msg, "Leave it out.", path=path)
+        position, takes, sequence = 0, start.takes, start.sequence
+        for index, (step, step_path) in enumerate(steps):
+            place = Place(block_id, position)
+            child = _Start(
+                place=place,
+                opens=start.opens if position == 0 else place,
+                takes=takes,
+                yields=start.yields if index == len(steps) - 1 else None,
+                sequence=sequence,
+            )
+            end = self.node(_as_signature(step, step_path), step_path, child)
+            position += end.holds_tasks
+            takes, sequence = end.value, end.sequence
+        self.blocks.append(Block(id=block_id, kind=BlockKind.CHAIN, place=start.place, size=position, yields=None))
+        return _End(value=takes, sequence=sequence, holds_tasks=position > 0)
+
+    def group(self, tasks: Iterable[Any], path: str, start: _Start) -> _End:
+        """Children side by side, each with the group's own input; the value is the list of theirs."""
+        block_id, size, sequence = self.new_id(), 0, start.sequence
+        for index, task in enumerate(tasks):
+            child_path = f"{path}.tasks[{index}]"
+            child = _Start(
+                place=Place(block_id, size),
+                opens=start.opens,
+                takes=start.takes,
+                yields=Place(block_id, index),
+                sequence=start.sequence,
+            )
+            end = self.node(_as_signature(task, child_path), child_path, child)
+            size += end.holds_tasks
+            sequence = max(sequence, end.sequence)
+        self.blocks.append(
+            Block(id=block_id, kind=BlockKind.GROUP, place=start.place, size=size, yields=start.yields)
+        )
+        return _End(value=Source(group=block_id), sequence=sequence, holds_tasks=size > 0)
+
+
+def _chord_steps(signature: Signature, path: str) -> list[tuple[Any, str]]:
+    """A chord is a chain of a group and its body."""
+    if signature.body is None:
+        msg = "a chord without a body."
+        raise InvalidCanvasError(msg, "Give it one, or submit its header as a group.", path=path)
+    header = signature.kwargs["header"]
+    return [(header if isinstance(header, group) else group(header), path), (signature.body, f"{path}.body")]
+
+
+def _as_signature(candidate: object, path: str) -> Signature:
+    if isinstance(candidate, Task):
+        msg = f"the task {candidate.name} is no canvas yet."
+        raise InvalidCanvasError(msg, f"Pass a signature of it, such as {candidate.name}.s(…).", path=path)
+    if isinstance(candidate, ResultBase | AsyncResult):
+        msg = "this is a result: its canvas has been sent already."
+        raise InvalidCanvasError(msg, "Pass the canvas itself and let submit send it.", path=path)
+    if isinstance(candidate, dict) and not isinstance(candidate, Signature) and "task" in candidate:
+        candidate = maybe_signature(candidate)
+    if not isinstance(candidate, Signature):
+        msg = f"{type(candidate).__name__} is no canvas."
+        raise InvalidCanvasError(msg, "Pass a signature, chain, group or chord of tasks.", path=path)
+    return candidate
+
+
+def _refuse_extras(signature: Signature, path: str) -> None:
+    """Celery gives options of a canvas to its first task, its body or all of them, by type: ambiguous, so not guessed."""
+    options = sorted(name for name in signature.options if name not in _IDENTITY and name != "task_id")
+    if options:
+        msg = f"{signature.subtask_type} has options of its own ({', '.join(options)})."
+        raise InvalidCanvasError(msg, "Set them on its tasks.", path=path)
+    if signature.args or signature.kwargs.get("kwargs"):
+        msg = f"{signature.subtask_type} has partial arguments of its own."
+        raise InvalidCanvasError(msg, "Give them to its first task.", path=path)

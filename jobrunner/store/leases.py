@@ -1,0 +1,97 @@
+"""The tracker's lease and its place in the event log: what makes exactly one process decide.
+
+All times are the database's own clock, so that two machines need not agree on theirs.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, Double, func, insert, select, update
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import GenericFunction
+
+from jobrunner.store.schema import lease, log_position
+
+_TRACKER = "tracker"
+
+
+class DatabaseNow(GenericFunction[float]):
+    """Seconds since 1970 by the database's clock, at the moment of the call and not of the transaction's begin."""
+
+    type = Double()
+    inherit_cache = True
+    name = "jobrunner_now"
+
+
+@compiles(DatabaseNow, "sqlite")
+def _sqlite_now(_element: DatabaseNow, _compiler: SQLCompiler, **_kw: object) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(DatabaseNow, "postgresql")
+def _postgresql_now(_element: DatabaseNow, _compiler: SQLCompiler, **_kw: object) -> str:
+    return "extract(epoch from clock_timestamp())::float8"
+
+
+def _now() -> ColumnElement[float]:
+    return func.jobrunner_now()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackerStatus:
+    """Who tracks, whether the lease still runs, and what keeps the holder from its work."""
+
+    holder: str
+    alive: bool
+    trouble: str | None
+
+
+def acquire(connection: Connection, holder: str, seconds: float) -> bool:
+    """Take the lease if nobody holds it, or its time is up; True if it is ours now."""
+    if connection.execute(select(lease.c.name).where(lease.c.name == _TRACKER)).first() is None:
+        connection.execute(insert(lease).values(name=_TRACKER, holder="", expires_at=0.0))
+    taken = connection.execute(
+        update(lease)
+        .where(lease.c.name == _TRACKER, (lease.c.expires_at < _now()) | (lease.c.holder == holder))
+        .values(holder=holder, expires_at=_now() + seconds, trouble=None)
+    )
+    return taken.rowcount == 1
+
+
+def renew(connection: Connection, holder: str, seconds: float, trouble: str | None) -> bool:
+    """Extend our lease within the batch's own transaction; False if another tracker has taken it meanwhile."""
+    renewed = connection.execute(
+        update(lease)
+        .where(lease.c.name == _TRACKER, lease.c.holder == holder)
+        .values(expires_at=_now() + seconds, trouble=trouble)
+    )
+    return renewed.rowcount == 1
+
+
+def release(connection: Connection, holder: str) -> None:
+    """Give the lease back at a clean stop, so that a standby need not wait for its end."""
+    connection.execute(
+        update(lease).where(lease.c.name == _TRACKER, lease.c.holder == holder).values(expires_at=0.0, trouble=None)
+    )
+
+
+def tracker_status(connection: Connection) -> TrackerStatus | None:
+    """Return who tracks; None if nobody ever has."""
+    row = connection.execute(
+        select(lease.c.holder, lease.c.trouble, (lease.c.expires_at >= _now()).label("alive")).where(
+            lease.c.name == _TRACKER
+        )
+    ).first()
+    return row and TrackerStatus(holder=row.holder, alive=bool(row.alive), trouble=row.trouble)
+
+
+def read_position(connection: Connection, log: str) -> str | None:
+    """Return how far the event log has been folded; None at the very beginning."""
+    return connection.execute(select(log_position.c.position).where(log_position.c.log == log)).scalar()
+
+
+def write_position(connection: Connection, log: str, position: str) -> None:
+    """Note how far the event log has been folded, in the transaction of what was folded."""
+    done = connection.execute(update(log_position).where(log_position.c.log == log).values(position=position))
+    if not done.rowcount:
+        connection.execute(insert(log_position).values(log=log, position=position))

@@ -1,0 +1,153 @@
+"""Questions that clients ask: handles, CLI, later API and pages. Nothing here writes."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from jobrunner import ids
+from jobrunner.states import JobState, TaskState
+from jobrunner.store.schema import COUNTERS, attempt, block, job, task, worker
+from jobrunner.wire import Inputs
+
+#: Ids per `IN (…)`: what every database takes at once.
+CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """A job as people see it; `counts` has how many of its tasks are in each state, without the zeros."""
+
+    id: str
+    name: str
+    key: str | None
+    state: JobState
+    reason: str | None
+    note: str | None
+    run: int
+    total: int
+    counts: dict[TaskState, int]
+    submitted_at: datetime
+    applied_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    value_task: str | None
+    value_group: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskView:
+    """A task as people see it, with its latest attempt."""
+
+    id: str
+    job_id: str
+    celery_id: str
+    name: str
+    state: TaskState
+    note: str | None
+    queue: str
+    arrival: int
+    sequence: int
+    delivery: int
+    retries: int | None
+    worker: str | None
+    sent_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    runtime: float | None
+    result: str | None
+    exception: str | None
+    traceback: str | None
+
+
+def _job_view(row: Row[Any]) -> JobView:
+    values = row._asdict()
+    counts = {state: values.pop(column) for state, column in COUNTERS.items()}
+    values.pop("digest")
+    values["state"] = JobState(values["state"])
+    return JobView(**values, counts={state: count for state, count in counts.items() if count})
+
+
+def find_jobs(connection: Connection, reference: str) -> list[JobView]:
+    """Return the jobs that a person may mean: by id, by key, or by the beginning or end of an id (at most 3)."""
+    exact = connection.execute(select(job).where((job.c.id == reference) | (job.c.key == reference))).first()
+    if exact is not None:
+        return [_job_view(exact)]
+    like = select(job).where(
+        job.c.id.startswith(reference, autoescape=True) | job.c.id.endswith(reference, autoescape=True)
+    )
+    return [_job_view(row) for row in connection.execute(like.limit(3))]
+
+
+def get_job(connection: Connection, job_id: str) -> JobView | None:
+    """Return a job by its id."""
+    row = connection.execute(select(job).where(job.c.id == job_id)).first()
+    return row and _job_view(row)
+
+
+def list_jobs(connection: Connection, since: datetime | None, limit: int) -> list[JobView]:
+    """Return the newest jobs first: the unfinished, and those that ended after `since` (all of them if None)."""
+    query = select(job).order_by(job.c.submitted_at.desc()).limit(limit)
+    if since is not None:
+        query = query.where(job.c.ended_at.is_(None) | (job.c.ended_at >= since))
+    return [_job_view(row) for row in connection.execute(query)]
+
+
+def list_tasks(connection: Connection, job_id: str, states: frozenset[TaskState] | None = None) -> list[TaskView]:
+    """Return a job's tasks in order of arrival, each with its latest attempt."""
+    latest = (
+        select(attempt, func.row_number().over(
+            partition_by=attempt.c.task_id, order_by=(attempt.c.delivery.desc(), attempt.c.retries.desc())
+        ).label("age"))
+        .where(attempt.c.task_id.in_(select(task.c.id).where(task.c.job_id == job_id)))
+        .subquery()
+    )
+    query = (
+        select(
+            task.c.id, task.c.job_id, task.c.celery_id, task.c.name, task.c.state, task.c.note, task.c.queue, task.c.arrival,
+            task.c.sequence, task.c.delivery, latest.c.retries, latest.c.worker, task.c.sent_at, task.c.started_at,
+            task.c.ended_at, latest.c.runtime, latest.c.result, latest.c.exception, latest.c.traceback,
+        )
+        .join_from(task, latest, (latest.c.task_id == task.c.id) & (latest.c.age == 1), isouter=True)
+        .where(task.c.job_id == job_id)
+        .order_by(task.c.arrival)
+    )
+    if states is not None:
+        query = query.where(task.c.state.in_(states))
+    return [_task_view(row) for row in connection.execute(query)]
+
+
+def _task_view(row: Row[Any]) -> TaskView:
+    values = row._asdict()
+    values["state"] = TaskState(values["state"])
+    return TaskView(**values)
+
+
+def value_of(connection: Connection, view: JobView) -> Inputs | None:
+    """Return under which Celery ids the value of a job lies: one id, or a list of them; None for a job without a value."""
+    if view.value_task is not None:
+        delivery = connection.execute(select(task.c.delivery).where(task.c.id == view.value_task)).scalar_one()
+        return ids.celery_id(view.value_task, delivery)
+    return None if view.value_group is None else value_of_group(connection, view.value_group)
+
+
+def value_of_group(connection: Connection, group_id: str) -> list[Inputs]:
+    """Return under which Celery ids the values of a group lie, nested as its groups are.
+
+    A value lies under the id of the delivery that succeeded, which is a task's present one once it has ended well.
+    """
+    tasks = select(task.c.id, task.c.delivery, task.c.yields_at).where(task.c.yields_group == group_id)
+    groups = select(block.c.id, block.c.yields_at).where(block.c.yields_group == group_id)
+    items: dict[int, Inputs] = {
+        row.yields_at: ids.celery_id(row.id, row.delivery) for row in connection.execute(tasks)
+    }
+    for row in connection.execute(groups).all():
+        items[row.yields_at] = value_of_group(connection, row.id)
+    return [items[index] for index in sorted(items)]
+
+
+def workers_online(connection: Connection) -> int:
+    """Return how many workers are known to be online."""
+    query = select(func.count()).select_from(worker).where(worker.c.online.is_(True))
+    return connection.execute(query).scalar_one()

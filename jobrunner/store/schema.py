@@ -1,0 +1,217 @@
+"""The tables. Migrations make them; a test holds both equal.
+
+Rows of `job`, `block` and `task` know nothing of how a message looks: `message` keeps what the broker gets, made once at
+submission, so that the hot rows stay small.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from jobrunner.states import TaskState
+from jobrunner.text import NAME
+
+metadata = MetaData(
+    naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(column_0_N_name)s"}
+)
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware UTC time: `timestamptz` where there is one; on SQLite, which has none, seconds since 1970."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the column type of the database at hand."""
+        return dialect.type_descriptor(Double() if dialect.name == "sqlite" else DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """Hand a time to the driver."""
+        return value.timestamp() if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Take a time from the driver."""
+        return datetime.fromtimestamp(value, UTC) if value is not None and dialect.name == "sqlite" else value
+
+
+def _id(name: str, **kwargs: Any) -> Column[str]:
+    return Column(name, String(NAME), **kwargs)
+
+
+def _partial(name: str, column: str, condition: str) -> Index:
+    return Index(name, column, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
+#: How many tasks of a job are in each state: a cache that only the tracker changes, in the transaction that moves the task.
+COUNTERS = {state: f"n_{state.replace('-', '_')}" for state in TaskState}
+
+job = Table(
+    "job",
+    metadata,
+    _id("id", primary_key=True),
+    Column("name", String(NAME), nullable=False),
+    Column("key", String(NAME), unique=True),
+    Column("digest", String(64), nullable=False),  # of the content: the same key with another digest is refused
+    Column("state", String(20), nullable=False),
+    Column("reason", String(20)),  # why it failed, see FailureReason
+    Column("note", Text),  # a sentence for people: what ended it, or what it waits for
+    Column("run", Integer, nullable=False),
+    Column("total", Integer, nullable=False),
+    *(Column(name, Integer, nullable=False, server_default="0") for name in COUNTERS.values()),
+    _id("value_task"),  # the node whose value is the job's
+    _id("value_group"),
+    Column("submitted_at", Moment, nullable=False),
+    Column("applied_at", Moment),  # when the tracker took it up; null: not yet
+    Column("started_at", Moment),
+    Column("ended_at", Moment),
+    Index("ix_job_submitted_at", "submitted_at"),
+    _partial("ix_job_unapplied", "id", "applied_at IS NULL"),
+    _partial("ix_job_unended", "id", "ended_at IS NULL"),
+)
+
+block = Table(
+    "block",
+    metadata,
+    _id("id", primary_key=True),
+    _id("job_id", nullable=False),
+    Column("kind", String(8), nullable=False),
+    _id("parent_id"),
+    Column("position", Integer, nullable=False),  # in the parent
+    Column("size", Integer, nullable=False),  # children that hold tasks
+    Column("remaining", Integer, nullable=False),  # of these, not ended well yet
+    _id("yields_group"),  # the group whose list of values this group's list is an item of
+    Column("yields_at", Integer),
+    Index("ix_block_job", "job_id"),
+    _partial("ix_block_yields", "yields_group", "yields_group IS NOT NULL"),
+)
+
+task = Table(
+    "task",
+    metadata,
+    _id("id", primary_key=True),
+    _id("job_id", nullable=False),
+    _id("celery_id", nullable=False),  # of the present delivery
+    Column("name", String(NAME), nullable=False),
+    Column("queue", String(NAME), nullable=False),
+    Column("arrival", Integer, nullable=False),
+    Column("sequence", Integer, nullable=False),
+    _id("block_id", nullable=False),
+    Column("position", Integer, nullable=False),
+    _id("opens_block", nullable=False),
+    Column("opens_at", Integer, nullable=False),
+    _id("takes_task"),
+    _id("takes_group"),
+    _id("yields_group"),
+    Column("yields_at", Integer),
+    Column("state", String(12), nullable=False),
+    Column("note", Text),
+    Column("delivery", Integer, nullable=False),  # 0 before the first
+    Column("first_retries", Integer, nullable=False),  # Celery's retries with which the present delivery began
+    Column("countdown", Double),  # seconds, from becoming ready
+    Column("not_before", Moment),
+    Column("queued_at", Moment),
+    Column("sent_at", Moment),  # null while queued: in the outbox
+    Column("started_at", Moment),
+    Column("ended_at", Moment),
+    Index("ix_task_arrival", "job_id", "arrival"),
+    Index("ix_task_celery_id", "celery_id"),
+    Index("ix_task_opens", "opens_block", "opens_at"),
+    _partial("ix_task_yields", "yields_group", "yields_group IS NOT NULL"),
+    _partial("ix_task_ready", "id", "state = 'ready'"),
+    _partial("ix_task_unsent", "id", "state = 'queued' AND sent_at IS NULL"),
+)
+
+message = Table(
+    "message",
+    metadata,
+    _id("task_id", primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("content_type", String(NAME), nullable=False),
+    Column("content_encoding", String(NAME), nullable=False),
+    Column("headers", Text, nullable=False),  # JSON; `id` and our own header are added per delivery
+    Column("properties", Text, nullable=False),  # JSON: exchange, routing_key, priority, …
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    _id("task_id", primary_key=True),
+    Column("delivery", Integer, primary_key=True),
+    Column("retries", Integer, primary_key=True),
+    _id("celery_id", nullable=False),
+    Column("rank", Integer, nullable=False),  # how far its events have got, see tracker.fold
+    Column("last_event", String(20)),
+    Column("outcome", String(12)),  # succeeded, failed, revoked, retried, lost
+    Column("worker", String(NAME)),
+    Column("source", String(36)),  # the process of that worker, by the id of its event batches
+    Column("pid", Integer),
+    Column("received_at", Moment),
+    Column("started_at", Moment),
+    Column("ended_at", Moment),
+    Column("runtime", Double),  # seconds
+    Column("result", Text),  # Celery's shortened repr
+    Column("exception", Text),
+    Column("traceback", Text),
+    _partial("ix_attempt_celery_id", "celery_id", "delivery > 1"),
+    _partial("ix_attempt_open", "worker", "outcome IS NULL"),
+)
+
+orders = Table(
+    "orders",
+    metadata,
+    _id("id", primary_key=True),
+    Column("kind", String(12), nullable=False),
+    _id("job_id"),
+    _id("task_id"),
+    Column("arguments", Text, nullable=False),  # JSON
+    Column("asked_by", String(NAME), nullable=False),
+    Column("why", Text),
+    Column("asked_at", Moment, nullable=False),
+    Column("applied_at", Moment),
+    Column("answer", Text),
+    _partial("ix_orders_unapplied", "id", "applied_at IS NULL"),
+)
+
+worker = Table(
+    "worker",
+    metadata,
+    Column("name", String(NAME), primary_key=True),
+    Column("source", String(36), nullable=False),
+    Column("pid", Integer),
+    Column("online", Boolean, nullable=False),
+    Column("online_at", Moment, nullable=False),
+    Column("seen_at", Moment, nullable=False),
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", String(20), primary_key=True),
+    Column("holder", String(NAME), nullable=False),
+    Column("expires_at", Double, nullable=False),  # seconds since 1970 by the database's clock
+    Column("trouble", Text),  # what keeps the holder from its work, for people
+)
+
+log_position = Table(
+    "log_position",
+    metadata,
+    Column("log", String(NAME), primary_key=True),
+    Column("position", String(NAME), nullable=False),
+)

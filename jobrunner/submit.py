@@ -1,0 +1,160 @@
+"""From a canvas to the rows of a job, in one transaction: all of it or none."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from celery import Celery
+
+from jobrunner import ids
+from jobrunner.errors import InvalidCanvasError, InvalidParametersError, KeyConflictError
+from jobrunner.message import check_task, message_row, not_before
+from jobrunner.plan import Block, Leaf, Plan, from_canvas
+from jobrunner.states import JobState, TaskState
+from jobrunner.store import submissions
+from jobrunner.store.database import Database
+from jobrunner.store.schema import COUNTERS
+from jobrunner.text import NAME
+
+_Rows = Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """Everything that one submission writes: built, checked and serialized before the database is touched."""
+
+    job: dict[str, Any]
+    blocks: _Rows
+    tasks: _Rows
+    messages: _Rows
+
+
+def prepare(app: Celery, canvas: object, *, name: str | None, key: str | None) -> Submission:
+    """Turn a canvas into rows.
+
+    Raises:
+        InvalidCanvasError: it is no canvas, or one of its tasks cannot be sent; the error names the place.
+        InvalidParametersError: name or key do not fit.
+    """
+    for what, text in (("name", name), ("key", key)):
+        if text is not None and not 0 < len(text) <= NAME:
+            msg = f"The {what} has {len(text)} characters."
+            raise InvalidParametersError(msg, f"Give it 1 to {NAME}.")
+    plan = from_canvas(canvas, new_id=ids.uuid7)
+    _refuse_repeated_ids(plan)
+    tasks, messages = [], []
+    for arrival, leaf in enumerate(plan.leaves):
+        message = message_row(app, check_task(app, leaf), leaf)
+        messages.append(message)
+        tasks.append(_task_row(plan, leaf, arrival, json.loads(message["properties"])["routing_key"]))
+    name = name or (plan.leaves[-1].signature.task if plan.leaves else "empty")
+    return Submission(
+        job=_job_row(plan, name[:NAME], key, _digest(plan, messages)),
+        blocks=[_block_row(plan, block) for block in plan.blocks],
+        tasks=tasks,
+        messages=messages,
+    )
+
+
+def write(database: Database, submission: Submission) -> tuple[str, bool]:
+    """Write a job and return its id, and whether it is new: the same key with the same content is the same job.
+
+    Raises:
+        KeyConflictError: the key belongs to a job with other content.
+        UnreachableError: the database is away; nothing was written.
+    """
+    key = submission.job["key"]
+    with database.write() as connection:
+        taken = submissions.find_key(connection, key) if key else None
+        if taken is None and submissions.insert_job(
+            connection, submission.job, submission.blocks, submission.tasks, submission.messages
+        ):
+            return submission.job["id"], True
+        taken = taken or submissions.find_key(connection, key)
+    if taken is None or taken.digest != submission.job["digest"]:
+        msg = f"The key {key!r} belongs to job {taken and taken.id}, which has other tasks or arguments."
+        raise KeyConflictError(msg, "Submit the same canvas again, or choose another key.")
+    return taken.id, False
+
+
+def _refuse_repeated_ids(plan: Plan) -> None:
+    seen: dict[str, str] = {}
+    for leaf in plan.leaves:
+        if leaf.id in seen:
+            msg = f"its task_id {leaf.id!r} is also that of {seen[leaf.id]}."
+            raise InvalidCanvasError(msg, "Leave the ids to jobrunner, or make them unique.", path=leaf.path)
+        seen[leaf.id] = leaf.path
+
+
+def _digest(plan: Plan, messages: _Rows) -> str:
+    """A fingerprint of structure, tasks and arguments, without ids, times and origin."""
+    numbers = {block.id: number for number, block in enumerate(plan.blocks)}
+    digest = hashlib.sha256()
+    for leaf, message in zip(plan.leaves, messages, strict=True):
+        place = f"{numbers[leaf.place.block]}.{leaf.place.position}"
+        digest.update(f"{place} {leaf.signature.task} {message['properties']} {len(message['body'])} ".encode())
+        digest.update(message["body"])
+    for block in plan.blocks:
+        parent = f"{numbers[block.place.block]}.{block.place.position}" if block.place else ""
+        digest.update(f"{block.kind} {parent} {block.size} ".encode())
+    return digest.hexdigest()
+
+
+def _job_row(plan: Plan, name: str, key: str | None, digest: str) -> dict[str, Any]:
+    value = plan.value
+    return {
+        "id": plan.job_id,
+        "name": name,
+        "key": key,
+        "digest": digest,
+        "state": JobState.QUEUED,
+        "run": 1,
+        "total": len(plan.leaves),
+        COUNTERS[TaskState.PENDING]: len(plan.leaves),
+        "value_task": value and value.task,
+        "value_group": value and value.group,
+        "submitted_at": datetime.now(UTC),
+    }
+
+
+def _block_row(plan: Plan, block: Block) -> dict[str, Any]:
+    return {
+        "id": block.id,
+        "job_id": plan.job_id,
+        "kind": block.kind,
+        "parent_id": block.place and block.place.block,
+        "position": block.place.position if block.place else 0,
+        "size": block.size,
+        "remaining": block.size,
+        "yields_group": block.yields and block.yields.block,
+        "yields_at": block.yields and block.yields.position,
+    }
+
+
+def _task_row(plan: Plan, leaf: Leaf, arrival: int, queue: str) -> dict[str, Any]:
+    eta, countdown = not_before(leaf)
+    return {
+        "id": leaf.id,
+        "job_id": plan.job_id,
+        "celery_id": leaf.id,
+        "name": leaf.signature.task,
+        "queue": queue,
+        "arrival": arrival,
+        "sequence": leaf.sequence,
+        "block_id": leaf.place.block,
+        "position": leaf.place.position,
+        "opens_block": leaf.opens.block,
+        "opens_at": leaf.opens.position,
+        "takes_task": leaf.takes and leaf.takes.task,
+        "takes_group": leaf.takes and leaf.takes.group,
+        "yields_group": leaf.yields and leaf.yields.block,
+        "yields_at": leaf.yields and leaf.yields.position,
+        "state": TaskState.PENDING,
+        "delivery": 0,
+        "first_retries": 0,
+        "countdown": countdown,
+        "not_before": eta,
+    }

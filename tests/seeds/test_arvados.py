@@ -1,0 +1,45 @@
+"""What Arvados says of job tasks (A), as far as states and moves alone show it."""
+
+import pytest
+
+from jobrunner.states import TASK_MOVES, TaskState, success
+from jobrunner.terminology import ours
+
+
+@pytest.mark.parametrize("state", ["pending", "ready", "queued", "active", "soft-failed", "canceled"])
+def test_a9_success_is_null_while_the_task_has_neither_completed_successfully_nor_failed_permanently(
+    state: str,
+) -> None:
+    assert success(TaskState(state)) is None
+
+
+@pytest.mark.parametrize("state", ["completed", "partial", "skipped"])
+def test_a9_success_is_true_when_the_task_has_ended_well(state: str) -> None:
+    assert success(TaskState(state)) is True
+
+
+def test_a9_success_is_false_when_the_task_has_failed_permanently() -> None:
+    assert success(TaskState.FAILED) is False
+
+
+def test_a9_a_value_of_success_stands_for_the_states_that_have_it() -> None:
+    for name, value in (("success = null", None), ("success = true", True), ("success = false", False)):
+        assert ours("Arvados", "task", name) == tuple(state for state in TaskState if success(state) is value)
+
+
+def test_a3_additional_tasks_are_not_performed_until_their_creator_is_complete() -> None:
+    assert not {TaskState.QUEUED, TaskState.ACTIVE} & TASK_MOVES[TaskState.PENDING]
+
+
+def test_a7_a_temporary_failure_is_worth_re_attempting() -> None:
+    assert ours("Arvados", "task", "temporary failure") == (TaskState.SOFT_FAILED,)
+    assert TaskState.SOFT_FAILED in TASK_MOVES[TaskState.ACTIVE]
+    assert {TaskState.READY, TaskState.QUEUED} <= TASK_MOVES[TaskState.SOFT_FAILED]
+    assert success(TaskState.SOFT_FAILED) is None
+
+
+@pytest.mark.parametrize(
+    ("theirs", "word"), [("sequence", "sequence"), ("qsequence", "arrival"), ("progress", "progress")]
+)
+def test_a5_a8_a10_their_columns_have_a_word_of_ours(theirs: str, word: str) -> None:
+    assert ours("Arvados", "word", theirs) == (word,)

@@ -1,0 +1,92 @@
+"""What Ngenea Hub's states say (N1 and N2), as far as states and moves alone show it."""
+
+import pytest
+
+from jobrunner.states import ENDED_JOB, ENDED_TASK, JOB_MOVES, TASK_MOVES, WELL, JobState, TaskState, success
+from jobrunner.terminology import ours, theirs
+
+JOB_STATES = {
+    "Pending": JobState.UNDER_CONSTRUCTION,
+    "Started": JobState.ACTIVE,
+    "Success": JobState.COMPLETED,
+    "Failure": JobState.FAILED,
+    "Pausing": JobState.PAUSING,
+    "Paused": JobState.PAUSED,
+    "Cancelled": JobState.CANCELED,
+    "Dequeuing": JobState.CANCEL_REQUESTED,
+}
+
+TASK_STATES = {
+    "Pending": TaskState.PENDING,
+    "Started": TaskState.ACTIVE,
+    "Success": TaskState.COMPLETED,
+    "Failure": TaskState.FAILED,
+    "Error": TaskState.PARTIAL,
+    "Skipped": TaskState.SKIPPED,
+    "Cancelled": TaskState.CANCELED,
+}
+
+
+@pytest.mark.parametrize(("name", "state"), JOB_STATES.items(), ids=JOB_STATES)
+def test_n1_every_job_state_has_a_counterpart_and_is_found_back(name: str, state: JobState) -> None:
+    assert ours("Ngenea Hub", "job", name) == (state,)
+    assert theirs("Ngenea Hub", state) == (name,)
+
+
+@pytest.mark.parametrize(("name", "state"), TASK_STATES.items(), ids=TASK_STATES)
+def test_n2_every_task_state_has_a_counterpart_and_is_found_back(name: str, state: TaskState) -> None:
+    assert state in ours("Ngenea Hub", "task", name)
+    assert theirs("Ngenea Hub", state) == (name,)
+
+
+def test_n1_pending_begins_when_paths_have_been_collected() -> None:
+    assert {JobState.QUEUED, JobState.ACTIVE} <= JOB_MOVES[JobState.UNDER_CONSTRUCTION]
+
+
+def test_n1_success_and_failure_come_after_started() -> None:
+    assert {JobState.COMPLETED, JobState.FAILED} <= JOB_MOVES[JobState.ACTIVE]
+
+
+def test_n1_pausing_waits_for_ongoing_tasks_and_becomes_paused() -> None:
+    assert JobState.PAUSING in JOB_MOVES[JobState.ACTIVE]
+    assert JobState.PAUSED in JOB_MOVES[JobState.PAUSING]
+    assert JobState.PAUSED not in JOB_MOVES[JobState.ACTIVE]
+
+
+def test_n1_paused_can_be_resumed_or_cancelled() -> None:
+    assert {JobState.ACTIVE, JobState.QUEUED, JobState.CANCEL_REQUESTED} <= JOB_MOVES[JobState.PAUSED]
+
+
+def test_n1_dequeuing_is_cancelled_by_request_and_becomes_cancelled() -> None:
+    assert JOB_MOVES[JobState.CANCEL_REQUESTED] == {JobState.CANCELED}
+
+
+def test_n1_success_failure_and_cancelled_are_the_ends() -> None:
+    assert {JOB_STATES[name] for name in ("Success", "Failure", "Cancelled")} == ENDED_JOB
+
+
+def test_n2_pending_is_created_but_not_picked_up() -> None:
+    assert ours("Ngenea Hub", "task", "Pending") == (TaskState.PENDING, TaskState.READY, TaskState.QUEUED)
+
+
+def test_n2_failure_and_error_are_two_states() -> None:
+    assert success(TaskState.FAILED) is False
+    assert success(TaskState.PARTIAL) is True
+
+
+def test_n2_after_an_error_the_paths_that_succeeded_go_on_to_the_next_tasks() -> None:
+    assert TaskState.PARTIAL in WELL
+
+
+def test_n2_skipped_is_entered_without_having_been_sent() -> None:
+    assert TaskState.SKIPPED in TASK_MOVES[TaskState.PENDING]
+    assert TaskState.SKIPPED in TASK_MOVES[TaskState.READY]
+
+
+def test_n2_cancelled_is_entered_without_having_started() -> None:
+    for state in (TaskState.PENDING, TaskState.READY, TaskState.QUEUED):
+        assert TaskState.CANCELED in TASK_MOVES[state]
+
+
+def test_n2_all_but_pending_and_started_are_ends() -> None:
+    assert {state for name, state in TASK_STATES.items() if name not in {"Pending", "Started"}} == ENDED_TASK

@@ -1,0 +1,222 @@
+"""The states, their legal moves, and the page that is generated from them."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+
+from jobrunner.errors import IllegalMoveError
+from jobrunner.states import (
+    ENDED_JOB,
+    ENDED_TASK,
+    JOB_MOVES,
+    OPEN_TASK,
+    TASK_MOVES,
+    WELL,
+    FailureReason,
+    JobState,
+    TaskState,
+    check_job_move,
+    check_task_move,
+    success,
+)
+from jobrunner.states_page import page
+from jobrunner.terminology import ACTIVE_EVENTS, FOREIGN, INACTIVE_EVENTS, ours, theirs
+
+# Copied from the design by hand, on purpose: a slip in the tables of `jobrunner.states` must show.
+JOB_TABLE = """
+under-construction: queued, active, pausing, paused, completed, failed, cancel-requested
+waiting: queued, paused, failed, cancel-requested
+queued: under-construction, active, pausing, paused, completed, failed, cancel-requested
+active: completed, failed, canceled, pausing, cancel-requested
+pausing: paused, active, queued, completed, failed, canceled, cancel-requested
+paused: queued, active, waiting, under-construction, pausing, requeueing, cancel-requested, completed, failed, canceled
+cancel-requested: canceled
+canceled: requeueing
+requeueing: queued, waiting, paused, cancel-requested
+completed: requeueing, active
+failed: requeueing, canceled
+"""
+
+TASK_TABLE = """
+pending: ready, skipped, failed, canceled
+ready: queued, pending, skipped, canceled
+queued: active, completed, partial, skipped, soft-failed, failed, canceled, ready, pending
+active: completed, partial, skipped, soft-failed, failed, canceled, ready, pending
+soft-failed: queued, ready, active, completed, partial, skipped, failed, canceled, pending
+completed: pending
+partial: pending
+skipped: pending
+failed: pending, skipped, canceled
+canceled: pending
+"""
+
+REASONS = "task retries timeout upstream partial lost poison no-workers threshold expired input-lost construction"
+
+
+def _parse(table: str) -> dict[str, set[str]]:
+    lines = (line.split(": ") for line in table.strip().splitlines())
+    return {state: set(targets.split(", ")) for state, targets in lines}
+
+
+def _plain(
+    moves: Mapping[JobState, frozenset[JobState]] | Mapping[TaskState, frozenset[TaskState]],
+) -> dict[str, set[str]]:
+    return {str(state): {str(target) for target in targets} for state, targets in moves.items()}
+
+
+def _reachable(moves: Mapping[str, set[str]], start: str) -> set[str]:
+    seen = {start}
+    while new := set().union(*(moves[state] for state in seen)) - seen:
+        seen |= new
+    return seen
+
+
+def test_jobs_move_as_the_design_says() -> None:
+    assert _plain(JOB_MOVES) == _parse(JOB_TABLE)
+
+
+def test_tasks_move_as_the_design_says() -> None:
+    assert _plain(TASK_MOVES) == _parse(TASK_TABLE)
+
+
+def test_every_state_has_a_row_of_moves() -> None:
+    assert set(JOB_MOVES) == set(JobState)
+    assert set(TASK_MOVES) == set(TaskState)
+
+
+@pytest.mark.parametrize("start", ["queued", "waiting", "paused"])
+def test_every_job_state_can_be_reached_from_each_state_in_which_a_job_starts_out(start: str) -> None:
+    assert _reachable(_plain(JOB_MOVES), start) == set(JobState)
+
+
+def test_every_task_state_can_be_reached_from_pending() -> None:
+    assert _reachable(_plain(TASK_MOVES), "pending") == set(TaskState)
+
+
+def test_moves_cannot_be_changed_by_mistake() -> None:
+    with pytest.raises(TypeError):
+        JOB_MOVES[JobState.CANCELED] = frozenset()  # type: ignore[index]
+
+
+def test_failure_reasons_are_those_of_the_design() -> None:
+    assert set(FailureReason) == set(REASONS.split())
+
+
+@pytest.mark.parametrize("member", [*JobState, *TaskState, *FailureReason], ids=repr)
+def test_every_member_says_what_it_means(member: StrEnum) -> None:
+    assert member.__doc__ != type(member).__doc__
+    assert (member.__doc__ or "").endswith(".")
+
+
+@pytest.mark.parametrize("member", [*JobState, *TaskState], ids=repr)
+def test_every_state_says_who_moves_it_on(member: StrEnum) -> None:
+    movers = ("tracker", "operator", "worker", "first task", "Celery")
+    assert any(mover in (member.__doc__ or "") for mover in movers)
+
+
+def test_a_state_is_found_by_its_value() -> None:
+    assert JobState("under-construction") is JobState.UNDER_CONSTRUCTION
+    assert TaskState("soft-failed") is TaskState.SOFT_FAILED
+
+
+@pytest.mark.parametrize("old", JobState)
+def test_a_job_may_make_the_listed_moves_and_no_other(old: JobState) -> None:
+    allowed = _parse(JOB_TABLE)[old]
+    for new in JobState:
+        if new in allowed or new is old:
+            check_job_move(old, new)
+        else:
+            with pytest.raises(IllegalMoveError):
+                check_job_move(old, new)
+
+
+@pytest.mark.parametrize("old", TaskState)
+def test_a_task_may_make_the_listed_moves_and_no_other(old: TaskState) -> None:
+    allowed = _parse(TASK_TABLE)[old]
+    for new in TaskState:
+        if new in allowed or new is old:
+            check_task_move(old, new)
+        else:
+            with pytest.raises(IllegalMoveError):
+                check_task_move(old, new)
+
+
+def test_a_refused_job_move_is_named_with_the_sorted_list_of_allowed_ones() -> None:
+    with pytest.raises(IllegalMoveError) as refused:
+        check_job_move(JobState.COMPLETED, JobState.QUEUED)
+    assert str(refused.value) == (
+        "A job cannot move from completed to queued. From completed it may move to: active, requeueing."
+    )
+
+
+def test_a_refused_task_move_is_named_with_the_sorted_list_of_allowed_ones() -> None:
+    with pytest.raises(IllegalMoveError) as refused:
+        check_task_move(TaskState.FAILED, TaskState.ACTIVE)
+    assert str(refused.value) == (
+        "A task cannot move from failed to active. From failed it may move to: canceled, pending, skipped."
+    )
+
+
+def test_an_ended_task_starts_again_only_after_a_reset() -> None:
+    assert {str(state) for state in ENDED_TASK} == {"completed", "partial", "skipped", "failed", "canceled"}
+    for state in ENDED_TASK:
+        assert {TaskState.PENDING} == TASK_MOVES[state] - ENDED_TASK
+
+
+def test_an_ended_job_starts_again_only_by_requeueing_or_if_completed_for_a_late_task() -> None:
+    assert {str(state) for state in ENDED_JOB} == {"completed", "failed", "canceled"}
+    onward = {state: JOB_MOVES[state] - ENDED_JOB for state in ENDED_JOB}
+    assert onward == {
+        JobState.COMPLETED: {JobState.REQUEUEING, JobState.ACTIVE},
+        JobState.FAILED: {JobState.REQUEUEING},
+        JobState.CANCELED: {JobState.REQUEUEING},
+    }
+
+
+def test_a_task_is_pending_or_open_or_ended() -> None:
+    groups = ({TaskState.PENDING}, OPEN_TASK, ENDED_TASK)
+    assert sorted(state for group in groups for state in group) == sorted(TaskState)
+    assert WELL < ENDED_TASK
+    assert {TaskState.FAILED, TaskState.CANCELED} == ENDED_TASK - WELL
+
+
+@pytest.mark.parametrize("state", TaskState)
+def test_success_is_known_once_a_task_ended_well_or_failed(state: TaskState) -> None:
+    expected = {"completed": True, "partial": True, "skipped": True, "failed": False}
+    assert success(state) is expected.get(state)
+
+
+def test_the_page_in_docs_is_the_generated_one() -> None:
+    written = Path(__file__).parents[2] / "docs" / "states.md"
+    remedy = "run: python -m jobrunner.states_page > docs/states.md"
+    assert written.read_text(encoding="utf-8") == page(), remedy
+
+
+def test_a_name_stands_once_in_the_table_of_names() -> None:
+    keys = [(term.system, term.kind, term.name) for term in FOREIGN]
+    assert len(keys) == len(set(keys))
+
+
+def test_names_lead_to_states_of_their_kind_and_back() -> None:
+    types: dict[str, type[StrEnum]] = {"job": JobState, "task": TaskState, "event": TaskState}
+    for term in FOREIGN:
+        assert term.ours
+        assert ours(term.system, term.kind, term.name) == term.ours
+        for state in term.ours:
+            if term.kind == "word":
+                assert not isinstance(state, StrEnum)
+            else:
+                assert isinstance(state, types[term.kind])
+                assert isinstance(state, JobState | TaskState)
+                assert term.name in theirs(term.system, state)
+
+
+def test_a_name_that_a_system_lacks_leads_nowhere() -> None:
+    assert ours("Flamenco", "job", "soft-failed") == ()
+    assert theirs("Flamenco", JobState.WAITING) == ()
+
+
+def test_every_event_that_is_active_or_inactive_is_in_the_table() -> None:
+    assert all(ours("HySDS", "event", event) for event in ACTIVE_EVENTS + INACTIVE_EVENTS)

@@ -1,0 +1,67 @@
+"""What is ready now: how the end of tasks moves a plan on, and how the counts of its tasks move a job on.
+
+Pure: values in, values out. Ending a task costs as many steps as the plan is deep.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from jobrunner.plan import BlockKind, Place
+from jobrunner.records import Block
+from jobrunner.states import ENDED_JOB, OPEN_TASK, WELL, FailureReason, JobState, TaskState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advance:
+    """Blocks whose count changed, and the places that open: the tasks that wait for these become ready."""
+
+    changed: Mapping[str, Block]
+    opened: tuple[Place, ...]
+
+
+def advance(ended_well: Iterable[Place], blocks: Mapping[str, Block]) -> Advance:
+    """Move a plan on after tasks at these places ended well; `blocks` holds their blocks and all around them."""
+    changed: dict[str, Block] = {}
+    opened = []
+    for place in ended_well:
+        here: Place | None = place
+        while here is not None:
+            known = changed.get(here.block) or blocks[here.block]
+            block = changed[here.block] = replace(known, remaining=known.remaining - 1)
+            if block.remaining == 0:
+                here = None if block.parent_id is None else Place(block.parent_id, block.position)
+                continue
+            if block.kind == BlockKind.CHAIN:
+                opened.append(Place(block.id, here.position + 1))
+            here = None
+    return Advance(changed=changed, opened=tuple(opened))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The state that a job moves to next, and why if it failed."""
+
+    state: JobState
+    reason: FailureReason | None = None
+
+
+def judge(state: JobState, counts: Mapping[TaskState, int]) -> Verdict:
+    """Return the next state of a job from its present one and its tasks counted by state.
+
+    One legal move at a time: ask again until nothing changes. Independent branches go on after a failure; the job ends when
+    nothing of it can run any more.
+    """
+    if state in ENDED_JOB:
+        return Verdict(state=state)
+    unopened = counts[TaskState.PENDING]
+    if sum(counts[one] for one in OPEN_TASK):
+        waiting = unopened + counts[TaskState.READY] + counts[TaskState.QUEUED]
+        started = sum(counts.values()) > waiting
+        return Verdict(state=JobState.ACTIVE if started else state)
+    if not unopened and sum(counts[one] for one in WELL) == sum(counts.values()):
+        return Verdict(state=JobState.COMPLETED)
+    if counts[TaskState.FAILED]:
+        return Verdict(state=JobState.FAILED, reason=FailureReason.TASK)
+    if counts[TaskState.CANCELED]:
+        return Verdict(state=JobState.CANCELED if state is JobState.ACTIVE else JobState.ACTIVE)
+    return Verdict(state=state)

@@ -1,0 +1,233 @@
+"""The tracker's loop: read events, then one transaction, then publish what it made ready, again and again.
+
+Killing it between any two steps is safe. Events count as read only when the transaction that folded them has committed, because
+their position is written in it; a message is published only after the row that says so, and noted as sent in the next
+transaction; what was committed but not noted is sent again by whoever leads next.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from celery import Celery
+from kombu.exceptions import KombuError, OperationalError
+from redis.exceptions import RedisError
+
+from jobrunner.errors import UnreachableError
+from jobrunner.store import leases, tracking
+from jobrunner.store.database import Database
+from tracker.dispatch import Dispatch
+from tracker.eventlog import Batch, EventLog
+from tracker.events import read_events
+from tracker.recover import QueueWatch, give_up_worker, resend_outbox
+from tracker.roster import Roster
+from tracker.turn import Outgoing, Turn
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that the lease runs; a standby takes over this long after the leader's last turn.
+LEASE = 5.0
+_RENEW = LEASE / 3
+#: Seconds that an idle turn waits for events; also how late a submission without a wake-up is seen.
+_WAIT = 0.2
+#: Seconds between two looks for a lease, a broker or a database that is away, and between looks at suspicious queues.
+_RETRY = 0.5
+_LOOK = 5.0
+_TRIM = 1.0
+
+_BROKER_ERRORS = (OSError, KombuError, OperationalError, RedisError)
+
+
+class LeaseLostError(Exception):
+    """Another tracker leads now; what this one had not committed is void."""
+
+
+class Tracker:
+    """Leads, or waits to. `holder` names this process in the lease; `database`, `app` and `log` say what it works on."""
+
+    def __init__(self, *, database: Database, app: Celery, log: EventLog, holder: str) -> None:
+        self._database = database
+        self._log = log
+        self._holder = holder
+        self._dispatch = Dispatch(app, holder)
+        self._stop = threading.Event()
+        self._leading = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._position: str | None = None
+        self._roster = Roster()
+        self._queues = QueueWatch()
+        self._published: list[Outgoing] = []
+        self._outbox_in_doubt = True
+        self._trouble: str | None = None
+        self._renewed = self._trimmed = self._looked = time.monotonic()
+
+    def stop(self) -> None:
+        """End the loop after the present turn; may be called from a signal handler."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Lead whenever the lease is free, until stopped."""
+        while not self._stop.is_set():
+            try:
+                if self._leading or self._take_lease():
+                    self._turn()
+                else:
+                    self._stop.wait(_RETRY)
+            except LeaseLostError:
+                logger.warning("Another tracker has taken the lease; waiting.", extra={"action": "lease-lost"})
+                self._leading = False
+            except UnreachableError as error:
+                self._say_trouble(str(error))
+                self._stop.wait(_RETRY)
+        self._give_back()
+
+    # ---- the lease -------------------------------------------------------------------------------------------------------
+
+    def _take_lease(self) -> bool:
+        with self._database.write() as connection:
+            if not leases.acquire(connection, self._holder, LEASE):
+                return False
+            self._reset()
+            self._position = leases.read_position(connection, self._log.name)
+            online = {name: source for name, (source, is_on) in tracking.worker_sources(connection).items() if is_on}
+        self._roster.know(online, time.monotonic())
+        self._leading = True
+        logger.info("Tracking; event log from %s.", self._position or "its beginning", extra={"action": "lease-taken"})
+        return True
+
+    def _give_back(self) -> None:
+        if self._leading:
+            with self._database.write() as connection:
+                tracking.mark_sent(connection, self._noted(), _now())
+                leases.release(connection, self._holder)
+        self._log.close()
+        self._dispatch.close()
+
+    # ---- one turn --------------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        batch = self._read()
+        if batch is None and not self._due():
+            return
+        now = _now()
+        with self._database.write() as connection:
+            if not leases.renew(connection, self._holder, LEASE, self._trouble):
+                raise LeaseLostError
+            turn = Turn(connection, now)
+            tracking.mark_sent(connection, self._noted(), now)
+            if batch is not None:
+                self._absorb(turn, batch)
+                leases.write_position(connection, self._log.name, batch.position)
+            else:
+                self._recover(turn)
+            turn.take_up()
+            turn.move_on()
+            outgoing = [] if self._trouble else turn.take_ready()
+            turn.settle()
+        self._renewed = time.monotonic()
+        self._published = []
+        if batch is not None:
+            self._position = batch.position
+            self._trim()
+        self._publish(outgoing)
+
+    def _read(self) -> Batch | None:
+        try:
+            batch = self._log.read(self._position, 0 if self._published else _WAIT)
+        except _BROKER_ERRORS as error:
+            self._broker_away(error)
+            return None
+        if self._trouble is not None:
+            logger.info("The broker is back.", extra={"action": "broker-back"})
+            self._trouble = None
+        return batch
+
+    def _due(self) -> bool:
+        """Whether a turn without events has anything to do: notes, a lease to renew, new rows, tasks whose time has come."""
+        if self._published or self._outbox_in_doubt or time.monotonic() - self._renewed > _RENEW:
+            return True
+        with self._database.read() as connection:
+            return tracking.work_waiting(connection, _now())
+
+    def _noted(self) -> list[tuple[str, int]]:
+        return [(one.letter.task_id, one.letter.delivery) for one in self._published]
+
+    def _absorb(self, turn: Turn, batch: Batch) -> None:
+        for arrival in self._roster.hear(batch.entries, time.monotonic()):
+            # A node's name is unique: whoever bore it before is gone, and what that process held is lost.
+            give_up_worker(turn, arrival.name, living_source=arrival.source)
+            tracking.save_worker(
+                turn.connection, arrival.name, arrival.source, arrival.pid, online=True, now=turn.now
+            )
+            turn.move_on()
+        events = list(read_events(batch.entries))
+        turn.fold(events)
+        for event in events:
+            if event.type in {"worker-online", "worker-offline"} and event.source is not None:
+                online = event.type == "worker-online"
+                tracking.save_worker(
+                    turn.connection, event.worker, event.source, event.pid, online=online, now=turn.now
+                )
+
+    def _recover(self, turn: Turn) -> None:
+        """What may be decided only while the event log is drained."""
+        if self._trouble is not None:
+            return
+        if self._outbox_in_doubt:
+            self._tell(resend_outbox(turn), "left in the outbox")
+            self._outbox_in_doubt = False
+        for name in self._roster.silent(time.monotonic()):
+            self._tell(give_up_worker(turn, name, living_source=None), f"of the lost worker {name}")
+            tracking.save_worker(turn.connection, name, "", None, online=False, now=turn.now)
+        if time.monotonic() - self._looked > _LOOK:
+            self._looked = time.monotonic()
+            self._tell(self._queues.look(turn, self._dispatch.is_empty), "that their queue had lost")
+
+    def _tell(self, number: int, which: str) -> None:
+        if number:
+            logger.warning("Sending %d tasks again %s.", number, which, extra={"action": "sent-again", "tasks": number})
+
+    # ---- the broker ------------------------------------------------------------------------------------------------------
+
+    def _publish(self, outgoing: list[Outgoing]) -> None:
+        if not outgoing:
+            return
+        if time.monotonic() - self._renewed > LEASE:
+            raise LeaseLostError
+        try:
+            self._dispatch.publish(outgoing)
+        except _BROKER_ERRORS as error:
+            self._outbox_in_doubt = True  # some may have gone out: decided once the log can be read again
+            self._broker_away(error)
+        else:
+            self._published = outgoing
+
+    def _trim(self) -> None:
+        if self._position is not None and time.monotonic() - self._trimmed > _TRIM:
+            self._trimmed = time.monotonic()
+            self._quietly(lambda: self._log.trim(str(self._position)))
+
+    def _broker_away(self, error: BaseException) -> None:
+        self._say_trouble(f"the broker cannot be reached ({error})")
+        self._quietly(self._log.close)
+        self._quietly(self._dispatch.close)
+        self._stop.wait(_RETRY)
+
+    def _quietly(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except _BROKER_ERRORS as error:
+            logger.debug("Ignored: %s", error)
+
+    def _say_trouble(self, trouble: str) -> None:
+        if self._trouble is None:
+            logger.warning("Waiting: %s", trouble, extra={"action": "waiting"})
+        self._trouble = trouble
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

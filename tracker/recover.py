@@ -1,0 +1,67 @@
+"""What is sent again, and why: tasks of a dead tracker's outbox, of a worker that is gone, of an emptied queue.
+
+Each is sent under its next delivery, so that a message that turns up after all cannot be taken for the new one.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from jobrunner.records import Task
+from jobrunner.states import TaskState
+from jobrunner.store import tracking
+from tracker.turn import Turn
+
+#: A sent task of which no worker has said anything for this long may have been lost with its queue.
+UNHEARD_AFTER = timedelta(seconds=10)
+
+
+def resend_outbox(turn: Turn) -> int:
+    """Send what was committed as queued but never noted as sent: the tracker, or its broker, went away in between.
+
+    Only to be asked once the event log has been read to its end: a task of which a worker has spoken was sent. A message of the
+    old delivery may still be on the broker and run as well: the guarantee is "at least once" after a takeover.
+    """
+    return _ready_again(turn, tracking.unsent_tasks(turn.connection), "sent again: the tracker stopped while sending it")
+
+
+@dataclass(slots=True)
+class QueueWatch:
+    """Finds tasks that the broker lost: sent, in no worker's hands, and their queue empty on two looks in a row."""
+
+    suspects: frozenset[str] = frozenset()
+
+    def look(self, turn: Turn, is_empty: Callable[[str], bool]) -> int:
+        """Look once; send again what was already missing at the last look. Only to be asked once the event log is drained.
+
+        A worker that died between taking a message and saying so counts here too.
+        """
+        unheard = tracking.unheard_tasks(turn.connection, turn.now - UNHEARD_AFTER)
+        empty = {queue for queue in {queue for queue, _ in unheard} if is_empty(queue)}
+        missing = [task for queue, task in unheard if queue in empty]
+        lost = [task for task in missing if task.id in self.suspects]
+        self.suspects = frozenset(task.id for task in missing)
+        return _ready_again(turn, lost, "sent again: its queue was found empty and no worker had it")
+
+
+def give_up_worker(turn: Turn, name: str, *, living_source: str | None) -> int:
+    """End the open attempts of a worker process that is gone as lost, and send their tasks again, `retries` going on.
+
+    `living_source` is the process that bears the name now; its attempts are left alone.
+    """
+    held = tracking.tasks_held_by(turn.connection, name, living_source)
+    lost = [replace(attempt, outcome="lost", ended_at=turn.now) for _, attempt in held]
+    tracking.update_attempts(turn.connection, lost)
+    for task, attempt in held:
+        task.first_retries = attempt.retries + 1
+        turn.move(task, TaskState.SOFT_FAILED)
+    return _ready_again(turn, (task for task, _ in held), f"sent again: worker {name} was lost")
+
+
+def _ready_again(turn: Turn, tasks: Iterable[Task], note: str) -> int:
+    number = 0
+    for task in tasks:
+        task.note = note
+        turn.move(task, TaskState.READY)
+        number += 1
+    return number

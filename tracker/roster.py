@@ -1,0 +1,52 @@
+"""Which worker processes live, judged by what they write into the event log and by our own monotonic clock."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tracker.eventlog import Entry
+
+#: Seconds of silence after which a worker is taken for lost. Workers send a heartbeat every 2 s.
+SILENCE = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """A worker process that was not known under its name before."""
+
+    name: str
+    source: str
+    pid: int | None
+
+
+@dataclass(slots=True)
+class Roster:
+    """Worker name → the process that bears it, and when it was last heard. Lives in memory; the database has the rows."""
+
+    sources: dict[str, str] = field(default_factory=dict)
+    heard: dict[str, float] = field(default_factory=dict)
+
+    def know(self, sources: dict[str, str], moment: float) -> None:
+        """Begin with the workers that a tracker before us knew to be online: each has a full time-out to be heard."""
+        self.sources = dict(sources)
+        self.heard = dict.fromkeys(sources, moment)
+
+    def hear(self, entries: Iterable[Entry], moment: float) -> list[Arrival]:
+        """Note who has spoken, and return the processes that are new."""
+        arrivals = []
+        for entry in entries:
+            if entry.source is None or not entry.events or not isinstance(entry.events[0], dict):
+                continue
+            first = entry.events[0]
+            name = str(first.get("hostname"))
+            if self.sources.get(name) != entry.source:
+                self.sources[name] = entry.source
+                arrivals.append(Arrival(name=name, source=entry.source, pid=first.get("pid")))
+            self.heard[name] = moment
+        return arrivals
+
+    def silent(self, moment: float) -> list[str]:
+        """Return workers not heard for `SILENCE` seconds, and forget them."""
+        gone = [name for name, last in self.heard.items() if moment - last > SILENCE]
+        for name in gone:
+            del self.heard[name], self.sources[name]
+        return gone

@@ -1,0 +1,54 @@
+"""The events of a worker: collected by Celery's dispatcher, written in batches by one thread of our own.
+
+Stock Celery flushes its buffer on every pass of the worker's loop and loses what nobody is listening to. Here the loop only
+appends to a buffer; a thread with a connection of its own writes batches into the event log, which the tracker reads when it
+can, and publishes the same events to Celery's exchange, so that Flower and every other monitor keep working.
+"""
+
+import os
+from typing import Any
+
+from celery.app import events
+from celery.events.dispatcher import EventDispatcher
+from celery.events.event import Event, group_from
+from celery.utils.time import utcoffset
+
+from workers.flusher import Flusher
+
+
+class Events(events.Events):
+    """Celery's `app.events` with our dispatcher; keeps the one flusher of this process."""
+
+    dispatcher_cls = "workers.events:Dispatcher"
+    _flusher: Flusher | None = None
+
+    @property
+    def flusher(self) -> Flusher:
+        """The flusher of this process; a child of a fork gets its own."""
+        if self._flusher is None or self._flusher.pid != os.getpid():
+            self._flusher = Flusher(self.app)
+        return self._flusher
+
+
+class Dispatcher(EventDispatcher):
+    """Never blocks and never raises into the worker's loop: `send` appends to the flusher's buffer."""
+
+    def send(self, type: str, blind: bool = False, Event: Any = Event, **fields: Any) -> None:  # noqa: A002, N803
+        """Hand an event to the flusher. Which groups are enabled decides about the copy for monitors only."""
+        fields.pop("retry", None), fields.pop("retry_policy", None)
+        clock = None if blind else self.clock.forward()
+        event = Event(type, hostname=self.hostname, utcoffset=utcoffset(), pid=self.pid, clock=clock, **fields)
+        monitored = not self.groups or group_from(type) in self.groups
+        self.app.events.flusher.add(event, monitored=monitored)
+
+    def flush(self, errors: bool = True, groups: bool = True) -> None:
+        """Nothing to do: the flusher knows when."""
+
+    def disable(self) -> None:
+        """Stay enabled: tasks that end while the worker stops, or reconnects, still have something to tell."""
+        for callback in self.on_disabled:
+            callback()
+
+    def close(self) -> None:
+        """Wait a moment for what was buffered; the flusher goes on with what it could not write yet."""
+        self.app.events.flusher.drain(timeout=1.0)

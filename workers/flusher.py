@@ -1,0 +1,140 @@
+"""The one thread of a worker process that writes events: into the event log, and to Celery's exchange for monitors."""
+
+import atexit
+import json
+import logging
+import os
+import threading
+import time
+import uuid
+from collections import deque
+from typing import Any
+
+from celery import Celery, signals
+from celery.events.event import get_exchange
+from kombu import Connection, Producer
+
+from jobrunner.wire import EVENT_LOG, VERSION
+
+logger = logging.getLogger(__name__)
+
+#: A batch is written when it is this old (seconds) or this long (events), and at once after a time without events.
+_AGE = 0.02
+_LENGTH = 200
+#: Events kept while the broker is away; what comes on top is dropped and counted.
+_CAPACITY = 100_000
+#: Seconds between two tries to reach a broker that is away: from the first, doubling, to the last.
+_FIRST_RETRY = 0.1
+_LAST_RETRY = 2.0
+#: Seconds that the end of a process waits for the last events.
+_FAREWELL = 5.0
+
+_Buffered = tuple[dict[str, Any], bool]
+
+
+class Flusher:
+    """Buffer and thread of one process; `source` names the process in its batches, so that two of one pid stay apart."""
+
+    def __init__(self, app: Celery) -> None:
+        self.pid = os.getpid()
+        self.source = str(uuid.uuid4())
+        self.dropped = 0
+        self._app = app
+        self._buffer: deque[_Buffered] = deque()
+        self._number = 0
+        self._some = threading.Event()
+        self._none = threading.Event()
+        self._none.set()
+        self._connection: Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="jobrunner-flusher", daemon=True)
+        self._thread.start()
+        signals.worker_shutdown.connect(self._farewell)
+        atexit.register(self._farewell)
+
+    def add(self, event: dict[str, Any], *, monitored: bool) -> None:
+        """Buffer an event; with the buffer full it is dropped and counted. Never blocks."""
+        if len(self._buffer) >= _CAPACITY:
+            self.dropped += 1
+            return
+        self._buffer.append((event, monitored))
+        if not self._some.is_set():
+            self._none.clear()
+            self._some.set()
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until everything is written; False if that took longer than `timeout` seconds."""
+        return self._none.wait(timeout)
+
+    def _farewell(self, **_: Any) -> None:
+        if os.getpid() == self.pid and not self.drain(_FAREWELL):
+            logger.error("%d events could not be written: the broker is away.", len(self._buffer))
+
+    # ---- the thread ------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        written = 0.0
+        while True:
+            self._some.wait()
+            rest = written + _AGE - time.monotonic()
+            if rest > 0 and len(self._buffer) < _LENGTH:
+                time.sleep(rest)
+            self._some.clear()
+            while self._buffer:
+                self._write_batch()
+            written = time.monotonic()
+            if not self._some.is_set():
+                self._none.set()
+
+    def _write_batch(self) -> None:
+        """Write up to `_LENGTH` events, trying until the broker takes them; the tracker does not mind a batch twice."""
+        batch = [self._buffer.popleft() for _ in range(min(_LENGTH, len(self._buffer)))]
+        self._number += 1
+        pause = _FIRST_RETRY
+        while True:
+            try:
+                self._write(batch)
+            except Exception:  # whatever ails the broker: the thread must live, and the events wait
+                if pause == _FIRST_RETRY:
+                    logger.warning("Events wait for the broker.", exc_info=True, extra={"action": "events-waiting"})
+                self._disconnect()
+                time.sleep(pause)
+                pause = min(2 * pause, _LAST_RETRY)
+            else:
+                return
+
+    def _write(self, batch: list[_Buffered]) -> None:
+        if self._connection is None:
+            self._connection = self._app.connection_for_write()
+        channel = self._connection.default_channel
+        entry = {
+            "v": VERSION,
+            "source": self.source,
+            "number": self._number,
+            "events": json.dumps([event for event, _ in batch], default=str),
+        }
+        channel.client.xadd(EVENT_LOG, entry)
+        self._copy(Producer(channel, auto_declare=False), [event for event, monitored in batch if monitored])
+
+    def _copy(self, producer: Producer, events: list[dict[str, Any]]) -> None:
+        """Publish to Celery's exchange, task events together, as its own dispatcher does."""
+        exchange = get_exchange(self._connection, name=self._app.conf.event_exchange)
+        tasks = [event for event in events if event["type"].startswith("task-")]
+        others = [(event["type"].replace("-", "."), event) for event in events if not event["type"].startswith("task-")]
+        for routing_key, body in [("task.multi", tasks)] * bool(tasks) + others:
+            producer.publish(
+                body,
+                exchange=exchange.name,
+                routing_key=routing_key,
+                declare=[exchange],
+                serializer=self._app.conf.event_serializer,
+                headers={"hostname": (body[0] if isinstance(body, list) else body)["hostname"]},
+                delivery_mode=1,
+            )
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except Exception:  # a broken connection may break once more while it is closed
+                logger.debug("Closing a broken connection failed.", exc_info=True)

@@ -1,0 +1,59 @@
+"""The base class of every task of a bound app: hands a task of a job the values that it takes."""
+
+import json
+from typing import Any
+
+import celery
+
+from jobrunner.errors import InputLostError
+from jobrunner.values import fetch
+from jobrunner.wire import HEADER, TaskHeader
+
+
+class Task(celery.Task):
+    """Mixed in front of a task's own base. Outside of jobs it changes nothing.
+
+    As in Celery, a task that is not immutable receives the value of what came before as its first argument. The message says
+    where that value lies; it is fetched once per request, just before the call, so that neither the broker nor the tracker ever
+    carries it.
+    """
+
+    abstract = True
+
+    #: Tells `submit` that workers will treat this task as one of a job.
+    jobrunner_prepared = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the body, with the job's value as first argument if it takes one."""
+        request = self.request
+        header: TaskHeader | None = None if request.called_directly else getattr(request, HEADER, None)
+        # A body may call its own task: that call gets what the body passes, and nothing more.
+        if header is not None and _takes_input(header) and not getattr(request, "jobrunner_input_taken", False):
+            request.jobrunner_input_taken = True
+            args = (self._input(header), *args)
+        return super().__call__(*args, **kwargs)
+
+    def _input(self, header: TaskHeader) -> Any:
+        if "inputs" in header:
+            return fetch(self.backend, header["inputs"])
+        stored = self.backend.get(header["inputs_key"])
+        if stored is None:
+            msg = f"The list of inputs {header['inputs_key']} is no longer in the result backend."
+            raise InputLostError(msg, "Requeue the job.")
+        return fetch(self.backend, json.loads(stored))
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Send the task, as Celery does.
+
+        A retry sends the arguments of the message again, which lack the value that the header stands for: they were checked at
+        submission, and Celery's check of them would fail here.
+        """
+        header = (options.get("headers") or {}).get(HEADER)
+        if header is None or not _takes_input(header):
+            return super().apply_async(args, kwargs, **options)
+        sending = {**(self._get_exec_options() or {}), **options}
+        return self.app.send_task(self.name, args, kwargs, task_type=self, result_cls=self.AsyncResult, **sending)
+
+
+def _takes_input(header: TaskHeader) -> bool:
+    return "inputs" in header or "inputs_key" in header
