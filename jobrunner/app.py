@@ -124,11 +124,14 @@ class JobRunner:
 
     def _configure(self) -> None:
         conf = self.app.conf
+        embedded = broker.url(self.settings.home)
         if not conf.broker_url:
-            given = self.settings.broker or broker.url(self.settings.home)
+            given = self.settings.broker or embedded
             conf.broker_url = given
             if not conf.result_backend:
                 conf.result_backend = self.settings.result_backend or given
+        #: Whether the app uses the broker that `jobrunner up` starts.
+        self.embedded = conf.broker_url == embedded
         self.app.add_defaults(dict(WANTED))
 
     def _check_backend(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Celery
 
-from jobrunner.errors import JobFailedError, NotFoundError, WaitTimeoutError
+from jobrunner.errors import ConfigurationError, JobFailedError, NotFoundError, WaitTimeoutError
 from jobrunner.states import ENDED_JOB, ENDED_TASK, JobState, TaskState
 from jobrunner.store import reading
 from jobrunner.store.database import Database
@@ -35,9 +35,12 @@ class Progress:
 
 
 class Job:
-    """A job by its id. Every property is read afresh; the tracker may lag a moment behind the workers (N3)."""
+    """A job by its id. Every property is read afresh; the tracker may lag a moment behind the workers (N3).
 
-    def __init__(self, job_id: str, *, app: Celery, database: Database) -> None:
+    `app` is needed for `result` alone: values lie in its result backend.
+    """
+
+    def __init__(self, job_id: str, *, database: Database, app: Celery | None = None) -> None:
         self.id = job_id
         self._app = app
         self._database = database
@@ -105,4 +108,9 @@ class Job:
             raise JobFailedError(msg, f"See `jobrunner tasks {self.id}`.")
         with self._database.read() as connection:
             inputs = reading.value_of(connection, view)
-        return None if inputs is None else fetch(self._app.backend, inputs)
+        if inputs is None:
+            return None
+        if self._app is None:
+            msg = f"The value of job {self.id} lies in a result backend."
+            raise ConfigurationError(msg, "Ask the JobRunner of its app for the handle.")
+        return fetch(self._app.backend, inputs)

@@ -1,0 +1,48 @@
+"""The command `jobrunner`: data goes to stdout, everything else to stderr, and the exit code says what came of it.
+
+0 ok · 1 the job ended failed or canceled · 2 usage, canvas or parameters · 3 not found · 4 refused · 5 unreachable ·
+124 timed out · 130 interrupted.
+"""
+
+import sys
+
+import click
+
+from jobrunner.cli.context import AppOption
+from jobrunner.cli.database import db
+from jobrunner.cli.jobs import list_command, show, submit, tasks, watch
+from jobrunner.cli.services import demo, tracker, up, worker
+from jobrunner.errors import JobrunnerError
+
+_INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="jobrunner")
+@click.option("-A", "--app", metavar="MODULE", help="Module of the Celery app, where user code is needed.")
+@click.pass_context
+def cli(context: click.Context, app: str | None) -> None:
+    """Durable jobs on Celery."""
+    context.obj = AppOption(app)
+
+
+for command in (up, demo, worker, tracker, submit, list_command, show, tasks, watch, db):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; every error of ours ends in one sentence, its remedy, and its exit code."""
+    try:
+        sys.exit(cli(standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        sys.exit(_INTERRUPTED)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except JobrunnerError as error:
+        click.echo(f"error: {error.problem}", err=True)
+        if error.remedy:
+            click.echo(f"\nhint: {error.remedy}", err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,5 @@
+"""`python -m jobrunner.cli`: how `jobrunner up` starts its tracker."""
+
+from jobrunner.cli import main
+
+main()

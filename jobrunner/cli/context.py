@@ -1,0 +1,77 @@
+"""What commands share: the user's app, the database, and the job that a person means."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from celery.app.utils import find_app
+
+from jobrunner.app import JobRunner
+from jobrunner.errors import ConfigurationError, InvalidParametersError, NotFoundError
+from jobrunner.settings import Settings
+from jobrunner.store import reading
+from jobrunner.store.database import Database
+from jobrunner.store.reading import JobView
+
+#: The app of `up` and `submit` where the user names none.
+DEMO = "jobrunner.demo.codestats"
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class AppOption:
+    """`-A` as given to the group; the same option of a command comes first."""
+
+    given: str | None = None
+
+
+def app_option(function: _F) -> _F:
+    """Add `-A MODULE` to a command; its value is the command's, the group's, or `JOBRUNNER_APP`."""
+
+    def resolve(context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+        group = context.find_object(AppOption)
+        return value or (group and group.given) or Settings.from_environment().app
+
+    option = click.option(
+        "-A", "--app", "module", metavar="MODULE", callback=resolve, help="Module of the Celery app; else JOBRUNNER_APP."
+    )
+    return option(function)
+
+
+def json_option(function: _F) -> _F:
+    """Add `--json` to a command that prints."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def load_runner(module: str) -> JobRunner:
+    """Import the user's app, as Celery's `-A` does, and return the runner bound to it."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        app = find_app(module)
+    except (ImportError, AttributeError) as error:
+        msg = f"The Celery app {module!r} cannot be loaded ({error})."
+        raise ConfigurationError(msg, "Name a module on the path that holds a Celery app, as with `celery -A`.") from error
+    return JobRunner.of(app)
+
+
+def open_database() -> Database:
+    """Open the database of the settings, for commands that only read and need no user code."""
+    return Database(Settings.from_environment().database_url)
+
+
+def find_job(database: Database, reference: str) -> JobView:
+    """Return the job that a person means by an id, a key, or the beginning or end of an id."""
+    with database.read() as connection:
+        found = reading.find_jobs(connection, reference)
+    if not found:
+        msg = f"There is no job {reference!r} in {database.where}."
+        raise NotFoundError(msg, "See `jobrunner list --all`.")
+    if len(found) > 1:
+        msg = f"Several jobs match {reference!r}."
+        raise InvalidParametersError(msg, "Give more of the id.")
+    return found[0]

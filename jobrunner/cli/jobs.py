@@ -1,0 +1,119 @@
+"""Commands about jobs: submit, list, show, tasks, watch."""
+
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from jobrunner.cli import output
+from jobrunner.cli.context import DEMO, app_option, find_job, json_option, load_runner, open_database
+from jobrunner.condition import why_waiting
+from jobrunner.errors import InvalidParametersError
+from jobrunner.handle import Job
+from jobrunner.states import JobState
+from jobrunner.store import leases, reading
+
+#: `list` shows the unfinished jobs, and those that ended within this time.
+_RECENT = timedelta(hours=24)
+
+
+@click.command(short_help="Submit a named job.")
+@click.argument("name")
+@click.argument("parameters", nargs=-1, metavar="[KEY=VALUE]…")
+@app_option
+@click.option("--key", help="The same key with the same parameters is the same job: safe to repeat.")
+@click.option("--wait", is_flag=True, help="Wait for its end; exit with 1 if it failed or was canceled.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="With --wait: exit with 124 after this long; the job goes on.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors: for cron.")
+@json_option
+def submit(
+    name: str,
+    parameters: tuple[str, ...],
+    module: str | None,
+    key: str | None,
+    wait: bool,
+    timeout: float | None,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Submit the job that @jobs.job(NAME) describes, and print its id."""
+    runner = load_runner(module or DEMO)
+    job = runner.submit_named(name, _pairs(parameters), key=key)
+    if not quiet and not as_json:
+        click.echo(job.id)
+    code = _wait(job, timeout, quiet=quiet) if wait else 0
+    if as_json:
+        output.print_json(output.job_json(job.view))
+    return code
+
+
+def _pairs(parameters: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for parameter in parameters:
+        name, equals, value = parameter.partition("=")
+        if not equals:
+            msg = f"The parameter {parameter!r} has no value."
+            raise InvalidParametersError(msg, f"Write it as {parameter}=VALUE.")
+        pairs[name] = value
+    return pairs
+
+
+def _wait(job: Job, timeout: float | None, *, quiet: bool) -> int:
+    with output.progress_bar(job.view.name, quiet=quiet) as show:
+        state = job.wait(timeout, each=show)
+    if not quiet:
+        click.echo(output.ended_line(job.view), err=True)
+    return 0 if state is JobState.COMPLETED else 1
+
+
+@click.command("list", short_help="List jobs.")
+@click.option("--all", "everything", is_flag=True, help="Also those that ended more than 24 hours ago.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many, newest first.")
+@json_option
+def list_command(everything: bool, limit: int, as_json: bool) -> None:
+    """List the unfinished jobs, and those that ended within 24 hours."""
+    with open_database().read() as connection:
+        views = reading.list_jobs(connection, None if everything else datetime.now(UTC) - _RECENT, limit)
+    if as_json:
+        output.print_json([output.job_json(view) for view in views])
+    elif views:
+        output.console().print(output.jobs_table(views))
+    else:
+        click.echo("No jobs yet; `jobrunner submit` adds one.", err=True)
+
+
+@click.command(short_help="Show one job.")
+@click.argument("job")
+@json_option
+def show(job: str, as_json: bool) -> None:
+    """Show the JOB with this id, key, or beginning or end of an id, and what it waits for."""
+    database = open_database()
+    view = find_job(database, job)
+    with database.read() as connection:
+        why = why_waiting(view, leases.tracker_status(connection), reading.workers_online(connection))
+    if as_json:
+        output.print_json(output.job_json(view) | {"waits": why})
+    else:
+        click.echo("\n".join(output.job_lines(view, why)))
+
+
+@click.command(short_help="List the tasks of a job.")
+@click.argument("job")
+@json_option
+def tasks(job: str, as_json: bool) -> None:
+    """List all tasks of a JOB's plan, those that never started included."""
+    database = open_database()
+    with database.read() as connection:
+        views = reading.list_tasks(connection, find_job(database, job).id)
+    if as_json:
+        output.print_json([output.task_json(view) for view in views])
+    else:
+        output.console().print(output.tasks_table(views))
+
+
+@click.command(short_help="Follow a job to its end.")
+@click.argument("job")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Exit with 124 after this long; the job goes on.")
+def watch(job: str, timeout: float | None) -> int:
+    """Show a JOB's progress until it ends; exit with 1 if it failed or was canceled."""
+    database = open_database()
+    return _wait(Job(find_job(database, job).id, database=database), timeout, quiet=False)

@@ -1,0 +1,151 @@
+"""How jobs and tasks look: tables for people, JSON for programs, a bar for those who wait."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from jobrunner.handle import Progress as JobProgress
+from jobrunner.states import JobState, TaskState, success
+from jobrunner.store.reading import JobView, TaskView
+
+_COLORS = {"completed": "green", "failed": "red", "canceled": "yellow", "active": "cyan", "soft-failed": "magenta"}
+#: Columns of a table that goes to a file or a pipe, which has no width.
+_WIDE = 200
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that neither guesses at words nor wraps what goes into a pipe."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, highlight=False, markup=False, width=None if stream.isatty() else _WIDE)
+
+
+def state_text(state: str) -> Text:
+    """Return a state in its colour."""
+    return Text(state, style=_COLORS.get(state, ""))
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, times as ISO 8601."""
+    click.echo(json.dumps(value, indent=2, default=lambda one: one.isoformat() if isinstance(one, datetime) else str(one)))
+
+
+def job_json(view: JobView) -> dict[str, Any]:
+    """Return a job as JSON-friendly values."""
+    return dataclasses.asdict(view)
+
+
+def task_json(view: TaskView) -> dict[str, Any]:
+    """Return a task as JSON-friendly values; `success` is Arvados's (A9)."""
+    return dataclasses.asdict(view) | {"success": success(view.state)}
+
+
+def jobs_table(views: Iterable[JobView]) -> Table:
+    """Return jobs as a table."""
+    table = _table("JOB", "NAME", "STATE", "TASKS", "SUBMITTED", "TOOK")
+    for view in views:
+        progress = JobProgress.of(view)
+        table.add_row(
+            view.id, view.name, state_text(view.state), f"{progress.done}/{progress.total}", _ago(view.submitted_at), _took(view)
+        )
+    return table
+
+
+def tasks_table(views: Sequence[TaskView]) -> Table:
+    """Return tasks as a table."""
+    table = _table("TASK", "SEQ", "NAME", "STATE", "TRIES", "RUNTIME", "NOTE")
+    for view in views:
+        tries = "" if view.retries is None else str(view.retries + 1)
+        runtime = "" if view.runtime is None else f"{view.runtime:.3f} s"
+        table.add_row(
+            view.id, str(view.sequence), view.name, state_text(view.state), tries, runtime, view.note or view.result or ""
+        )
+    return table
+
+
+def job_lines(view: JobView, why: str | None) -> Iterator[str]:
+    """Return a job as lines `name  value`."""
+    counts = ", ".join(f"{number} {state}" for state, number in view.counts.items()) or "none"
+    yield f"job        {view.id}"
+    yield f"name       {view.name}"
+    if view.key:
+        yield f"key        {view.key}"
+    yield f"state      {view.state}" + (f" ({view.reason})" if view.reason else "")
+    if view.note:
+        yield f"because    {view.note}"
+    if why:
+        yield f"waits      {why}"
+    yield f"tasks      {view.total}: {counts}"
+    yield f"submitted  {_stamp(view.submitted_at)}"
+    if view.started_at:
+        yield f"started    {_stamp(view.started_at)}"
+    if view.ended_at:
+        yield f"ended      {_stamp(view.ended_at)}, after {_took(view)}"
+
+
+@contextmanager
+def progress_bar(name: str, *, quiet: bool = False) -> Iterator[Any]:
+    """Yield a function that shows a job's progress; on a terminal a live bar, else nothing until the end."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[counts]}"), TimeElapsedColumn(),
+    )  # fmt: skip
+    terminal = console(stderr=True)
+    with Progress(*columns, console=terminal, disable=quiet or not terminal.is_terminal) as progress:
+        bar = progress.add_task(name, total=None, counts="")
+
+        def show(view: JobView) -> None:
+            done = JobProgress.of(view)
+            doing = ", ".join(f"{done.counts[state]} {state}" for state in _WORTH_TELLING if state in done.counts)
+            progress.update(bar, completed=done.done, total=done.total, counts=doing)
+
+        yield show
+
+
+_WORTH_TELLING = (TaskState.ACTIVE, TaskState.SOFT_FAILED, TaskState.FAILED)
+
+
+def ended_line(view: JobView) -> str:
+    """Say in one line how a job ended."""
+    progress = JobProgress.of(view)
+    text = f"{view.name} {view.state}: {progress.done} of {progress.total} tasks in {_took(view)}"
+    return text if view.state is JobState.COMPLETED or not view.note else f"{text}; {view.note}"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, no_wrap=column != "NOTE", overflow="fold")
+    return table
+
+
+def _took(view: JobView) -> str:
+    if view.started_at is None:
+        return ""
+    return _seconds(((view.ended_at or datetime.now(UTC)) - view.started_at).total_seconds())
+
+
+def _ago(moment: datetime) -> str:
+    return f"{_seconds((datetime.now(UTC) - moment).total_seconds())} ago"
+
+
+def _seconds(seconds: float) -> str:
+    """Write a duration with the two units that matter."""
+    if seconds < 60:  # noqa: PLR2004  seconds in a minute
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if days else f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone().isoformat(sep=" ", timespec="seconds")

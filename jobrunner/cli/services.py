@@ -1,0 +1,192 @@
+"""Commands that run: up, demo, worker, tracker."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from celery import Celery
+
+from jobrunner.app import JobRunner
+from jobrunner.cli import output
+from jobrunner.cli.context import DEMO, app_option, load_runner
+from jobrunner.embedded import broker
+from jobrunner.embedded.supervisor import Child, Supervisor, hold_lock
+from jobrunner.errors import ConfigurationError, WaitTimeoutError
+from jobrunner.settings import Settings
+from jobrunner.states import ENDED_JOB, JobState
+from jobrunner.store.database import Database
+from jobrunner.store.upgrade import upgrade
+
+_INTERRUPTED = 130
+_PYTHON = sys.executable
+#: Seconds that a task of `up` may go on after Ctrl-C.
+_GRACE = 10.0
+#: Seconds that the whole demo may take before it gives up.
+_DEMO_TIMEOUT = 600.0
+
+
+@click.command(short_help="Run everything on this machine.")
+@app_option
+@click.option("-c", "--concurrency", type=click.IntRange(min=1), help="Tasks at a time; by default as many as cores.")
+def up(module: str | None, concurrency: int | None) -> int:
+    """Run broker, tracker and worker on this machine, until Ctrl-C.
+
+    The broker is started here only if the app has none. Everything is kept below .jobrunner, or JOBRUNNER_HOME.
+    """
+    runner = load_runner(module or DEMO)
+    with _running(runner, module or DEMO, concurrency) as supervisor:
+        click.echo(f"app       {module or f'{DEMO} (the demo; name yours with -A)'}")
+        click.echo(f"broker    {_broker_text(runner)}")
+        click.echo(f"database  {runner.database.where}")
+        click.echo(f"log       {runner.settings.home / 'up.log'}")
+        names = ", ".join(sorted(runner.named)) or "none yet"
+        click.echo(f"\nReady for jobs ({names}). Ctrl-C stops everything.")
+        caught = supervisor.run_until()
+        click.echo("Stopping: running tasks may end.", err=True)
+    return _INTERRUPTED if caught == signal.SIGINT else 0
+
+
+@click.command(short_help="Run the demo job: statistics of Python code.")
+@click.argument("folder", required=False, type=click.Path(path_type=Path, file_okay=False))
+@click.option("-c", "--concurrency", type=click.IntRange(min=1), help="Tasks at a time; by default as many as cores.")
+def demo(folder: Path | None, concurrency: int | None) -> int:
+    """Analyse every Python file below FOLDER (by default the standard library), one task per file, and print a report."""
+    from jobrunner.demo.codestats import codestats, jobs  # noqa: PLC0415  binds the demo's app
+
+    samples = jobs.settings.home / "demo-samples"
+    with _running(jobs, DEMO, concurrency) as supervisor:
+        job = jobs.submit(codestats(folder=folder, samples=samples), name="codestats")
+        with output.progress_bar("codestats") as show:
+            caught = supervisor.run_until(_ended(job.wait, show))
+        view = job.view
+        if view.state not in ENDED_JOB:
+            click.echo(f"Stopped; the job goes on with `jobrunner up`: {job.id}", err=True)
+            return _INTERRUPTED if caught else 1
+        if view.state is not JobState.COMPLETED:
+            click.echo(output.ended_line(view), err=True)
+            return 1
+        report = job.result()
+    _print_report(jobs, report, output.ended_line(view), job.id)
+    return 0
+
+
+def _ended(wait: Callable[..., Any], show: Callable[..., Any]) -> Callable[[], bool]:
+    """Return a look at the job, for the supervisor's loop: shows its progress, and tells whether it has ended."""
+
+    def ended() -> bool:
+        try:
+            wait(0, each=show)
+        except WaitTimeoutError:
+            return False
+        return True
+
+    return ended
+
+
+def _print_report(jobs: JobRunner, report: Any, ended: str, job_id: str) -> None:
+    from jobrunner.demo.rendering import render  # noqa: PLC0415  only the demo needs it
+
+    console = output.console()
+    console.print(render(report))
+    click.echo(f"\n{ended}.")
+    click.echo(f"The database is {jobs.database.where}.")
+    click.echo("\nTry next:")
+    click.echo("  .venv/bin/jobrunner list" if Path(".venv/bin/jobrunner").exists() else "  jobrunner list")
+    click.echo(f"  jobrunner show {job_id}")
+    click.echo(f"  jobrunner tasks {job_id} --json")
+    click.echo("  jobrunner up          # then, in another terminal: jobrunner submit codestats --wait")
+
+
+@contextmanager
+def _running(runner: JobRunner, module: str, concurrency: int | None) -> Iterator[Supervisor]:
+    """Yield with tracker and worker running, and the embedded broker if the app has none of its own."""
+    home = runner.settings.home
+    with hold_lock(home) as lock, Supervisor(home=home, lock=lock, grace=_GRACE) as supervisor:
+        upgrade(runner.database.url.render_as_string(hide_password=False))
+        if runner.embedded:
+            server = supervisor.start(Child(name=broker.NAME, argv=broker.command(home), last=True))
+            broker.wait_until_ready(home, server, give_up=supervisor.interrupted)
+        environment = {
+            "JOBRUNNER_HOME": str(home),
+            "JOBRUNNER_DATABASE": runner.database.url.render_as_string(hide_password=False),
+        }
+        for name, argv in (("tracker", _tracker_command(module)), ("worker", _worker_command(module, concurrency))):
+            supervisor.start(Child(name=name, argv=argv, environment=environment))
+        yield supervisor
+
+
+def _tracker_command(module: str) -> list[str]:
+    return [_PYTHON, "-m", "jobrunner.cli", "tracker", "-A", module]
+
+
+def _worker_command(module: str, concurrency: int | None) -> list[str]:
+    # One worker on a private broker: nobody to mingle or gossip with. The name is stable, so that the tracker knows at once
+    # that a worker which comes up replaces one that was killed.
+    options = ["--without-mingle", "--without-gossip", "-n", "up@%h", "-l", "WARNING"]
+    return [_PYTHON, "-m", "workers", "-A", module, *options, "-c", str(concurrency or os.cpu_count() or 1)]
+
+
+def _broker_text(runner: JobRunner) -> str:
+    if runner.embedded:
+        return f"{broker.socket_path(runner.settings.home)} ({broker.server_binary().name}, started here)"
+    return runner.app.connection_for_write().as_uri()
+
+
+@click.command(short_help="Run a Celery worker.", context_settings={"ignore_unknown_options": True})
+@app_option
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def worker(module: str | None, options: Sequence[str]) -> int:
+    """Run a Celery worker for the app, and start it again whenever it ends.
+
+    OPTIONS are those of `celery worker`. Celery's own worker may exit instead of reconnecting when its broker dies; this one
+    comes back. Ctrl-C lets running tasks end; a second one does not.
+    """
+    if module is None:
+        msg = "A worker needs your code."
+        raise ConfigurationError(msg, "Name the module of your Celery app: jobrunner worker -A MODULE.")
+    load_runner(module)  # a mistake is told here, once, and not by a child that is started again and again
+    with Supervisor(grace=None) as supervisor:
+        supervisor.start(Child(name="worker", argv=[_PYTHON, "-m", "workers", "-A", module, *options]))
+        caught = supervisor.run_until()
+    return _INTERRUPTED if caught == signal.SIGINT else 0
+
+
+@click.command(short_help="Run the tracker.")
+@app_option
+@click.option("-b", "--broker", "broker_url", metavar="URL", help="The broker; else that of the app, or JOBRUNNER_BROKER.")
+@click.option("--result-backend", metavar="URL", help="The result backend; by default the broker.")
+@click.option("-l", "--loglevel", default="INFO", show_default=True, help="Level of the log, on stderr.")
+def tracker(module: str | None, broker_url: str | None, result_backend: str | None, loglevel: str) -> None:
+    """Follow events and move jobs, until stopped. A second tracker waits, and takes over when the first is gone.
+
+    It needs no user code: with -A it takes broker and result backend from the app's configuration.
+    """
+    from tracker.eventlog.redis_stream import RedisStream  # noqa: PLC0415  clients need not load the tracker
+    from tracker.loop import Tracker  # noqa: PLC0415
+
+    logging.basicConfig(level=loglevel.upper(), format="%(asctime)s %(levelname)s tracker: %(message)s")
+    app, database = _tracker_app(module, broker_url, result_backend)
+    with database.read():
+        pass  # a missing or outdated database is told before anything starts
+    log = RedisStream(app.connection_for_write())
+    process = Tracker(database=database, app=app, log=log, holder=f"{socket.gethostname()}:{os.getpid()}")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: process.stop())
+    process.run()
+
+
+def _tracker_app(module: str | None, broker_url: str | None, result_backend: str | None) -> tuple[Celery, Database]:
+    if module is not None and broker_url is None:
+        runner = load_runner(module)
+        return runner.app, runner.database
+    settings = Settings.from_environment()
+    url = broker_url or settings.broker or broker.url(settings.home)
+    backend = result_backend or settings.result_backend or url
+    return Celery("jobrunner.tracker", broker=url, backend=backend, set_as_current=False), Database(settings.database_url)
