@@ -91,11 +91,12 @@ def _properties(app: Celery, task: Task, args: Any, kwargs: Any, options: Mappin
     queue = route.pop("queue", None) or app.amqp.default_queue
     if isinstance(queue, str):
         queue = app.amqp.queues[queue]
-    exchange, routing_key = route.pop("exchange", None), route.pop("routing_key", None)
+    exchange = route.pop("exchange", None)
+    exchange, routing_key = getattr(exchange, "name", exchange), route.pop("routing_key", None)
     if (not exchange or not routing_key) and queue.exchange.type == "direct":
-        exchange, routing_key = "", queue.name  # as Celery does: straight to the queue
+        exchange, routing_key = "", queue.name  # as Celery does: straight to the queue, without looking up bindings
     return {
-        "exchange": getattr(exchange, "name", exchange) or queue.exchange.name,
+        "exchange": queue.exchange.name if exchange is None else exchange,
         "routing_key": routing_key or queue.routing_key,
         "delivery_mode": queue.exchange.delivery_mode or app.conf.task_default_delivery_mode,
     } | {name: value for name, value in route.items() if name in {"priority", "delivery_mode", "expiration"}}

@@ -6,7 +6,7 @@ puts what is ready into the outbox. It loads and writes rows in bulk; no stateme
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING

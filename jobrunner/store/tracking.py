@@ -4,13 +4,12 @@ Each statement works on many rows at once; none is issued per row. Rows come and
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
     Connection,
-    Row,
-    Table,
+    Select,
     bindparam,
     exists,
     func,
@@ -25,86 +24,107 @@ from sqlalchemy import (
 from jobrunner.records import Attempt, Block, Job, Letter, Task
 from jobrunner.states import JobState, TaskState
 from jobrunner.store.reading import CHUNK
-from jobrunner.store.schema import COUNTERS, attempt, block, job, message, task, worker
+from jobrunner.store.schema import COUNTERS, Moment, attempt, block, job, message, task, worker
+
+# Statements are built once, at import: building one costs more than running it.
+
+_IDS = bindparam("ids", expanding=True)
+_NOW = bindparam("moment", type_=Moment)
 
 _TASK = [task.c[name] for name in Task.__slots__]
-_BLOCK = [block.c[name] for name in Block.__slots__]
 _ATTEMPT = [attempt.c[name] for name in Attempt.__slots__]
+_BLOCK = [block.c[name] for name in Block.__slots__]
 _JOB = [job.c[name] for name in ("id", "name", "state", "reason", "note", "total", "started_at", "ended_at")]
 
+_READY = (
+    task.c.state == literal_column("'ready'"),  # a literal, for the partial index
+    task.c.not_before.is_(None) | (task.c.not_before <= _NOW),
+)
 
-def _chunks(keys: Iterable[str]) -> Iterator[list[str]]:
+
+def _chunks(keys: Iterable[str]) -> Iterator[dict[str, list[str]]]:
     ordered = sorted(set(keys))
     for start in range(0, len(ordered), CHUNK):
-        yield ordered[start : start + CHUNK]
+        yield {"ids": ordered[start : start + CHUNK]}
 
 
-def _task(row: Row[Any]) -> Task:
-    values = row._asdict()
+def _rows(connection: Connection, statement: Select[Any], keys: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for chunk in _chunks(keys):
+        for row in connection.execute(statement, chunk):
+            yield row._asdict()
+
+
+def _task(values: dict[str, Any]) -> Task:
     values["state"] = TaskState(values["state"])
     return Task(**values)
 
 
-def _columns(record: Any, table: Table) -> dict[str, Any]:
-    return {column.name: getattr(record, column.name) for column in table.columns}
+def _values(one: Attempt) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in Attempt.__slots__}
 
 
 # ---- what there is to do -------------------------------------------------------------------------------------------------
 
+_WORK_WAITING = select(or_(exists().where(job.c.applied_at.is_(None)), exists().where(*_READY)))
+
 
 def work_waiting(connection: Connection, now: datetime) -> bool:
     """Whether a turn would find anything besides events: a new job, or a task that may be sent."""
-    ready = task.c.state == literal_column("'ready'"), task.c.not_before.is_(None) | (task.c.not_before <= now)
-    query = select(or_(exists().where(job.c.applied_at.is_(None)), exists().where(*ready)))
-    return bool(connection.execute(query).scalar())
+    return bool(connection.execute(_WORK_WAITING, {"moment": now}).scalar())
+
+
+_NEW_JOBS = select(job.c.id).where(job.c.applied_at.is_(None)).order_by(job.c.id).limit(bindparam("number"))
 
 
 def new_jobs(connection: Connection, limit: int) -> list[str]:
     """Return ids of submitted jobs that no turn has taken up yet, found by a flag and never by a cursor."""
-    query = select(job.c.id).where(job.c.applied_at.is_(None)).order_by(job.c.id).limit(limit)
-    return list(connection.execute(query).scalars())
+    return list(connection.execute(_NEW_JOBS, {"number": limit}).scalars())
+
+
+_MARK_APPLIED = update(job).where(job.c.id.in_(_IDS)).values(applied_at=_NOW)
 
 
 def mark_applied(connection: Connection, job_ids: Collection[str], now: datetime) -> None:
     """Note that these jobs have been taken up."""
     for chunk in _chunks(job_ids):
-        connection.execute(update(job).where(job.c.id.in_(chunk)).values(applied_at=now))
+        connection.execute(_MARK_APPLIED, {**chunk, "moment": now})
 
 
 # ---- tasks and attempts --------------------------------------------------------------------------------------------------
+
+_TASKS = select(task.c.celery_id.label("told"), *_TASK).where(task.c.celery_id.in_(_IDS))
+_TASKS_OF_FIRST = select(task.c.id.label("told"), *_TASK).where(task.c.id.in_(_IDS))
+_TASKS_OF_LATER = (
+    select(attempt.c.celery_id.label("told"), *_TASK)
+    .join_from(attempt, task, task.c.id == attempt.c.task_id)
+    .where(attempt.c.celery_id.in_(_IDS), attempt.c.delivery > literal_column("1"))
+)
 
 
 def tasks_by_celery_id(connection: Connection, celery_ids: Collection[str]) -> dict[str, Task]:
     """Return the tasks that events speak of, by the Celery id they use, of the present delivery or of an earlier one."""
     found: dict[str, Task] = {}
-    for chunk in _chunks(celery_ids):
-        for row in connection.execute(select(*_TASK).where(task.c.celery_id.in_(chunk))):
-            found[row.celery_id] = _task(row)
-    for chunk in _chunks(id for id in celery_ids if id not in found):  # noqa: A001
-        earlier = select(attempt.c.celery_id.label("earlier"), *_TASK).join_from(attempt, task, task.c.id == attempt.c.task_id)
-        first = select(task.c.id.label("earlier"), *_TASK).where(task.c.id.in_(chunk))
-        of_later = earlier.where(attempt.c.celery_id.in_(chunk), attempt.c.delivery > 1)
-        for query in (first, of_later):
-            for row in connection.execute(query):
-                values = row._asdict()
-                values["state"] = TaskState(values["state"])
-                found[values.pop("earlier")] = Task(**values)
+    for statement in (_TASKS, _TASKS_OF_FIRST, _TASKS_OF_LATER):
+        missing = [one for one in celery_ids if one not in found]
+        for values in _rows(connection, statement, missing):
+            celery_id = values.pop("told")
+            found[celery_id] = _task(values)
     return found
+
+
+_ATTEMPTS = select(*_ATTEMPT).where(attempt.c.task_id.in_(_IDS))
 
 
 def attempts_of(connection: Connection, task_ids: Collection[str]) -> dict[tuple[str, int, int], Attempt]:
     """Return all attempts of these tasks by (task, delivery, retries)."""
-    found: dict[tuple[str, int, int], Attempt] = {}
-    for chunk in _chunks(task_ids):
-        for row in connection.execute(select(*_ATTEMPT).where(attempt.c.task_id.in_(chunk))):
-            found[row.task_id, row.delivery, row.retries] = Attempt(**row._asdict())
-    return found
+    attempts = (Attempt(**values) for values in _rows(connection, _ATTEMPTS, task_ids))
+    return {(one.task_id, one.delivery, one.retries): one for one in attempts}
 
 
 def insert_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None:
     """Write attempts that had no row yet."""
     if attempts:
-        connection.execute(insert(attempt), [_columns(one, attempt) for one in attempts])
+        connection.execute(insert(attempt), [_values(one) for one in attempts])
 
 
 _ATTEMPT_KEY = ("task_id", "delivery", "retries")
@@ -119,7 +139,7 @@ def update_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None
     """Write attempts that changed."""
     rows = []
     for one in attempts:
-        row = _columns(one, attempt)
+        row = _values(one)
         rows.append(row | {f"key_{name}": row.pop(name) for name in _ATTEMPT_KEY})
     if rows:
         connection.execute(_UPDATE_ATTEMPT, rows)
@@ -156,16 +176,13 @@ def mark_sent(connection: Connection, deliveries: Sequence[tuple[str, int]], now
 # ---- the plan ------------------------------------------------------------------------------------------------------------
 
 
+_here = select(*_BLOCK).where(block.c.id.in_(_IDS)).cte("upward", recursive=True)
+_UPWARD = select(_here.union(select(*_BLOCK).join(_here, block.c.id == _here.c.parent_id)))
+
+
 def blocks_upward(connection: Connection, block_ids: Collection[str]) -> dict[str, Block]:
-    """Return these blocks and all blocks around them: as many queries as the plan is deep."""
-    found: dict[str, Block] = {}
-    wanted = set(block_ids)
-    while wanted:
-        for chunk in _chunks(wanted):
-            for row in connection.execute(select(*_BLOCK).where(block.c.id.in_(chunk))):
-                found[row.id] = Block(**row._asdict())
-        wanted = {one.parent_id for one in found.values() if one.parent_id is not None} - found.keys()
-    return found
+    """Return these blocks and all blocks around them."""
+    return {values["id"]: Block(**values) for values in _rows(connection, _UPWARD, block_ids)}
 
 
 _UPDATE_BLOCK = update(block).where(block.c.id == bindparam("row_id")).values(remaining=bindparam("left"))
@@ -177,14 +194,23 @@ def update_blocks(connection: Connection, blocks: Collection[Block]) -> None:
         connection.execute(_UPDATE_BLOCK, [{"row_id": one.id, "left": one.remaining} for one in blocks])
 
 
+_PLACE = task.c.opens_block == bindparam("block_id_"), task.c.opens_at == bindparam("position_")
+_OPEN = update(task).where(*_PLACE, task.c.state == TaskState.PENDING).values(state=TaskState.READY, note=None)
+_DELAYED = select(task.c.id, task.c.countdown).where(
+    *_PLACE, task.c.state == TaskState.READY, task.c.countdown.is_not(None), task.c.not_before.is_(None)
+)
+_DELAY = update(task).where(task.c.id == bindparam("row_id")).values(not_before=bindparam("moment"))
+
+
 def open_place(connection: Connection, block_id: str, position: int, now: datetime) -> int:
     """Make the tasks that wait for this place ready, and return how many: one statement, however they are nested."""
-    waiting = task.c.opens_block == block_id, task.c.opens_at == position, task.c.state == TaskState.PENDING
-    delayed = select(task.c.id, task.c.countdown).where(*waiting, task.c.countdown.is_not(None))
-    for row in connection.execute(delayed).all():
-        moment = datetime.fromtimestamp(now.timestamp() + row.countdown, now.tzinfo)
-        connection.execute(update(task).where(task.c.id == row.id).values(not_before=moment))
-    return connection.execute(update(task).where(*waiting).values(state=TaskState.READY, note=None)).rowcount
+    place = {"block_id_": block_id, "position_": position}
+    number = connection.execute(_OPEN, place).rowcount
+    delayed = connection.execute(_DELAYED, place).all()
+    if delayed:
+        moments = [{"row_id": row.id, "moment": now + timedelta(seconds=row.countdown)} for row in delayed]
+        connection.execute(_DELAY, moments)
+    return number
 
 
 def cancel_pending(connection: Connection, job_id: str, note: str, now: datetime) -> int:
@@ -215,15 +241,16 @@ def failed_task(connection: Connection, job_id: str) -> tuple[str, str, str | No
 # ---- jobs ----------------------------------------------------------------------------------------------------------------
 
 
+_JOBS = select(*_JOB, *(job.c[name] for name in COUNTERS.values())).where(job.c.id.in_(_IDS))
+
+
 def jobs_by_id(connection: Connection, job_ids: Collection[str]) -> dict[str, Job]:
     """Return these jobs with their counters."""
     found: dict[str, Job] = {}
-    for chunk in _chunks(job_ids):
-        for row in connection.execute(select(*_JOB, *(job.c[name] for name in COUNTERS.values())).where(job.c.id.in_(chunk))):
-            values = row._asdict()
-            counts = {state: values.pop(column) for state, column in COUNTERS.items()}
-            values["state"] = JobState(values["state"])
-            found[row.id] = Job(**values, counts=counts)
+    for values in _rows(connection, _JOBS, job_ids):
+        counts = {state: values.pop(column) for state, column in COUNTERS.items()}
+        values["state"] = JobState(values["state"])
+        found[values["id"]] = Job(**values, counts=counts)
     return found
 
 
@@ -263,12 +290,13 @@ _LETTERS = (
 )
 
 
+_TAKE_READY = _LETTERS.where(*_READY).limit(bindparam("number"))
+
+
 def take_ready(connection: Connection, now: datetime, limit: int) -> list[Letter]:
     """Return the messages of up to `limit` tasks that may be sent, oldest first."""
-    query = _LETTERS.where(
-        task.c.state == literal_column("'ready'"), task.c.not_before.is_(None) | (task.c.not_before <= now)
-    )
-    return [Letter(**row._asdict()) for row in connection.execute(query.limit(limit))]
+    rows = connection.execute(_TAKE_READY, {"moment": now, "number": limit})
+    return [Letter(**row._asdict()) for row in rows]
 
 
 _QUEUE = (
@@ -298,7 +326,7 @@ def queue_tasks(connection: Connection, deliveries: Sequence[tuple[str, int, str
 def unsent_tasks(connection: Connection) -> list[Task]:
     """Return tasks left in the outbox by a tracker that died, or whose broker did, between commit and note."""
     query = select(*_TASK).where(task.c.state == literal_column("'queued'"), task.c.sent_at.is_(None)).order_by(task.c.id)
-    return [_task(row) for row in connection.execute(query)]
+    return [_task(row._asdict()) for row in connection.execute(query)]
 
 
 def unheard_tasks(connection: Connection, sent_before: datetime) -> list[tuple[str, Task]]:
@@ -316,7 +344,7 @@ def unheard_tasks(connection: Connection, sent_before: datetime) -> list[tuple[s
         .order_by(task.c.id)
     )
     rows = [row._asdict() for row in connection.execute(query)]
-    return [(row.pop("queue"), Task(**(row | {"state": TaskState(row["state"])}))) for row in rows]
+    return [(row.pop("queue"), _task(row)) for row in rows]
 
 
 def tasks_held_by(connection: Connection, worker_name: str, except_source: str | None) -> list[tuple[Task, Attempt]]:

@@ -21,6 +21,11 @@ class Batch:
     entries: Sequence[Entry]
     position: str
 
+    @property
+    def size(self) -> int:
+        """How many events it holds."""
+        return sum(len(entry.events) for entry in self.entries)
+
 
 class EventLog(Protocol):
     """A log that is read from a position which the reader keeps itself, in its own transaction."""
