@@ -1,0 +1,38 @@
+# Every target sets up what it needs in .venv; none needs a service or sudo.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check up fmt
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## Run the main job on this machine: statistics of Python's standard library.
+	@$(BIN)/jobrunner demo
+
+up: $(READY) ## Run broker, tracker and worker on this machine until Ctrl-C.
+	@$(BIN)/jobrunner up
+
+test: $(READY) ## Run all tests.
+	@$(BIN)/pytest
+
+check: $(READY) ## Everything CI runs: format, lint, types, import rules, tests.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+fmt: $(READY) ## Format the code and fix what can be fixed.
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+$(READY): pyproject.toml
+	@echo "Setting up $(VENV) (once) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@
