@@ -48,15 +48,18 @@ class JobRunner:
     """Durable jobs on a Celery app.
 
     Bind it after the app is configured. It prepares the app's tasks, also those with a base of their own, and sets what
-    tracking needs without overriding what the user set. An app without broker and result backend gets those of the settings,
-    else the embedded ones of `jobrunner up`.
+    tracking needs without overriding what the user set. An app without broker and result backend gets those of the
+    settings, else the embedded ones of `jobrunner up`.
 
     Raises:
         ConfigurationError: the app has no result backend, or one that cannot hand values from task to task.
     """
 
     def __init__(self, app: Celery, *, database: str | None = None) -> None:
-        """Bind to `app`; `database` is a SQLAlchemy URL, by default `JOBRUNNER_DATABASE`, else a file below `.jobrunner`."""
+        """Bind to `app`.
+
+        `database` is a SQLAlchemy URL; by default `JOBRUNNER_DATABASE`, else a SQLite file below `.jobrunner`.
+        """
         self.app = app
         self.settings = Settings.from_environment()
         self.database = Database(database or self.settings.database_url)
@@ -71,7 +74,7 @@ class JobRunner:
         """Return the runner bound to an app, binding one if there is none: an existing app needs no change."""
         return getattr(app, "jobrunner", None) or cls(app)
 
-    # ---- for developers --------------------------------------------------------------------------------------------------
+    # ---- for developers ------------------------------------------------------------------------------------
 
     def task(self, *args: Any, **options: Any) -> Any:
         """Decorate a function as a task that retries soft failures: `@app.task` with the options of `RETRY_POLICY`."""
@@ -94,8 +97,8 @@ class JobRunner:
     def submit(self, canvas: Signature, *, name: str | None = None, key: str | None = None) -> Job:
         """Make a canvas a job and return its handle; the tracker sends its tasks.
 
-        `key` makes it idempotent: the same key with the same content returns the job that has it. Needs the database only:
-        with the broker away the job stays `queued`.
+        `key` makes it idempotent: the same key with the same content returns the job that has it. Needs the database
+        only: with the broker away the job stays `queued`.
 
         Raises:
             InvalidCanvasError: it is no canvas, or a task of it cannot be sent; nothing is written.
@@ -120,7 +123,7 @@ class JobRunner:
         """Return the handle of a job by its id; whether it exists shows when it is asked."""
         return Job(job_id, app=self.app, database=self.database)
 
-    # ---- binding ---------------------------------------------------------------------------------------------------------
+    # ---- binding -------------------------------------------------------------------------------------------
 
     def _configure(self) -> None:
         conf = self.app.conf
@@ -138,7 +141,9 @@ class JobRunner:
         remedy = "Set result_backend to a key-value store that workers share, such as redis://host/1."
         url = self.app.conf.result_backend
         if not url or str(url).startswith("disabled"):
-            msg = f"The Celery app {self.app.main!r} has no result backend, where tasks leave their values for the next."
+            msg = (
+                f"The Celery app {self.app.main!r} has no result backend, where tasks leave their values for the next."
+            )
             raise ConfigurationError(msg, remedy)
         try:
             backend = self.app.backend
@@ -146,7 +151,7 @@ class JobRunner:
             raise ConfigurationError(str(error), remedy) from None
         if not isinstance(backend, BaseKeyValueStoreBackend):
             scheme = str(url).partition(":")[0]
-            msg = f"The result backend {scheme}:// of the Celery app {self.app.main!r} cannot hand values from task to task."
+            msg = f"The result backend {scheme}:// of the Celery app {self.app.main!r} cannot hand values on to tasks."
             raise ConfigurationError(msg, remedy)
 
     def _set_classes(self) -> None:
@@ -183,7 +188,9 @@ class JobRunner:
 
     def changes(self) -> list[str]:
         """Say in sentences what binding changed in the app, and where the user's own setting stands against it."""
-        lines = [f"{len(self.app.tasks)} tasks are prepared: events carry the job, values come from the result backend."]
+        lines = [
+            f"{len(self.app.tasks)} tasks are prepared: events carry the job, values come from the result backend."
+        ]
         for setting, wanted in WANTED.items():
             found = self.app.conf[setting]
             if found == wanted:
@@ -196,7 +203,9 @@ class JobRunner:
         """Drop an empty entry into the event log; without it the tracker looks a moment later by itself."""
         options = {**self.app.conf.broker_transport_options, "socket_connect_timeout": 1, "socket_timeout": 1}
         with (
-            contextlib.suppress(Exception),  # the job is safe in the database: whatever ails the broker is not ours to tell
+            contextlib.suppress(
+                Exception
+            ),  # the job is safe in the database: whatever ails the broker is not ours to tell
             self.app.connection_for_write(connect_timeout=1, transport_options=options) as connection,
         ):
             connection.default_channel.client.xadd(EVENT_LOG, {"wake": "1"})

@@ -1,7 +1,7 @@
 """Every error that jobrunner raises on purpose: what is wrong, and what to do about it.
 
-Each class carries the exit code that the CLI ends with (design: 2 usage, 3 not found, 4 refused, 5 unreachable), so that
-a program and a crontab learn the same thing from the same mistake.
+Each class carries the exit code that the CLI ends with (design: 2 usage, 3 not found, 4 refused, 5 unreachable), so
+that a program and a crontab learn the same thing from the same mistake.
 """
 
 from typing import ClassVar

@@ -21,7 +21,7 @@ _LAST_LOOK = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a job is: `done` of `total` tasks have ended, whatever their end; `counts` by state, without the zeros."""
+    """How far a job is: `done` of `total` tasks have ended, in whatever way; `counts` by state, without the zeros."""
 
     done: int
     total: int

@@ -12,8 +12,8 @@ _last = 0
 def uuid7() -> str:
     """Return a new UUIDv7 (RFC 9562) as text.
 
-    Ids made by one process ascend even within a millisecond: the 12 bits behind the time count up (method 3 of section 6.2), so
-    the tasks of a job lie in the index in the order in which they were planned.
+    Ids made by one process ascend even within a millisecond: the 12 bits behind the time count up (method 3 of section
+    6.2), so the tasks of a job lie in the index in the order in which they were planned.
     """
     global _last  # noqa: PLW0603  the counter is what makes ids of one process ascend
     moment = time.time_ns() * 4096 // 1_000_000  # milliseconds in the upper 48 bits, 12 bits of their fraction below
@@ -28,8 +28,8 @@ def uuid7() -> str:
 def celery_id(task_id: str, delivery: int) -> str:
     """Return the Celery id of a task's delivery, numbered from 1.
 
-    The first delivery uses the task's own id. Later ones need ids of their own, because a key-value backend never overwrites a
-    stored success: a second run under the first id would read the first one's value.
+    The first delivery uses the task's own id. Later ones need ids of their own, because a key-value backend never
+    overwrites a stored success: a second run under the first id would read the first one's value.
     """
     if delivery <= 1:
         return task_id

@@ -19,7 +19,8 @@ from jobrunner.plan import Leaf
 _IN_HEADERS = ("expires", "shadow", "time_limit", "soft_time_limit", "ignore_result", "group_index")
 #: Options that the plan has used, or that say nothing about the message.
 _USED = frozenset(
-    {"task_id", "root_id", "parent_id", "group_id", "chord", "reply_to", "countdown", "eta", "add_to_parent", "producer",
+    {"task_id", "root_id", "parent_id", "group_id", "chord", "reply_to", "countdown", "eta", "add_to_parent",
+    "producer",
      "connection", "retry", "retry_policy", "headers", "link", "link_error", "serializer", "compression", *_IN_HEADERS}
 )  # fmt: skip
 
@@ -33,7 +34,9 @@ def check_task(app: Celery, leaf: Leaf) -> Task:
         raise InvalidCanvasError(msg, "Import the module that defines it before submitting.", path=leaf.path)
     if not getattr(task, "jobrunner_prepared", False):
         msg = f"the task {name!r} is not prepared for jobs."
-        raise InvalidCanvasError(msg, "Register it before JobRunner(app) is first used, or by @jobs.task.", path=leaf.path)
+        raise InvalidCanvasError(
+            msg, "Register it before JobRunner(app) is first used, or by @jobs.task.", path=leaf.path
+        )
     if not task.send_events:
         msg = f"the task {name!r} has send_events=False, so nobody can follow it."
         raise InvalidCanvasError(msg, "Remove that option.", path=leaf.path)
@@ -50,7 +53,7 @@ def check_task(app: Celery, leaf: Leaf) -> Task:
 def message_row(app: Celery, task: Task, leaf: Leaf) -> dict[str, Any]:
     """Return the row of table `message` for a leaf: routed and serialized as `apply_async` would."""
     signature = leaf.signature
-    options: dict[str, Any] = {**(task._get_exec_options() or {}), **signature.options}  # noqa: SLF001  as send_task does
+    options: dict[str, Any] = {**(task._get_exec_options() or {}), **signature.options}  # noqa: SLF001  as Celery
     headers, _, body, _ = app.amqp.as_task_v2(
         leaf.id,
         task.name,

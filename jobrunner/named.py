@@ -42,7 +42,10 @@ class NamedJob:
 
     def _parameters(self) -> str:
         declared = inspect.signature(self.function, eval_str=True).parameters.values()
-        return ", ".join(inspect.formatannotation(one.annotation).join((f"{one.name}: ", "")) for one in declared) or "none"
+        return (
+            ", ".join(inspect.formatannotation(one.annotation).join((f"{one.name}: ", "")) for one in declared)
+            or "none"
+        )
 
 
 def _convert(text: str, annotation: Any) -> Any:

@@ -1,17 +1,20 @@
 """The plan of a job: a Celery canvas as a tree whose leaves are tasks and whose inner blocks are chains and groups.
 
-Pure: a canvas in, a `Plan` out; nothing is frozen, sent or looked up. A chord is a chain of a group and its body, and the root is
-always a chain, so a single task is a chain of one.
+Pure: a canvas in, a `Plan` out; nothing is frozen, sent or looked up. A chord is a chain of a group and its body, and
+the root is always a chain, so a single task is a chain of one.
 
 Everything that the tracker needs later is decided here, so that ending a task costs O(depth) and never O(size):
 
 * `place`: where a node stands: its block, and its position in it.
-* `opens`: the place whose opening makes this task ready. In `chain(a, group(chain(b, c), d), e)` opening position 1 of the outer
-  chain makes `b` and `d` ready at once, whatever lies between, so both carry that place; `c` carries position 1 of its own chain.
+* `opens`: the place whose opening makes this task ready. In `chain(a, group(chain(b, c), d), e)` opening position 1 of
+  the outer
+  chain makes `b` and `d` ready at once, whatever lies between, so both carry that place; `c` carries position 1 of its
+  own chain.
 * `takes`: the node whose value is the first argument, as in Celery; none for an immutable signature or the first one.
 * `yields`: the place in a group's list of values that this node's value fills.
 
-Blocks without any task are left out of the counting, because nothing in them can end; their value, an empty list, is kept.
+Blocks without any task are left out of the counting, because nothing in them can end; their value, an empty list, is
+kept.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -157,7 +160,9 @@ class _Walk:
         for option in ("link", "link_error"):
             if signature.options.get(option):
                 msg = f"a plan cannot represent {option}."
-                raise InvalidCanvasError(msg, "Put the callback into the canvas, as the next task of a chain.", path=path)
+                raise InvalidCanvasError(
+                    msg, "Put the callback into the canvas, as the next task of a chain.", path=path
+                )
         assert start.place is not None  # noqa: S101  a leaf always stands in a block, at least in the root
         leaf = Leaf(
             id=signature.options.get("task_id") or self.new_id(),
@@ -208,9 +213,7 @@ class _Walk:
             end = self.node(_as_signature(task, child_path), child_path, child)
             size += end.holds_tasks
             sequence = max(sequence, end.sequence)
-        self.blocks.append(
-            Block(id=block_id, kind=BlockKind.GROUP, place=start.place, size=size, yields=start.yields)
-        )
+        self.blocks.append(Block(id=block_id, kind=BlockKind.GROUP, place=start.place, size=size, yields=start.yields))
         return _End(value=Source(group=block_id), sequence=sequence, holds_tasks=size > 0)
 
 
@@ -239,7 +242,7 @@ def _as_signature(candidate: object, path: str) -> Signature:
 
 
 def _refuse_extras(signature: Signature, path: str) -> None:
-    """Celery gives options of a canvas to its first task, its body or all of them, by type: ambiguous, so not guessed."""
+    """Refuse what Celery gives to the first task, the body or all tasks, depending on the canvas: not to be guessed."""
     options = sorted(name for name in signature.options if name not in _IDENTITY and name != "task_id")
     if options:
         msg = f"{signature.subtask_type} has options of its own ({', '.join(options)})."

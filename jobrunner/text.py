@@ -13,8 +13,8 @@ _unfit = re.compile("[\x00\ud800-\udfff]")
 def bounded(text: object, limit: int) -> str:
     """Return `text` without NULs and lone surrogates, cut to `limit` characters.
 
-    PostgreSQL refuses a NUL in text and SQLite's driver a lone surrogate; one task's odd exception must not stop the tracker.
-    A cut text ends in "…".
+    PostgreSQL refuses a NUL in text and SQLite's driver a lone surrogate; one task's odd exception must not stop the
+    tracker. A cut text ends in "…".
     """
     cleaned = _unfit.sub("\N{REPLACEMENT CHARACTER}", str(text))
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"

@@ -23,7 +23,9 @@ def fetch(backend: BaseKeyValueStoreBackend, inputs: Inputs) -> Any:
     values: dict[str, Any] = {}
     for start in range(0, len(ids), _MGET):
         chunk = ids[start : start + _MGET]
-        for celery_id, stored in zip(chunk, backend.mget([backend.get_key_for_task(one) for one in chunk]), strict=True):
+        for celery_id, stored in zip(
+            chunk, backend.mget([backend.get_key_for_task(one) for one in chunk]), strict=True
+        ):
             values[celery_id] = _value(backend, celery_id, stored)
     return _fill(inputs, values)
 

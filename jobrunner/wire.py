@@ -17,8 +17,8 @@ EVENT_LOG: Final = "jobrunner:events"
 #: Result-backend key of a list of inputs that is too long for a header.
 INPUTS_KEY: Final = "jobrunner-inputs-"
 
-#: Ids of values that a message header may carry; longer lists go under `INPUTS_KEY` (RabbitMQ drops a message whose header
-#: exceeds a frame, 128 kB, without an error).
+#: Ids of values that a message header may carry; longer lists go under `INPUTS_KEY` (RabbitMQ drops a message whose
+#: header exceeds a frame, 128 kB, without an error).
 INPUTS_IN_HEADER: Final = 100
 
 Inputs: TypeAlias = str | list["Inputs"]

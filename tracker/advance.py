@@ -48,8 +48,8 @@ class Verdict:
 def judge(state: JobState, counts: Mapping[TaskState, int]) -> Verdict:
     """Return the next state of a job from its present one and its tasks counted by state.
 
-    One legal move at a time: ask again until nothing changes. Independent branches go on after a failure; the job ends when
-    nothing of it can run any more.
+    One legal move at a time: ask again until nothing changes. Independent branches go on after a failure; the job ends
+    when nothing of it can run any more.
     """
     if state in ENDED_JOB:
         return Verdict(state=state)

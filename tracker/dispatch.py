@@ -1,4 +1,4 @@
-"""Publish what a committed turn put into the outbox: ordinary Celery messages, in one batch, and `task-sent` for monitors."""
+"""Publish what a committed turn put into the outbox: Celery messages in one batch, and `task-sent` for monitors."""
 
 import json
 import os
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery
-from celery.events.event import Event as celery_event
-from celery.events.event import get_exchange
-from kombu import Connection, Producer
+from celery.events import event
+from kombu.connection import Connection
+from kombu.messaging import Producer
 
 from jobrunner.wire import HEADER, INPUTS_IN_HEADER, INPUTS_KEY, VERSION, Inputs, TaskHeader
 from tracker.turn import Outgoing
@@ -38,7 +38,7 @@ class Dispatch:
                     **properties,
                 )
                 sent_events.append(self._sent_event(headers, properties))
-        exchange = get_exchange(self._connection, name=self._app.conf.event_exchange)
+        exchange = event.get_exchange(self._connection, name=self._app.conf.event_exchange)
         producer.publish(
             sent_events,
             exchange=exchange.name,
@@ -66,7 +66,7 @@ class Dispatch:
         return headers, json.loads(letter.properties)
 
     def _sent_event(self, headers: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
-        return celery_event(
+        return event.Event(
             "task-sent",
             hostname=self._hostname,
             pid=os.getpid(),

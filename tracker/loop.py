@@ -1,8 +1,8 @@
 """The tracker's loop: read events, then one transaction, then publish what it made ready, again and again.
 
-Killing it between any two steps is safe. Events count as read only when the transaction that folded them has committed, because
-their position is written in it; a message is published only after the row that says so, and noted as sent in the next
-transaction; what was committed but not noted is sent again by whoever leads next.
+Killing it between any two steps is safe. Events count as read only when the transaction that folded them has
+committed, because their position is written in it; a message is published only after the row that says so, and noted
+as sent in the next transaction; what was committed but not noted is sent again by whoever leads next.
 """
 
 import logging
@@ -48,7 +48,7 @@ class LeaseLostError(Exception):
 
 
 class Tracker:
-    """Leads, or waits to. `holder` names this process in the lease; `database`, `app` and `log` say what it works on."""
+    """Leads, or waits to. `holder` names this process in the lease; the others say what it works on."""
 
     def __init__(self, *, database: Database, app: Celery, log: EventLog, holder: str) -> None:
         self._database = database
@@ -88,7 +88,7 @@ class Tracker:
                 self._stop.wait(_RETRY)
         self._give_back()
 
-    # ---- the lease -------------------------------------------------------------------------------------------------------
+    # ---- the lease -----------------------------------------------------------------------------------------
 
     def _take_lease(self) -> bool:
         with self._database.write() as connection:
@@ -110,7 +110,7 @@ class Tracker:
         self._log.close()
         self._dispatch.close()
 
-    # ---- one turn --------------------------------------------------------------------------------------------------------
+    # ---- one turn ------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
         began = time.monotonic()
@@ -153,7 +153,7 @@ class Tracker:
         return batch
 
     def _due(self) -> bool:
-        """Whether a turn without events has anything to do: notes, a lease to renew, new rows, tasks whose time has come."""
+        """Whether a turn without events has anything to do: notes, a lease to renew, new rows, tasks that are due."""
         if self._published or self._outbox_in_doubt or time.monotonic() - self._renewed > _RENEW:
             return True
         with self._database.read() as connection:
@@ -166,9 +166,7 @@ class Tracker:
         for arrival in self._roster.hear(batch.entries, time.monotonic()):
             # A node's name is unique: whoever bore it before is gone, and what that process held is lost.
             give_up_worker(turn, arrival.name, living_source=arrival.source)
-            tracking.save_worker(
-                turn.connection, arrival.name, arrival.source, arrival.pid, online=True, now=turn.now
-            )
+            tracking.save_worker(turn.connection, arrival.name, arrival.source, arrival.pid, online=True, now=turn.now)
             turn.move_on()
         events = list(read_events(batch.entries))
         turn.fold(events)
@@ -197,7 +195,7 @@ class Tracker:
         if number:
             logger.warning("Sending %d tasks again %s.", number, which, extra={"action": "sent-again", "tasks": number})
 
-    # ---- the broker ------------------------------------------------------------------------------------------------------
+    # ---- the broker ----------------------------------------------------------------------------------------
 
     def _publish(self, outgoing: list[Outgoing]) -> None:
         if not outgoing:

@@ -19,10 +19,13 @@ UNHEARD_AFTER = timedelta(seconds=10)
 def resend_outbox(turn: Turn) -> int:
     """Send what was committed as queued but never noted as sent: the tracker, or its broker, went away in between.
 
-    Only to be asked once the event log has been read to its end: a task of which a worker has spoken was sent. A message of the
-    old delivery may still be on the broker and run as well: the guarantee is "at least once" after a takeover.
+    Only to be asked once the event log has been read to its end: a task of which a worker has spoken was sent. A
+    message of the old delivery may still be on the broker and run as well: the guarantee is "at least once" after a
+    takeover.
     """
-    return _ready_again(turn, tracking.unsent_tasks(turn.connection), "sent again: the tracker stopped while sending it")
+    return _ready_again(
+        turn, tracking.unsent_tasks(turn.connection), "sent again: the tracker stopped while sending it"
+    )
 
 
 @dataclass(slots=True)
@@ -32,9 +35,10 @@ class QueueWatch:
     suspects: frozenset[str] = frozenset()
 
     def look(self, turn: Turn, is_empty: Callable[[str], bool]) -> int:
-        """Look once; send again what was already missing at the last look. Only to be asked once the event log is drained.
+        """Look once, and send again what was already missing at the last look.
 
-        A worker that died between taking a message and saying so counts here too.
+        Only to be asked once the event log is drained. A worker that died between taking a message and saying so counts
+        here too.
         """
         unheard = tracking.unheard_tasks(turn.connection, turn.now - UNHEARD_AFTER)
         empty = {queue for queue in {queue for queue, _ in unheard} if is_empty(queue)}

@@ -20,7 +20,7 @@ class Arrival:
 
 @dataclass(slots=True)
 class Roster:
-    """Worker name → the process that bears it, and when it was last heard. Lives in memory; the database has the rows."""
+    """Worker name → the process that bears it, and when it was last heard. In memory; the rows are the database's."""
 
     sources: dict[str, str] = field(default_factory=dict)
     heard: dict[str, float] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """One turn of the tracker: everything that happens between BEGIN and COMMIT.
 
-A turn folds a batch of events into attempts and tasks, takes up new jobs, moves plans on, settles the jobs that were touched, and
-puts what is ready into the outbox. It loads and writes rows in bulk; no statement is issued per task.
+A turn folds a batch of events into attempts and tasks, takes up new jobs, moves plans on, settles the jobs that were
+touched, and puts what is ready into the outbox. It loads and writes rows in bulk; no statement is issued per task.
 """
 
 import logging
@@ -59,7 +59,7 @@ class Turn:
     _ended_well: list[Place] = field(default_factory=list)
     _moves: defaultdict[str, Counter[TaskState]] = field(default_factory=lambda: defaultdict(Counter))
 
-    # ---- events ----------------------------------------------------------------------------------------------------------
+    # ---- events --------------------------------------------------------------------------------------------
 
     def fold(self, events: Sequence[Event]) -> None:
         """Fold task events into attempts, and let the attempts move their tasks."""
@@ -118,7 +118,7 @@ class Turn:
         self._moves[job_id][old] -= number
         self._moves[job_id][new] += number
 
-    # ---- jobs ------------------------------------------------------------------------------------------------------------
+    # ---- jobs ----------------------------------------------------------------------------------------------
 
     def take_up(self) -> None:
         """Take up new jobs: open the first place of their plans."""
@@ -171,12 +171,14 @@ class Turn:
             task_id, name, exception = failed
             job.note = bounded(f"{name} [{task_id}] failed: {exception}", SENTENCE)
         if job.counts[TaskState.PENDING]:
-            note = f"upstream: {failed[1]} [{failed[0]}] failed" if failed else "upstream: a task before it was canceled"
+            note = (
+                f"upstream: {failed[1]} [{failed[0]}] failed" if failed else "upstream: a task before it was canceled"
+            )
             number = tracking.cancel_pending(self.connection, job.id, note, self.now)
             job.counts[TaskState.PENDING] -= number
             job.counts[TaskState.CANCELED] += number
 
-    # ---- outbox ----------------------------------------------------------------------------------------------------------
+    # ---- outbox --------------------------------------------------------------------------------------------
 
     def take_ready(self) -> list[Outgoing]:
         """Put what is ready into the outbox; to be published once this turn is committed."""

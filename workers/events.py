@@ -1,8 +1,9 @@
 """The events of a worker: collected by Celery's dispatcher, written in batches by one thread of our own.
 
-Stock Celery flushes its buffer on every pass of the worker's loop and loses what nobody is listening to. Here the loop only
-appends to a buffer; a thread with a connection of its own writes batches into the event log, which the tracker reads when it
-can, and publishes the same events to Celery's exchange, so that Flower and every other monitor keep working.
+Stock Celery flushes its buffer on every pass of the worker's loop and loses what nobody is listening to. Here the loop
+only appends to a buffer; a thread with a connection of its own writes batches into the event log, which the tracker
+reads when it can, and publishes the same events to Celery's exchange, so that Flower and every other monitor keep
+working.
 """
 
 import os

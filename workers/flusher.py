@@ -12,7 +12,8 @@ from typing import Any
 
 from celery import Celery, signals
 from celery.events.event import get_exchange
-from kombu import Connection, Producer
+from kombu.connection import Connection
+from kombu.messaging import Producer
 
 from jobrunner.wire import EVENT_LOG, VERSION
 
@@ -33,7 +34,7 @@ _Buffered = tuple[dict[str, Any], bool]
 
 
 class Flusher:
-    """Buffer and thread of one process; `source` names the process in its batches, so that two of one pid stay apart."""
+    """Buffer and thread of one process; `source` names it in its batches, so that two of one pid stay apart."""
 
     def __init__(self, app: Celery) -> None:
         self.pid = os.getpid()
@@ -69,7 +70,7 @@ class Flusher:
         if os.getpid() == self.pid and not self.drain(_FAREWELL):
             logger.error("%d events could not be written: the broker is away.", len(self._buffer))
 
-    # ---- the thread ------------------------------------------------------------------------------------------------------
+    # ---- the thread ----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         written = 0.0
@@ -105,7 +106,7 @@ class Flusher:
     def _write(self, batch: list[_Buffered]) -> None:
         if self._connection is None:
             self._connection = self._app.connection_for_write()
-        channel = self._connection.default_channel
+        channel: Any = self._connection.default_channel
         entry = {
             "v": VERSION,
             "source": self.source,

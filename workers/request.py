@@ -10,6 +10,4 @@ class Request(request.Request):
 
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002  Celery's own name for it
         """Send an event of this request."""
-        super().send_event(
-            type, root_id=self.root_id, retries=self.request_dict.get("retries", 0), **fields
-        )
+        super().send_event(type, root_id=self.root_id, retries=self.request_dict.get("retries", 0), **fields)

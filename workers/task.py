@@ -13,9 +13,9 @@ from jobrunner.wire import HEADER, TaskHeader
 class Task(celery.Task):
     """Mixed in front of a task's own base. Outside of jobs it changes nothing.
 
-    As in Celery, a task that is not immutable receives the value of what came before as its first argument. The message says
-    where that value lies; it is fetched once per request, just before the call, so that neither the broker nor the tracker ever
-    carries it.
+    As in Celery, a task that is not immutable receives the value of what came before as its first argument. The
+    message says where that value lies; it is fetched once per request, just before the call, so that neither the
+    broker nor the tracker ever carries it.
     """
 
     abstract = True
@@ -45,8 +45,8 @@ class Task(celery.Task):
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Send the task, as Celery does.
 
-        A retry sends the arguments of the message again, which lack the value that the header stands for: they were checked at
-        submission, and Celery's check of them would fail here.
+        A retry sends the arguments of the message again, which lack the value that the header stands for: they were
+        checked at submission, and Celery's check of them would fail here.
         """
         header = (options.get("headers") or {}).get(HEADER)
         if header is None or not _takes_input(header):

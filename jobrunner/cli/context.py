@@ -37,7 +37,12 @@ def app_option(function: _F) -> _F:
         return value or (group and group.given) or Settings.from_environment().app
 
     option = click.option(
-        "-A", "--app", "module", metavar="MODULE", callback=resolve, help="Module of the Celery app; else JOBRUNNER_APP."
+        "-A",
+        "--app",
+        "module",
+        metavar="MODULE",
+        callback=resolve,
+        help="Module of the Celery app; else JOBRUNNER_APP.",
     )
     return option(function)
 
@@ -55,7 +60,9 @@ def load_runner(module: str) -> JobRunner:
         app = find_app(module)
     except (ImportError, AttributeError) as error:
         msg = f"The Celery app {module!r} cannot be loaded ({error})."
-        raise ConfigurationError(msg, "Name a module on the path that holds a Celery app, as with `celery -A`.") from error
+        raise ConfigurationError(
+            msg, "Name a module on the path that holds a Celery app, as with `celery -A`."
+        ) from error
     return JobRunner.of(app)
 
 

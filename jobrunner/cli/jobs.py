@@ -22,7 +22,9 @@ _RECENT = timedelta(hours=24)
 @app_option
 @click.option("--key", help="The same key with the same parameters is the same job: safe to repeat.")
 @click.option("--wait", is_flag=True, help="Wait for its end; exit with 1 if it failed or was canceled.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="With --wait: exit with 124 after this long; the job goes on.")
+@click.option(
+    "--timeout", type=float, metavar="SECONDS", help="With --wait: exit with 124 after this long; the job goes on."
+)
 @click.option("--quiet", is_flag=True, help="Print nothing but errors: for cron.")
 @json_option
 def submit(
@@ -67,7 +69,9 @@ def _wait(job: Job, timeout: float | None, *, quiet: bool) -> int:
 
 @click.command("list", short_help="List jobs.")
 @click.option("--all", "everything", is_flag=True, help="Also those that ended more than 24 hours ago.")
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many, newest first.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many, newest first."
+)
 @json_option
 def list_command(everything: bool, limit: int, as_json: bool) -> None:
     """List the unfinished jobs, and those that ended within 24 hours."""

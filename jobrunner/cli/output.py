@@ -36,7 +36,9 @@ def state_text(state: str) -> Text:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON, times as ISO 8601."""
-    click.echo(json.dumps(value, indent=2, default=lambda one: one.isoformat() if isinstance(one, datetime) else str(one)))
+    click.echo(
+        json.dumps(value, indent=2, default=lambda one: one.isoformat() if isinstance(one, datetime) else str(one))
+    )
 
 
 def job_json(view: JobView) -> dict[str, Any]:
@@ -55,7 +57,12 @@ def jobs_table(views: Iterable[JobView]) -> Table:
     for view in views:
         progress = JobProgress.of(view)
         table.add_row(
-            view.id, view.name, state_text(view.state), f"{progress.done}/{progress.total}", _ago(view.submitted_at), _took(view)
+            view.id,
+            view.name,
+            state_text(view.state),
+            f"{progress.done}/{progress.total}",
+            _ago(view.submitted_at),
+            _took(view),
         )
     return table
 
@@ -67,7 +74,13 @@ def tasks_table(views: Sequence[TaskView]) -> Table:
         tries = "" if view.retries is None else str(view.retries + 1)
         runtime = "" if view.runtime is None else f"{view.runtime:.3f} s"
         table.add_row(
-            view.id, str(view.sequence), view.name, state_text(view.state), tries, runtime, view.note or view.result or ""
+            view.id,
+            str(view.sequence),
+            view.name,
+            state_text(view.state),
+            tries,
+            runtime,
+            view.note or view.result or "",
         )
     return table
 
@@ -96,7 +109,8 @@ def job_lines(view: JobView, why: str | None) -> Iterator[str]:
 def progress_bar(name: str, *, quiet: bool = False) -> Iterator[Any]:
     """Yield a function that shows a job's progress; on a terminal a live bar, else nothing until the end."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[counts]}"), TimeElapsedColumn(),
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[counts]}"),
+        TimeElapsedColumn(),
     )  # fmt: skip
     terminal = console(stderr=True)
     with Progress(*columns, console=terminal, disable=quiet or not terminal.is_terminal) as progress:

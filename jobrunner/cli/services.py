@@ -57,7 +57,7 @@ def up(module: str | None, concurrency: int | None) -> int:
 @click.argument("folder", required=False, type=click.Path(path_type=Path, file_okay=False))
 @click.option("-c", "--concurrency", type=click.IntRange(min=1), help="Tasks at a time; by default as many as cores.")
 def demo(folder: Path | None, concurrency: int | None) -> int:
-    """Analyse every Python file below FOLDER (by default the standard library), one task per file, and print a report."""
+    """Analyse every Python file below FOLDER, by default the standard library, one task per file; print a report."""
     from jobrunner.demo.codestats import codestats, jobs  # noqa: PLC0415  binds the demo's app
 
     samples = jobs.settings.home / "demo-samples"
@@ -127,8 +127,8 @@ def _tracker_command(module: str) -> list[str]:
 
 
 def _worker_command(module: str, concurrency: int | None) -> list[str]:
-    # One worker on a private broker: nobody to mingle or gossip with. The name is stable, so that the tracker knows at once
-    # that a worker which comes up replaces one that was killed.
+    # One worker on a private broker: nobody to mingle or gossip with. The name is stable, so that the tracker knows at
+    # once that a worker which comes up replaces one that was killed.
     options = ["--without-mingle", "--without-gossip", "-n", "up@%h", "-l", "WARNING"]
     return [_PYTHON, "-m", "workers", "-A", module, *options, "-c", str(concurrency or os.cpu_count() or 1)]
 
@@ -145,8 +145,8 @@ def _broker_text(runner: JobRunner) -> str:
 def worker(module: str | None, options: Sequence[str]) -> int:
     """Run a Celery worker for the app, and start it again whenever it ends.
 
-    OPTIONS are those of `celery worker`. Celery's own worker may exit instead of reconnecting when its broker dies; this one
-    comes back. Ctrl-C lets running tasks end; a second one does not.
+    OPTIONS are those of `celery worker`. Celery's own worker may exit instead of reconnecting when its broker dies;
+    this one comes back. Ctrl-C lets running tasks end; a second one does not.
     """
     if module is None:
         msg = "A worker needs your code."
@@ -160,7 +160,9 @@ def worker(module: str | None, options: Sequence[str]) -> int:
 
 @click.command(short_help="Run the tracker.")
 @app_option
-@click.option("-b", "--broker", "broker_url", metavar="URL", help="The broker; else that of the app, or JOBRUNNER_BROKER.")
+@click.option(
+    "-b", "--broker", "broker_url", metavar="URL", help="The broker; else that of the app, or JOBRUNNER_BROKER."
+)
 @click.option("--result-backend", metavar="URL", help="The result backend; by default the broker.")
 @click.option("-l", "--loglevel", default="INFO", show_default=True, help="Level of the log, on stderr.")
 def tracker(module: str | None, broker_url: str | None, result_backend: str | None, loglevel: str) -> None:
@@ -189,4 +191,6 @@ def _tracker_app(module: str | None, broker_url: str | None, result_backend: str
     settings = Settings.from_environment()
     url = broker_url or settings.broker or broker.url(settings.home)
     backend = result_backend or settings.result_backend or url
-    return Celery("jobrunner.tracker", broker=url, backend=backend, set_as_current=False), Database(settings.database_url)
+    return Celery("jobrunner.tracker", broker=url, backend=backend, set_as_current=False), Database(
+        settings.database_url
+    )

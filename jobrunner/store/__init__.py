@@ -1,1 +1,1 @@
-"""The database: schema, migrations, and every SQL statement of the project, each named for what it answers or changes."""
+"""The database: schema, migrations, and every SQL statement, each named for what it answers or changes."""

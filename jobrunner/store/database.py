@@ -1,7 +1,7 @@
 """Opening a database, and the two kinds of transactions: reading and writing.
 
-SQLite runs in WAL mode: readers and the one writer do not wait for each other. A writing transaction begins IMMEDIATE: it takes
-the write lock at once, so that it never has to give up half-way because another writer was faster.
+SQLite runs in WAL mode: readers and the one writer do not wait for each other. A writing transaction begins IMMEDIATE:
+it takes the write lock at once, so that it never has to give up half-way because another writer was faster.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class Database:
     """One database, by its SQLAlchemy URL. Connects when first used; `close` gives the connections back."""
 
     def __init__(self, url: str, *, create: bool = False) -> None:
-        """`create` allows a SQLite file to be made; everywhere else a missing file is an error that says where it looked."""
+        """`create` allows a SQLite file to be made; without it a missing file is an error that says where it looked."""
         try:
             self.url: URL = make_url(url)
         except ArgumentError:
@@ -82,7 +82,7 @@ class Database:
             msg = f"The database {self.where} has schema {found}; this version needs {HEAD}."
             raise UnreachableError(msg, "Run `jobrunner db upgrade`.")
         if found > HEAD:
-            msg = f"The database {self.where} has schema {found}, newer than {HEAD}, the last one that this version knows."
+            msg = f"The database {self.where} has schema {found}, newer than {HEAD}, which this version knows."
             raise UnreachableError(msg, "Upgrade jobrunner.")
         self._checked = True
 

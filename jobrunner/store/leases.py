@@ -82,7 +82,7 @@ def tracker_status(connection: Connection) -> TrackerStatus | None:
             lease.c.name == _TRACKER
         )
     ).first()
-    return row and TrackerStatus(holder=row.holder, alive=bool(row.alive), trouble=row.trouble)
+    return None if row is None else TrackerStatus(holder=row.holder, alive=bool(row.alive), trouble=row.trouble)
 
 
 def read_position(connection: Connection, log: str) -> str | None:

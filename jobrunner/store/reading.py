@@ -61,7 +61,7 @@ class TaskView:
     traceback: str | None
 
 
-def _job_view(row: Row[Any]) -> JobView:
+def _job_view(row: Row[*tuple[Any, ...]]) -> JobView:
     values = row._asdict()
     counts = {state: values.pop(column) for state, column in COUNTERS.items()}
     values.pop("digest")
@@ -83,7 +83,7 @@ def find_jobs(connection: Connection, reference: str) -> list[JobView]:
 def get_job(connection: Connection, job_id: str) -> JobView | None:
     """Return a job by its id."""
     row = connection.execute(select(job).where(job.c.id == job_id)).first()
-    return row and _job_view(row)
+    return None if row is None else _job_view(row)
 
 
 def list_jobs(connection: Connection, since: datetime | None, limit: int) -> list[JobView]:
@@ -97,17 +97,36 @@ def list_jobs(connection: Connection, since: datetime | None, limit: int) -> lis
 def list_tasks(connection: Connection, job_id: str, states: frozenset[TaskState] | None = None) -> list[TaskView]:
     """Return a job's tasks in order of arrival, each with its latest attempt."""
     latest = (
-        select(attempt, func.row_number().over(
-            partition_by=attempt.c.task_id, order_by=(attempt.c.delivery.desc(), attempt.c.retries.desc())
-        ).label("age"))
+        select(
+            attempt,
+            func.row_number()
+            .over(partition_by=attempt.c.task_id, order_by=(attempt.c.delivery.desc(), attempt.c.retries.desc()))
+            .label("age"),
+        )
         .where(attempt.c.task_id.in_(select(task.c.id).where(task.c.job_id == job_id)))
         .subquery()
     )
     query = (
         select(
-            task.c.id, task.c.job_id, task.c.celery_id, task.c.name, task.c.state, task.c.note, task.c.queue, task.c.arrival,
-            task.c.sequence, task.c.delivery, latest.c.retries, latest.c.worker, task.c.sent_at, task.c.started_at,
-            task.c.ended_at, latest.c.runtime, latest.c.result, latest.c.exception, latest.c.traceback,
+            task.c.id,
+            task.c.job_id,
+            task.c.celery_id,
+            task.c.name,
+            task.c.state,
+            task.c.note,
+            task.c.queue,
+            task.c.arrival,
+            task.c.sequence,
+            task.c.delivery,
+            latest.c.retries,
+            latest.c.worker,
+            task.c.sent_at,
+            task.c.started_at,
+            task.c.ended_at,
+            latest.c.runtime,
+            latest.c.result,
+            latest.c.exception,
+            latest.c.traceback,
         )
         .join_from(task, latest, (latest.c.task_id == task.c.id) & (latest.c.age == 1), isouter=True)
         .where(task.c.job_id == job_id)
@@ -118,14 +137,14 @@ def list_tasks(connection: Connection, job_id: str, states: frozenset[TaskState]
     return [_task_view(row) for row in connection.execute(query)]
 
 
-def _task_view(row: Row[Any]) -> TaskView:
+def _task_view(row: Row[*tuple[Any, ...]]) -> TaskView:
     values = row._asdict()
     values["state"] = TaskState(values["state"])
     return TaskView(**values)
 
 
 def value_of(connection: Connection, view: JobView) -> Inputs | None:
-    """Return under which Celery ids the value of a job lies: one id, or a list of them; None for a job without a value."""
+    """Return under which Celery ids the value of a job lies: one id, or a list of them; None if it has no value."""
     if view.value_task is not None:
         delivery = connection.execute(select(task.c.delivery).where(task.c.id == view.value_task)).scalar_one()
         return ids.celery_id(view.value_task, delivery)
@@ -139,9 +158,7 @@ def value_of_group(connection: Connection, group_id: str) -> list[Inputs]:
     """
     tasks = select(task.c.id, task.c.delivery, task.c.yields_at).where(task.c.yields_group == group_id)
     groups = select(block.c.id, block.c.yields_at).where(block.c.yields_group == group_id)
-    items: dict[int, Inputs] = {
-        row.yields_at: ids.celery_id(row.id, row.delivery) for row in connection.execute(tasks)
-    }
+    items: dict[int, Inputs] = {row.yields_at: ids.celery_id(row.id, row.delivery) for row in connection.execute(tasks)}
     for row in connection.execute(groups).all():
         items[row.yields_at] = value_of_group(connection, row.id)
     return [items[index] for index in sorted(items)]

@@ -1,7 +1,7 @@
 """The tables. Migrations make them; a test holds both equal.
 
-Rows of `job`, `block` and `task` know nothing of how a message looks: `message` keeps what the broker gets, made once at
-submission, so that the hot rows stay small.
+Rows of `job`, `block` and `task` know nothing of how a message looks: `message` keeps what the broker gets, made once
+at submission, so that the hot rows stay small.
 """
 
 from datetime import UTC, datetime
@@ -28,7 +28,11 @@ from jobrunner.states import TaskState
 from jobrunner.text import NAME
 
 metadata = MetaData(
-    naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(column_0_N_name)s"}
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(column_0_N_name)s",
+    }
 )
 
 
@@ -59,7 +63,8 @@ def _partial(name: str, column: str, condition: str) -> Index:
     return Index(name, column, sqlite_where=text(condition), postgresql_where=text(condition))
 
 
-#: How many tasks of a job are in each state: a cache that only the tracker changes, in the transaction that moves the task.
+#: How many tasks of a job are in each state: a cache that only the tracker changes, in the transaction that moves the
+#: task.
 COUNTERS = {state: f"n_{state.replace('-', '_')}" for state in TaskState}
 
 job = Table(

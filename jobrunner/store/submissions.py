@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from jobrunner.store.schema import block, job, message, task
 
 
-def find_key(connection: Connection, key: str) -> Row[tuple[str, str]] | None:
+def find_key(connection: Connection, key: str) -> Row[str, str] | None:
     """Return id and digest of the job that holds a key."""
     return connection.execute(select(job.c.id, job.c.digest).where(job.c.key == key)).first()
 
@@ -21,7 +21,7 @@ def insert_job(
     tasks: Sequence[Mapping[str, Any]],
     messages: Sequence[Mapping[str, Any]],
 ) -> bool:
-    """Write a job with its whole plan; False if its key was taken by another process meanwhile, and nothing is written."""
+    """Write a job with its whole plan; False, and nothing written, if another process has taken its key meanwhile."""
     try:
         with connection.begin_nested():
             connection.execute(insert(job), row)

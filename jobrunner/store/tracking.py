@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     Connection,
     Select,
     bindparam,
@@ -28,7 +29,7 @@ from jobrunner.store.schema import COUNTERS, Moment, attempt, block, job, messag
 
 # Statements are built once, at import: building one costs more than running it.
 
-_IDS = bindparam("ids", expanding=True)
+_IDS: BindParameter[str] = bindparam("ids", expanding=True)
 _NOW = bindparam("moment", type_=Moment)
 
 _TASK = [task.c[name] for name in Task.__slots__]
@@ -63,7 +64,7 @@ def _values(one: Attempt) -> dict[str, Any]:
     return {name: getattr(one, name) for name in Attempt.__slots__}
 
 
-# ---- what there is to do -------------------------------------------------------------------------------------------------
+# ---- what there is to do -----------------------------------------------------------------------------------
 
 _WORK_WAITING = select(or_(exists().where(job.c.applied_at.is_(None)), exists().where(*_READY)))
 
@@ -90,7 +91,7 @@ def mark_applied(connection: Connection, job_ids: Collection[str], now: datetime
         connection.execute(_MARK_APPLIED, {**chunk, "moment": now})
 
 
-# ---- tasks and attempts --------------------------------------------------------------------------------------------------
+# ---- tasks and attempts ------------------------------------------------------------------------------------
 
 _TASKS = select(task.c.celery_id.label("told"), *_TASK).where(task.c.celery_id.in_(_IDS))
 _TASKS_OF_FIRST = select(task.c.id.label("told"), *_TASK).where(task.c.id.in_(_IDS))
@@ -102,7 +103,7 @@ _TASKS_OF_LATER = (
 
 
 def tasks_by_celery_id(connection: Connection, celery_ids: Collection[str]) -> dict[str, Task]:
-    """Return the tasks that events speak of, by the Celery id they use, of the present delivery or of an earlier one."""
+    """Return the tasks that events speak of, by the Celery id they use, of the present delivery or an earlier one."""
     found: dict[str, Task] = {}
     for statement in (_TASKS, _TASKS_OF_FIRST, _TASKS_OF_LATER):
         missing = [one for one in celery_ids if one not in found]
@@ -173,7 +174,7 @@ def mark_sent(connection: Connection, deliveries: Sequence[tuple[str, int]], now
         connection.execute(_MARK_SENT, [{"row_id": id_, "sent_delivery": n, "moment": now} for id_, n in deliveries])
 
 
-# ---- the plan ------------------------------------------------------------------------------------------------------------
+# ---- the plan ----------------------------------------------------------------------------------------------
 
 
 _here = select(*_BLOCK).where(block.c.id.in_(_IDS)).cte("upward", recursive=True)
@@ -228,7 +229,9 @@ def failed_task(connection: Connection, job_id: str) -> tuple[str, str, str | No
         .join_from(
             task,
             attempt,
-            (attempt.c.task_id == task.c.id) & (attempt.c.delivery == task.c.delivery) & (attempt.c.outcome == "failed"),
+            (attempt.c.task_id == task.c.id)
+            & (attempt.c.delivery == task.c.delivery)
+            & (attempt.c.outcome == "failed"),
             isouter=True,
         )
         .where(task.c.job_id == job_id, task.c.state == TaskState.FAILED)
@@ -238,7 +241,7 @@ def failed_task(connection: Connection, job_id: str) -> tuple[str, str, str | No
     return row and (row[0], row[1], row[2])
 
 
-# ---- jobs ----------------------------------------------------------------------------------------------------------------
+# ---- jobs --------------------------------------------------------------------------------------------------
 
 
 _JOBS = select(*_JOB, *(job.c[name] for name in COUNTERS.values())).where(job.c.id.in_(_IDS))
@@ -267,21 +270,35 @@ _UPDATE_JOB = (
 def update_jobs(connection: Connection, jobs: Collection[Job]) -> None:
     """Write jobs that changed."""
     rows = [
-        {"row_id": one.id, "state": one.state, "reason": one.reason, "note": one.note, "started_at": one.started_at,
-         "ended_at": one.ended_at} | {column: one.counts[state] for state, column in COUNTERS.items()}
+        {
+            "row_id": one.id,
+            "state": one.state,
+            "reason": one.reason,
+            "note": one.note,
+            "started_at": one.started_at,
+            "ended_at": one.ended_at,
+        }
+        | {column: one.counts[state] for state, column in COUNTERS.items()}
         for one in jobs
     ]
     if rows:
         connection.execute(_UPDATE_JOB, rows)
 
 
-# ---- dispatch ------------------------------------------------------------------------------------------------------------
+# ---- dispatch ----------------------------------------------------------------------------------------------
 
 _taken = task.alias("taken")
 _LETTERS = (
     select(
-        message, task.c.job_id, task.c.name, job.c.run, (task.c.delivery + 1).label("delivery"),
-        task.c.first_retries, task.c.takes_task, task.c.takes_group, _taken.c.delivery.label("taken_delivery"),
+        message,
+        task.c.job_id,
+        task.c.name,
+        job.c.run,
+        (task.c.delivery + 1).label("delivery"),
+        task.c.first_retries,
+        task.c.takes_task,
+        task.c.takes_group,
+        _taken.c.delivery.label("taken_delivery"),
     )
     .join_from(task, message, message.c.task_id == task.c.id)
     .join(job, job.c.id == task.c.job_id)
@@ -316,21 +333,25 @@ _QUEUE = (
 def queue_tasks(connection: Connection, deliveries: Sequence[tuple[str, int, str]], now: datetime) -> None:
     """Note the next delivery of tasks: (task, delivery, Celery id). They are in the outbox until marked as sent."""
     if deliveries:
-        rows = [{"row_id": id_, "number": n, "delivery_id": celery_id, "moment": now} for id_, n, celery_id in deliveries]
+        rows = [
+            {"row_id": id_, "number": n, "delivery_id": celery_id, "moment": now} for id_, n, celery_id in deliveries
+        ]
         connection.execute(_QUEUE, rows)
 
 
-# ---- recovery ------------------------------------------------------------------------------------------------------------
+# ---- recovery ----------------------------------------------------------------------------------------------
 
 
 def unsent_tasks(connection: Connection) -> list[Task]:
     """Return tasks left in the outbox by a tracker that died, or whose broker did, between commit and note."""
-    query = select(*_TASK).where(task.c.state == literal_column("'queued'"), task.c.sent_at.is_(None)).order_by(task.c.id)
+    query = (
+        select(*_TASK).where(task.c.state == literal_column("'queued'"), task.c.sent_at.is_(None)).order_by(task.c.id)
+    )
     return [_task(row._asdict()) for row in connection.execute(query)]
 
 
 def unheard_tasks(connection: Connection, sent_before: datetime) -> list[tuple[str, Task]]:
-    """Return (queue, task) of what was sent before a moment and is in no worker's hands, as far as workers have said."""
+    """Return (queue, task) of what was sent before a moment and is in no worker's hands, as far as they have said."""
     online = select(worker.c.name).where(worker.c.online.is_(True))
     held = exists().where(
         attempt.c.task_id == task.c.id,
@@ -365,7 +386,7 @@ def tasks_held_by(connection: Connection, worker_name: str, except_source: str |
     return [(tasks[one.task_id], one) for one in open_attempts]
 
 
-# ---- workers -------------------------------------------------------------------------------------------------------------
+# ---- workers -----------------------------------------------------------------------------------------------
 
 
 def worker_sources(connection: Connection) -> dict[str, tuple[str, bool]]:
@@ -373,7 +394,9 @@ def worker_sources(connection: Connection) -> dict[str, tuple[str, bool]]:
     return {row.name: (row.source, row.online) for row in connection.execute(select(worker))}
 
 
-def save_worker(connection: Connection, name: str, source: str, pid: int | None, *, online: bool, now: datetime) -> None:
+def save_worker(
+    connection: Connection, name: str, source: str, pid: int | None, *, online: bool, now: datetime
+) -> None:
     """Note that a worker came, went, or was replaced by another process of the same name."""
     values = {"source": source, "pid": pid, "online": online, "seen_at": now}
     known = update(worker).where(worker.c.name == name)

@@ -4,7 +4,7 @@ import json
 import logging
 from typing import Any
 
-from kombu import Connection
+from kombu.connection import Connection
 from redis import Redis, ResponseError
 
 from jobrunner.wire import EVENT_LOG, VERSION
@@ -37,7 +37,8 @@ class RedisStream:
 
     def _connected(self, position: str | None) -> tuple[Redis, str]:
         if self._redis is None:
-            client: Redis = self._connection.default_channel.client
+            channel: Any = self._connection.default_channel
+            client: Redis = channel.client
             position = _checked(client, position or _BEGINNING)
             self._redis = client
         return self._redis, position or _BEGINNING
@@ -54,7 +55,7 @@ class RedisStream:
 
 
 def _checked(redis: Redis, position: str) -> str:
-    """Return the position, or the beginning if the stream ends below it: then it is not the stream that was read before."""
+    """Return the position, or the beginning if the stream ends below it: then it is not the stream read before."""
     try:
         last = redis.xinfo_stream(EVENT_LOG)["last-generated-id"].decode()
     except ResponseError:  # no such key: nothing was ever written, or the broker has lost it
