@@ -3,15 +3,17 @@
 import json
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.events import event
-from kombu.connection import Connection
 from kombu.messaging import Producer
 
 from jobrunner.wire import HEADER, INPUTS_IN_HEADER, INPUTS_KEY, VERSION, Inputs, TaskHeader
 from tracker.turn import Outgoing
+
+if TYPE_CHECKING:
+    from kombu.connection import Connection
 
 
 class Dispatch:

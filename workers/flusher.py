@@ -8,14 +8,16 @@ import threading
 import time
 import uuid
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
 from celery.events.event import get_exchange
-from kombu.connection import Connection
 from kombu.messaging import Producer
 
 from jobrunner.wire import EVENT_LOG, VERSION
+
+if TYPE_CHECKING:
+    from kombu.connection import Connection
 
 logger = logging.getLogger(__name__)
 

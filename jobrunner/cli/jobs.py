@@ -28,6 +28,7 @@ _RECENT = timedelta(hours=24)
 @click.option("--quiet", is_flag=True, help="Print nothing but errors: for cron.")
 @json_option
 def submit(
+    *,
     name: str,
     parameters: tuple[str, ...],
     module: str | None,

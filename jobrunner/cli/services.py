@@ -17,7 +17,8 @@ from jobrunner.app import JobRunner
 from jobrunner.cli import output
 from jobrunner.cli.context import DEMO, app_option, load_runner
 from jobrunner.embedded import broker
-from jobrunner.embedded.supervisor import Child, Supervisor, hold_lock
+from jobrunner.embedded.lock import hold_lock
+from jobrunner.embedded.supervisor import Child, Supervisor
 from jobrunner.errors import ConfigurationError, WaitTimeoutError
 from jobrunner.settings import Settings
 from jobrunner.states import ENDED_JOB, JobState

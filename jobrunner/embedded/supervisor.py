@@ -12,22 +12,20 @@ everything; the exit code is the caller's.
 """
 
 import contextlib
-import fcntl
-import json
 import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, Self
+from typing import IO, Self
 
-from jobrunner.embedded import broker, guardian
-from jobrunner.errors import RefusedError
+from jobrunner.embedded import guardian
+from jobrunner.embedded.lock import pid_file, write_pid_file
 
 _logger = logging.getLogger(__name__)
 
@@ -36,10 +34,6 @@ _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 10.0
 #: A child that ran this long was healthy: its next end counts as the first.
 _HEALTHY_SECONDS = 30.0
-#: A guardian needs up to 8 s for the children of a killed supervisor.
-_LOCK_SECONDS = 15.0
-#: A supervisor that was killed a moment ago may still seem to run.
-_DOUBT_SECONDS = 0.5
 #: The first signal asks us to stop, the second one to stop at once.
 _SIGNALS_OF_HURRY = 2
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -122,7 +116,7 @@ class Supervisor:
         with self._resources:
             self.stop(self._grace)
             if self._home:
-                _pid_file(self._home).unlink(missing_ok=True)
+                pid_file(self._home).unlink(missing_ok=True)
 
     def interrupted(self) -> bool:
         """Tell whether a signal has asked us to stop."""
@@ -252,7 +246,7 @@ class Supervisor:
     def _write_pid_file(self) -> None:
         if self._home:
             running = {name: slot.process.pid for name, slot in self._slots.items() if slot.process}
-            _write_pid_file(self._home, running)
+            write_pid_file(self._home, running)
 
 
 def next_delay(last: float, *, ran: float) -> float:
@@ -269,83 +263,3 @@ def _line(slot: _Slot) -> str:
 def _pipe(process: subprocess.Popen[bytes]) -> IO[bytes]:
     assert process.stdin is not None, "both guardian and gate are started with a pipe"  # noqa: S101
     return process.stdin
-
-
-@contextlib.contextmanager
-def hold_lock(home: Path) -> Iterator[int]:
-    """Hold the folder's lock, yielding its descriptor, after ending what a killed predecessor has left.
-
-    Raises:
-        RefusedError: `jobrunner up` runs here already.
-    """
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (home / "up.lock").open("ab") as file:
-        _take(file.fileno(), home)
-        guardian.end(_strays(_read_pid_file(home)))
-        broker.shut_down_stray(home)
-        yield file.fileno()
-
-
-def _take(lock: int, home: Path) -> None:
-    """Take the lock: at once, or when the guardian of a supervisor that was killed lets go of it."""
-    began = time.monotonic()
-    while not _locked(lock):
-        waited = time.monotonic() - began
-        pid = _read_pid_file(home).get("pid")
-        if pid and guardian.alive(pid) and waited > _DOUBT_SECONDS:
-            msg = f"jobrunner up already runs here (pid {pid}, folder {home})."
-            raise RefusedError(msg, "Stop it, or set JOBRUNNER_HOME to another folder.")
-        if waited > _LOCK_SECONDS:
-            msg = f"Another process still holds {home / 'up.lock'}, but not the one that {_pid_file(home).name} names."
-            raise RefusedError(msg, "End it (`fuser` names it), or set JOBRUNNER_HOME to another folder.")
-        time.sleep(_POLL_SECONDS)
-
-
-def _locked(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _strays(record: Mapping[str, Any]) -> dict[int, int]:
-    """Return the recorded groups that still run and are surely ours (pids come again), with their phases."""
-    births = record.get("births", {})
-    return {
-        pid: 0 if name == broker.NAME else 1
-        for name, pid in record.get("children", {}).items()
-        if births.get(name) and births[name] == _birth(pid)
-    }
-
-
-def _birth(pid: int) -> str:
-    """Return what tells a process from others with its pid: boot and time of start. Without Linux's /proc, ""."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-    found = guardian.status(pid)
-    return f"{boot} {found[19]}" if found else ""
-
-
-def _pid_file(home: Path) -> Path:
-    return home / "up.json"
-
-
-def _read_pid_file(home: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(_pid_file(home).read_bytes()))
-    except (OSError, ValueError):
-        return {}
-
-
-def _write_pid_file(home: Path, children: Mapping[str, int]) -> None:
-    births = {name: _birth(pid) for name, pid in children.items()}
-    text = json.dumps({"pid": os.getpid(), "children": children, "births": births})
-    draft = home / "up.json.new"
-    try:
-        draft.write_text(text)
-        draft.replace(_pid_file(home))
-    except OSError:  # a full disk is no reason to stop children that run
-        _logger.exception("cannot write %s", _pid_file(home), extra={"action": "pid_file_not_written"})

@@ -18,7 +18,8 @@ import redis
 from celery import Celery
 
 from jobrunner.embedded import broker, guardian
-from jobrunner.embedded.supervisor import Child, Supervisor, hold_lock, next_delay
+from jobrunner.embedded.lock import hold_lock
+from jobrunner.embedded.supervisor import Child, Supervisor, next_delay
 from jobrunner.errors import ConfigurationError, RefusedError, UnreachableError
 from tests.waiting import until
 
@@ -49,7 +50,8 @@ UP = """
 import sys
 from pathlib import Path
 from jobrunner.embedded import broker
-from jobrunner.embedded.supervisor import Child, Supervisor, hold_lock
+from jobrunner.embedded.lock import hold_lock
+from jobrunner.embedded.supervisor import Child, Supervisor
 family, home, deaf = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 with hold_lock(home) as lock, Supervisor(home=home, lock=lock, grace=2.0) as supervisor:
     process = supervisor.start(Child(name=broker.NAME, argv=broker.command(home), last=True))
