@@ -129,10 +129,8 @@ class JobRunner:
         conf = self.app.conf
         embedded = broker.url(self.settings.home)
         if not conf.broker_url:
-            given = self.settings.broker or embedded
-            conf.broker_url = given
-            if not conf.result_backend:
-                conf.result_backend = self.settings.result_backend or given
+            conf.broker_url = self.settings.broker or embedded
+            conf.result_backend = conf.result_backend or self.settings.result_backend or conf.broker_url
         #: Whether the app uses the broker that `jobrunner up` starts.
         self.embedded = conf.broker_url == embedded
         self.app.add_defaults(dict(WANTED))
@@ -183,6 +181,7 @@ class JobRunner:
     def _on_worker_setup(self, instance: Any, **_: Any) -> None:
         if instance.app is self.app:
             self.prepare_tasks()
+            self.app.events  # noqa: B018  made before the pool forks, so that its processes speak as this worker
             for line in self.changes():
                 logger.warning("jobrunner: %s", line)
 

@@ -71,7 +71,7 @@ class Turn:
         attempts = dict(known)
         for event in told:
             task = tasks.get(event.uuid)
-            if task is None:
+            if task is None or not task.delivery:
                 self.unknown += 1
                 continue
             attempt = _attempt_of(task, event, attempts)

@@ -7,6 +7,7 @@ working.
 """
 
 import os
+import uuid
 from typing import Any
 
 from celery.app import events
@@ -18,16 +19,23 @@ from workers.flusher import Flusher
 
 
 class Events(events.Events):
-    """Celery's `app.events` with our dispatcher; keeps the one flusher of this process."""
+    """Celery's `app.events` with our dispatcher; keeps the one flusher of this process.
+
+    `source` names the worker, its pool processes included: they inherit it when they are forked.
+    """
 
     dispatcher_cls = "workers.events:Dispatcher"
-    _flusher: Flusher | None = None
+
+    def __init__(self, app: Any = None) -> None:
+        super().__init__(app)
+        self.source = str(uuid.uuid4())
+        self._flusher: Flusher | None = None
 
     @property
     def flusher(self) -> Flusher:
         """The flusher of this process; a child of a fork gets its own."""
         if self._flusher is None or self._flusher.pid != os.getpid():
-            self._flusher = Flusher(self.app)
+            self._flusher = Flusher(self.app, self.source)
         return self._flusher
 
 

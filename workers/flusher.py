@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 import time
-import uuid
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -36,18 +35,17 @@ _Buffered = tuple[dict[str, Any], bool]
 
 
 class Flusher:
-    """Buffer and thread of one process; `source` names it in its batches, so that two of one pid stay apart."""
+    """Buffer and thread of one process; `source` names its worker in every batch, so that a successor is told apart."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, source: str) -> None:
         self.pid = os.getpid()
-        self.source = str(uuid.uuid4())
+        self.source = source
         self.dropped = 0
         self._app = app
         self._buffer: deque[_Buffered] = deque()
         self._number = 0
         self._some = threading.Event()
-        self._none = threading.Event()
-        self._none.set()
+        self._writing = False
         self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._run, name="jobrunner-flusher", daemon=True)
         self._thread.start()
@@ -61,12 +59,16 @@ class Flusher:
             return
         self._buffer.append((event, monitored))
         if not self._some.is_set():
-            self._none.clear()
             self._some.set()
 
     def drain(self, timeout: float) -> bool:
         """Wait until everything is written; False if that took longer than `timeout` seconds."""
-        return self._none.wait(timeout)
+        deadline = time.monotonic() + timeout
+        while self._buffer or self._writing:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_AGE / 4)
+        return True
 
     def _farewell(self, **_: Any) -> None:
         if os.getpid() == self.pid and not self.drain(_FAREWELL):
@@ -82,11 +84,11 @@ class Flusher:
             if rest > 0 and len(self._buffer) < _LENGTH:
                 time.sleep(rest)
             self._some.clear()
+            self._writing = True  # before anything leaves the buffer, for `drain`
             while self._buffer:
                 self._write_batch()
+            self._writing = False
             written = time.monotonic()
-            if not self._some.is_set():
-                self._none.set()
 
     def _write_batch(self) -> None:
         """Write up to `_LENGTH` events, trying until the broker takes them; the tracker does not mind a batch twice."""
