@@ -145,8 +145,8 @@ class JobRunner:
             raise ConfigurationError(msg, remedy)
         try:
             backend = self.app.backend
-        except ImproperlyConfigured as error:
-            raise ConfigurationError(str(error), remedy) from None
+        except (ImproperlyConfigured, ImportError) as error:
+            raise ConfigurationError(f"{error}.", remedy) from None
         if not isinstance(backend, BaseKeyValueStoreBackend):
             scheme = str(url).partition(":")[0]
             msg = f"The result backend {scheme}:// of the Celery app {self.app.main!r} cannot hand values on to tasks."
@@ -171,9 +171,16 @@ class JobRunner:
             kind = type(task)
             if not issubclass(kind, base):
                 own = symbol_by_name(kind.Request)
-                kind.Request = request if issubclass(request, own) else type("Request", (request, own), {})
-                # Every registered task has a class of its own, made by Celery, so no other task is touched.
-                kind.__bases__ = (base, *kind.__bases__)
+                # A class of the task's own, in front of the user's, which stays as it is: others may inherit from it.
+                task.__class__ = type(
+                    kind.__name__,
+                    (base, kind),
+                    {
+                        "Request": request if issubclass(request, own) else type("Request", (request, own), {}),
+                        "__module__": kind.__module__,
+                        "__doc__": kind.__doc__,
+                    },
+                )
 
     def _on_finalize(self, **_: Any) -> None:
         self.prepare_tasks()
@@ -200,7 +207,12 @@ class JobRunner:
 
     def _wake_tracker(self) -> None:
         """Drop an empty entry into the event log; without it the tracker looks a moment later by itself."""
-        options = {**self.app.conf.broker_transport_options, "socket_connect_timeout": 1, "socket_timeout": 1}
+        options = {
+            **self.app.conf.broker_transport_options,
+            "socket_connect_timeout": 1,
+            "socket_timeout": 1,
+            "max_retries": 0,
+        }
         with (
             contextlib.suppress(
                 Exception

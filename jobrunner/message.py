@@ -4,12 +4,13 @@ The tracker stores and sends these without ever decoding a body, so it needs no 
 """
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from celery import Celery, Task
-from kombu.exceptions import EncodeError
+from kombu.exceptions import EncodeError, SerializerNotInstalled
 from kombu.serialization import dumps
 
 from jobrunner.errors import InvalidCanvasError
@@ -23,6 +24,9 @@ _USED = frozenset(
     "producer",
      "connection", "retry", "retry_policy", "headers", "link", "link_error", "serializer", "compression", *_IN_HEADERS}
 )  # fmt: skip
+
+#: Longest countdown in seconds, about 100 years: what a clock can be moved by without leaving the calendar.
+_LONGEST = 100 * 366 * 86_400.0
 
 
 def check_task(app: Celery, leaf: Leaf) -> Task:
@@ -50,8 +54,21 @@ def check_task(app: Celery, leaf: Leaf) -> Task:
     return task
 
 
-def message_row(app: Celery, task: Task, leaf: Leaf) -> dict[str, Any]:
-    """Return the row of table `message` for a leaf: routed and serialized as `apply_async` would."""
+def message_row(app: Celery, task: Task, leaf: Leaf) -> tuple[str, dict[str, Any]]:
+    """Return a leaf's queue and its row of table `message`: routed and serialized as `apply_async` would.
+
+    Raises:
+        InvalidCanvasError: an argument cannot be serialized, or an option is none that Celery can use.
+    """
+    try:
+        return _message_row(app, task, leaf)
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+        # Celery checks few options itself: most odd ones only fail somewhere inside.
+        msg = f"the options of {task.name} do not fit ({str(error) or type(error).__name__})."
+        raise InvalidCanvasError(msg, "Write them as for apply_async.", path=leaf.path) from error
+
+
+def _message_row(app: Celery, task: Task, leaf: Leaf) -> tuple[str, dict[str, Any]]:
     signature = leaf.signature
     options: dict[str, Any] = {**(task._get_exec_options() or {}), **signature.options}  # noqa: SLF001  as Celery
     headers, _, body, _ = app.amqp.as_task_v2(
@@ -65,6 +82,8 @@ def message_row(app: Celery, task: Task, leaf: Leaf) -> dict[str, Any]:
         soft_time_limit=options.get("soft_time_limit"),
         ignore_result=options.get("ignore_result", task.ignore_result),
         group_index=options.get("group_index"),
+        stamped_headers=options.get("stamped_headers"),
+        **{stamp: options[stamp] for stamp in options.get("stamped_headers") or ()},
     )
     serializer = options.get("serializer") or app.conf.task_serializer
     try:
@@ -73,20 +92,26 @@ def message_row(app: Celery, task: Task, leaf: Leaf) -> dict[str, Any]:
         msg = f"the arguments of {task.name} cannot be serialized as {serializer} ({error})."
         remedy = "Pass what it can represent, such as an id or a path, or choose another serializer."
         raise InvalidCanvasError(msg, remedy, path=leaf.path) from None
+    except SerializerNotInstalled:
+        msg = f"the serializer {serializer!r} of {task.name} is not installed."
+        raise InvalidCanvasError(msg, "Name one that kombu has, such as json.", path=leaf.path) from None
     headers |= options.get("headers") or {}
     for added_per_delivery in ("id", "root_id", "retries"):
         del headers[added_per_delivery]
-    return {
+    queue, properties = _properties(app, task, signature.args, signature.kwargs, options)
+    return queue, {
         "task_id": leaf.id,
         "body": data.encode() if isinstance(data, str) else data,
         "content_type": content_type,
         "content_encoding": content_encoding,
         "headers": json.dumps(headers),
-        "properties": json.dumps(_properties(app, task, signature.args, signature.kwargs, options), default=str),
+        "properties": json.dumps(properties),
     }
 
 
-def _properties(app: Celery, task: Task, args: Any, kwargs: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+def _properties(
+    app: Celery, task: Task, args: Any, kwargs: Any, options: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
     route = app.amqp.router.route(
         {name: value for name, value in options.items() if name not in _USED and value is not None},
         task.name, args, kwargs, task,
@@ -98,7 +123,7 @@ def _properties(app: Celery, task: Task, args: Any, kwargs: Any, options: Mappin
     exchange, routing_key = getattr(exchange, "name", exchange), route.pop("routing_key", None)
     if (not exchange or not routing_key) and queue.exchange.type == "direct":
         exchange, routing_key = "", queue.name  # as Celery does: straight to the queue, without looking up bindings
-    return {
+    return queue.name, {
         "exchange": queue.exchange.name if exchange is None else exchange,
         "routing_key": routing_key or queue.routing_key,
         "delivery_mode": queue.exchange.delivery_mode or app.conf.task_default_delivery_mode,
@@ -113,4 +138,7 @@ def not_before(leaf: Leaf) -> tuple[datetime | None, float | None]:
         raise InvalidCanvasError(msg, "Give it a time zone, such as datetime.now(UTC).", path=leaf.path)
     if isinstance(countdown, timedelta):
         countdown = countdown.total_seconds()
+    if countdown is not None and not (isinstance(countdown, int | float) and math.fabs(countdown) <= _LONGEST):
+        msg = f"countdown={countdown!r} is no number of seconds that a calendar holds."
+        raise InvalidCanvasError(msg, "Give it in seconds, or as a timedelta.", path=leaf.path)
     return eta, countdown

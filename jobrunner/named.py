@@ -10,6 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from jobrunner.errors import InvalidParametersError
 
+_VARIABLE = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedJob:
@@ -24,7 +26,7 @@ class NamedJob:
         Raises:
             InvalidParametersError: one is unknown, missing or of another type; all problems are named at once.
         """
-        declared = inspect.signature(self.function, eval_str=True).parameters
+        declared = self._declared()
         problems = [f"{name} is unknown" for name in parameters if name not in declared]
         values = {}
         for name, parameter in declared.items():
@@ -33,7 +35,7 @@ class NamedJob:
                     values[name] = _convert(parameters[name], parameter.annotation)
                 except ValidationError as error:
                     problems.append(f"{name}={parameters[name]!r}: {error.errors()[0]['msg']}")
-            elif parameter.default is inspect.Parameter.empty:
+            elif parameter.default is parameter.empty and parameter.kind not in _VARIABLE:
                 problems.append(f"{name} is missing")
         if problems:
             msg = f"The parameters of {self.name} do not fit: {'; '.join(problems)}."
@@ -41,11 +43,13 @@ class NamedJob:
         return self.function(**values)
 
     def _parameters(self) -> str:
-        declared = inspect.signature(self.function, eval_str=True).parameters.values()
-        return (
-            ", ".join(inspect.formatannotation(one.annotation).join((f"{one.name}: ", "")) for one in declared)
-            or "none"
-        )
+        return ", ".join(str(parameter) for parameter in self._declared().values()) or "none"
+
+    def _declared(self) -> dict[str, inspect.Parameter]:
+        """Return the parameters that can be given by name; `*args` and `**kwargs` stay empty."""
+        declared = inspect.signature(self.function, eval_str=True).parameters
+        several = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+        return {name: parameter for name, parameter in declared.items() if parameter.kind not in several}
 
 
 def _convert(text: str, annotation: Any) -> Any:
@@ -55,6 +59,6 @@ def _convert(text: str, annotation: Any) -> Any:
     try:
         return adapter.validate_strings(text)
     except ValidationError:
-        if text[:1] in "[{":
+        if text.startswith(("[", "{")):
             return adapter.validate_json(text)
         raise

@@ -32,6 +32,10 @@ from jobrunner.errors import InvalidCanvasError
 _IDENTITY = frozenset({"root_id", "parent_id", "group_id", "group_index", "chord", "reply_to"})
 
 
+#: Arguments of a canvas that say what it is made of; any other is a partial one.
+_STRUCTURE = frozenset({"tasks", "header", "body", "task", "it", "n", "kwargs"})
+
+
 class BlockKind(StrEnum):
     """How the children of a block follow each other."""
 
@@ -151,8 +155,9 @@ class _Walk:
             case group():
                 _refuse_extras(signature, path)
                 return self.group(signature.tasks, path, start)
-            case chunks():
-                return self.group(signature.group().tasks, path, start)
+            case _ if signature.task == "celery.chunks":  # not its class: Celery's copies of it are plain signatures
+                _refuse_extras(signature, path)
+                return self.group(chunks(**signature.kwargs).group().tasks, path, start)
             case _:
                 return self.leaf(signature, path, start)
 
@@ -206,7 +211,7 @@ class _Walk:
             child = _Start(
                 place=Place(block_id, size),
                 opens=start.opens,
-                takes=start.takes,
+                takes=None if isinstance(task, _chain | _chord) and task.immutable else start.takes,
                 yields=Place(block_id, index),
                 sequence=start.sequence,
             )
@@ -234,7 +239,11 @@ def _as_signature(candidate: object, path: str) -> Signature:
         msg = "this is a result: its canvas has been sent already."
         raise InvalidCanvasError(msg, "Pass the canvas itself and let submit send it.", path=path)
     if isinstance(candidate, dict) and not isinstance(candidate, Signature) and "task" in candidate:
-        candidate = maybe_signature(candidate)
+        try:
+            candidate = maybe_signature({"args": (), "kwargs": {}, "options": {}, **candidate})
+        except (KeyError, TypeError, AttributeError) as error:
+            msg = f"this dict is no signature that Celery can read ({error!r})."
+            raise InvalidCanvasError(msg, "Pass the signature itself.", path=path) from None
     if not isinstance(candidate, Signature):
         msg = f"{type(candidate).__name__} is no canvas."
         raise InvalidCanvasError(msg, "Pass a signature, chain, group or chord of tasks.", path=path)
@@ -245,8 +254,8 @@ def _refuse_extras(signature: Signature, path: str) -> None:
     """Refuse what Celery gives to the first task, the body or all tasks, depending on the canvas: not to be guessed."""
     options = sorted(name for name in signature.options if name not in _IDENTITY and name != "task_id")
     if options:
-        msg = f"{signature.subtask_type} has options of its own ({', '.join(options)})."
+        msg = f"{signature.subtask_type or signature.task} has options of its own ({', '.join(options)})."
         raise InvalidCanvasError(msg, "Set them on its tasks.", path=path)
-    if signature.args or signature.kwargs.get("kwargs"):
-        msg = f"{signature.subtask_type} has partial arguments of its own."
+    if signature.args or signature.kwargs.keys() - _STRUCTURE:
+        msg = f"{signature.subtask_type or signature.task} has partial arguments of its own."
         raise InvalidCanvasError(msg, "Give them to its first task.", path=path)

@@ -1,8 +1,7 @@
 """From a canvas to the rows of a job, in one transaction: all of it or none."""
 
 import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +16,7 @@ from jobrunner.states import JobState, TaskState
 from jobrunner.store import submissions
 from jobrunner.store.database import Database
 from jobrunner.store.schema import COUNTERS
-from jobrunner.text import NAME
+from jobrunner.text import NAME, bounded
 
 _Rows = Sequence[dict[str, Any]]
 
@@ -30,6 +29,8 @@ class Submission:
     blocks: _Rows
     tasks: _Rows
     messages: _Rows
+    #: Ids that the caller chose for tasks, each with its path: only these can be taken already.
+    chosen_ids: Mapping[str, str]
 
 
 def prepare(app: Celery, canvas: object, *, name: str | None, key: str | None) -> Submission:
@@ -40,22 +41,22 @@ def prepare(app: Celery, canvas: object, *, name: str | None, key: str | None) -
         InvalidParametersError: name or key do not fit.
     """
     for what, text in (("name", name), ("key", key)):
-        if text is not None and not 0 < len(text) <= NAME:
-            msg = f"The {what} has {len(text)} characters."
-            raise InvalidParametersError(msg, f"Give it 1 to {NAME}.")
+        if text is not None:
+            _check_text(what, text)
     plan = from_canvas(canvas, new_id=ids.uuid7)
-    _refuse_repeated_ids(plan)
+    chosen_ids = _chosen_ids(plan)
     tasks, messages = [], []
     for arrival, leaf in enumerate(plan.leaves):
-        message = message_row(app, check_task(app, leaf), leaf)
+        queue, message = message_row(app, check_task(app, leaf), leaf)
         messages.append(message)
-        tasks.append(_task_row(plan, leaf, arrival, json.loads(message["properties"])["routing_key"]))
+        tasks.append(_task_row(plan, leaf, arrival, queue))
     name = name or (plan.leaves[-1].signature.task if plan.leaves else "empty")
     return Submission(
         job=_job_row(plan, name[:NAME], key, _digest(plan, messages)),
         blocks=[_block_row(plan, block) for block in plan.blocks],
         tasks=tasks,
         messages=messages,
+        chosen_ids=chosen_ids,
     )
 
 
@@ -64,11 +65,14 @@ def write(database: Database, submission: Submission) -> tuple[str, bool]:
 
     Raises:
         KeyConflictError: the key belongs to a job with other content.
+        InvalidCanvasError: an id that the caller chose for a task belongs to one of another job.
         UnreachableError: the database is away; nothing was written.
     """
     key = submission.job["key"]
     with database.write() as connection:
         taken = submissions.find_key(connection, key) if key else None
+        if taken is None:
+            _refuse_taken_ids(submissions.find_tasks(connection, submission.chosen_ids), submission.chosen_ids)
         if taken is None and submissions.insert_job(
             connection, submission.job, submission.blocks, submission.tasks, submission.messages
         ):
@@ -80,21 +84,49 @@ def write(database: Database, submission: Submission) -> tuple[str, bool]:
     return taken.id, False
 
 
-def _refuse_repeated_ids(plan: Plan) -> None:
+def _check_text(what: str, text: object) -> None:
+    if not isinstance(text, str):
+        msg = f"The {what} {text!r} is no text."
+        raise InvalidParametersError(msg, f"Give it 1 to {NAME} characters.")
+    if not 0 < len(text) <= NAME:
+        msg = f"The {what} has {len(text)} characters."
+        raise InvalidParametersError(msg, f"Give it 1 to {NAME}.")
+    if bounded(text, NAME) != text:
+        msg = f"The {what} {text!r} has characters that no database keeps."
+        raise InvalidParametersError(msg, "Leave out NULs and bytes that are no UTF-8.")
+
+
+def _chosen_ids(plan: Plan) -> dict[str, str]:
+    """Return the ids that the caller gave to tasks, each with its path, after checking them."""
     seen: dict[str, str] = {}
     for leaf in plan.leaves:
+        if not leaf.signature.options.get("task_id"):
+            continue
+        if not isinstance(leaf.id, str) or bounded(leaf.id, NAME) != leaf.id:
+            msg = f"its task_id {leaf.id!r} is no text of at most {NAME} characters."
+            raise InvalidCanvasError(msg, "Leave the ids to jobrunner, or use UUIDs.", path=leaf.path)
         if leaf.id in seen:
             msg = f"its task_id {leaf.id!r} is also that of {seen[leaf.id]}."
             raise InvalidCanvasError(msg, "Leave the ids to jobrunner, or make them unique.", path=leaf.path)
         seen[leaf.id] = leaf.path
+    return seen
+
+
+def _refuse_taken_ids(taken: Mapping[str, str], chosen_ids: Mapping[str, str]) -> None:
+    for task_id, job_id in taken.items():
+        msg = f"its task_id {task_id!r} is that of a task of job {job_id}."
+        raise InvalidCanvasError(msg, "Leave the ids to jobrunner, or make them unique.", path=chosen_ids[task_id])
 
 
 def _digest(plan: Plan, messages: _Rows) -> str:
     """A fingerprint of structure, tasks and arguments, without ids, times and origin."""
-    numbers = {block.id: number for number, block in enumerate(plan.blocks)}
+    numbers = {block.id: f"b{number}" for number, block in enumerate(plan.blocks)}
+    numbers |= {leaf.id: f"t{number}" for number, leaf in enumerate(plan.leaves)}
     digest = hashlib.sha256()
     for leaf, message in zip(plan.leaves, messages, strict=True):
         place = f"{numbers[leaf.place.block]}.{leaf.place.position}"
+        if leaf.takes is not None:  # `s` and `si` differ in nothing else
+            place += f" {numbers[leaf.takes.task or leaf.takes.group or '']}"
         digest.update(f"{place} {leaf.signature.task} {message['properties']} {len(message['body'])} ".encode())
         digest.update(message["body"])
     for block in plan.blocks:

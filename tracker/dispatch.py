@@ -26,7 +26,7 @@ class Dispatch:
 
     def publish(self, outgoing: Sequence[Outgoing]) -> None:
         """Publish messages that the database already holds (C1: reported before forwarded)."""
-        producer = Producer(self._connection.default_channel, auto_declare=False)
+        producer = Producer(self._channel(), auto_declare=False)
         sent_events = []
         with producer.batch(max_size=len(outgoing)):
             for one in outgoing:
@@ -91,9 +91,14 @@ class Dispatch:
     def is_empty(self, queue: str) -> bool:
         """Whether a queue holds no message that waits for a worker."""
         try:
-            return self._connection.default_channel.queue_declare(queue, passive=True).message_count == 0
+            return self._channel().queue_declare(queue, passive=True).message_count == 0
         except self._connection.channel_errors:  # no such queue; on Redis an empty list is none
             return True
+
+    def _channel(self) -> Any:
+        # One try per host: kombu's own patience is longer than the lease.
+        self._connection.ensure_connection(max_retries=len(self._connection.alt))
+        return self._connection.default_channel
 
     def close(self) -> None:
         """Drop the connection; the next publish makes a new one."""

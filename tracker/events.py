@@ -26,13 +26,14 @@ def _event(raw: Any, source: str | None) -> Event | None:
             worker=bounded(raw["hostname"], NAME),
             at=datetime.fromtimestamp(float(raw["timestamp"]), UTC),
             source=source,
-            pid=_integer(raw.get("pid")),
-            retries=_integer(raw.get("retries")),
+            pid=integer(raw.get("pid")),
+            retries=integer(raw.get("retries")),
             fields=raw,
         )
     except (KeyError, TypeError, ValueError, OverflowError, OSError):
         return None
 
 
-def _integer(value: object) -> int | None:
+def integer(value: object) -> int | None:
+    """Return a number that a column holds, None for anything else."""
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31 else None

@@ -65,37 +65,56 @@ def fold(attempt: Attempt, event: Event) -> Attempt:
     rank = RANKS.get(event.type)
     if rank is None:
         return attempt
+    if rank == _ENDED:
+        return replace(attempt, **_end(attempt, event))
     told: dict[str, Any] = {}
     if rank >= attempt.rank and attempt.outcome is None:
         told.update(rank=rank, last_event=event.type)
-    if rank == _RECEIVED:
-        return replace(attempt, **told, **_receipt(attempt, event))
-    told.update(worker=event.worker, source=event.source, pid=event.pid)
-    if rank == _STARTED:
-        return replace(attempt, **told, started_at=_earliest(attempt.started_at, event.at))
-    return replace(attempt, **(told | _end(attempt, event)))
+    return replace(attempt, **told, **(_receipt if rank == _RECEIVED else _start)(attempt, event))
 
 
 def _receipt(attempt: Attempt, event: Event) -> dict[str, Any]:
     """Whoever received the message last has it: a worker that stops hands back what it has not started."""
-    if attempt.received_at is not None and (event.at, event.worker) < (attempt.received_at, attempt.worker or ""):
+    if attempt.received_at is not None and _key(event) < _known(attempt, attempt.received_at):
         return {}
-    holder = {} if attempt.rank >= _STARTED else {"worker": event.worker, "source": event.source, "pid": event.pid}
-    return {"received_at": event.at} | holder
+    return {"received_at": event.at} | ({} if attempt.rank >= _STARTED else _holder(event))
+
+
+def _start(attempt: Attempt, event: Event) -> dict[str, Any]:
+    """Whoever started it last has it: a second start is a further execution."""
+    if attempt.started_at is not None and _key(event) < _known(attempt, attempt.started_at):
+        return {}
+    return {"started_at": event.at} | ({} if attempt.outcome is not None else _holder(event))
+
+
+def _holder(event: Event) -> dict[str, Any]:
+    return {"worker": event.worker, "source": event.source, "pid": event.pid}
+
+
+def _key(event: Event) -> tuple[datetime, str, str, int]:
+    """Orders events that nothing else orders, so that the rows do not depend on which of them came first."""
+    return event.at, event.worker, event.source or "", event.pid or 0
+
+
+def _known(attempt: Attempt, at: datetime) -> tuple[datetime, str, str, int]:
+    return at, attempt.worker or "", attempt.source or "", attempt.pid or 0
 
 
 def _end(attempt: Attempt, event: Event) -> dict[str, Any]:
+    """The strongest end stands, of equal ones the earliest; the others tell nothing, not even a worker."""
     outcome = event.type.removeprefix("task-")
-    if attempt.outcome is not None and OUTCOMES.index(outcome) <= OUTCOMES.index(attempt.outcome):
-        return {}
+    if attempt.outcome is not None and attempt.ended_at is not None:
+        told, known = OUTCOMES.index(outcome), OUTCOMES.index(attempt.outcome)
+        if told < known or (told == known and _key(event) >= _known(attempt, attempt.ended_at)):
+            return {}
     fields = event.fields
-    runtime = fields.get("runtime")
     return {
         "rank": _ENDED,
         "last_event": event.type,
+        **_holder(event),
         "outcome": outcome,
         "ended_at": event.at,
-        "runtime": float(runtime) if isinstance(runtime, int | float) else None,
+        "runtime": _seconds(fields.get("runtime")),
         "result": _text(fields.get("result"), SENTENCE),
         "exception": _text(fields.get("exception") or _why_revoked(event), SENTENCE),
         "traceback": _text(fields.get("traceback"), TRACEBACK),
@@ -112,8 +131,11 @@ def _text(value: object, limit: int) -> str | None:
     return None if value is None else bounded(value, limit)
 
 
-def _earliest(known: datetime | None, told: datetime) -> datetime:
-    return told if known is None else min(known, told)
+def _seconds(value: object) -> float | None:
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:  # JSON knows integers of any length
+        return None
 
 
 def deciding(attempts: Iterable[Attempt]) -> Attempt | None:

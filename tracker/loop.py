@@ -56,7 +56,7 @@ class Tracker:
         self._holder = holder
         self._dispatch = Dispatch(app, holder)
         self._stop = threading.Event()
-        self._leading = False
+        self._leading = self._standing_by = False
         self._reset()
 
     def _reset(self) -> None:
@@ -79,9 +79,9 @@ class Tracker:
                 if self._leading or self._take_lease():
                     self._turn()
                 else:
-                    self._stop.wait(_RETRY)
+                    self._stand_by()
             except LeaseLostError:
-                logger.warning("Another tracker has taken the lease; waiting.", extra={"action": "lease-lost"})
+                logger.warning("Another tracker has taken the lease.", extra={"action": "lease-lost"})
                 self._leading = False
             except UnreachableError as error:
                 self._say_trouble(str(error))
@@ -98,9 +98,15 @@ class Tracker:
             self._position = leases.read_position(connection, self._log.name)
             online = {name: source for name, (source, is_on) in tracking.worker_sources(connection).items() if is_on}
         self._roster.know(online, time.monotonic())
-        self._leading = True
+        self._leading, self._standing_by = True, False
         logger.info("Tracking; event log from %s.", self._position or "its beginning", extra={"action": "lease-taken"})
         return True
+
+    def _stand_by(self) -> None:
+        if not self._standing_by:
+            logger.info("Another tracker leads; standing by.", extra={"action": "standing-by"})
+            self._standing_by = True
+        self._stop.wait(_RETRY)
 
     def _give_back(self) -> None:
         if self._leading:
@@ -189,7 +195,13 @@ class Tracker:
             tracking.save_worker(turn.connection, name, "", None, online=False, now=turn.now)
         if time.monotonic() - self._looked > _LOOK:
             self._looked = time.monotonic()
-            self._tell(self._queues.look(turn, self._dispatch.is_empty), "that their queue had lost")
+            try:
+                self._tell(self._queues.look(turn, self._dispatch.is_empty), "that their queue had lost")
+            except (
+                _BROKER_ERRORS
+            ) as error:  # asked before anything was written; whether it is away, the next read tells
+                logger.debug("Ignored: %s", error)
+                self._quietly(self._dispatch.close)
 
     def _tell(self, number: int, which: str) -> None:
         if number:

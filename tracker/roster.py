@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from jobrunner.text import NAME, bounded
 from tracker.eventlog import Entry
+from tracker.events import integer
 
 #: Seconds of silence after which a worker is taken for lost. Workers send a heartbeat every 2 s.
 SILENCE = 30.0
@@ -20,10 +22,14 @@ class Arrival:
 
 @dataclass(slots=True)
 class Roster:
-    """Worker name → the process that bears it, and when it was last heard. In memory; the rows are the database's."""
+    """Worker name → the process that bears it, and when it was last heard. In memory; the rows are the database's.
+
+    A process that was replaced does not come back: of two workers under one name, the later one counts.
+    """
 
     sources: dict[str, str] = field(default_factory=dict)
     heard: dict[str, float] = field(default_factory=dict)
+    replaced: set[str] = field(default_factory=set)
 
     def know(self, sources: dict[str, str], moment: float) -> None:
         """Begin with the workers that a tracker before us knew to be online: each has a full time-out to be heard."""
@@ -34,13 +40,15 @@ class Roster:
         """Note who has spoken, and return the processes that are new."""
         arrivals = []
         for entry in entries:
-            if entry.source is None or not entry.events or not isinstance(entry.events[0], dict):
+            first = next((one for one in entry.events if isinstance(one, dict) and one.get("hostname")), None)
+            if entry.source is None or first is None or entry.source in self.replaced:
                 continue
-            first = entry.events[0]
-            name = str(first.get("hostname"))
+            name = bounded(first["hostname"], NAME)
             if self.sources.get(name) != entry.source:
+                if name in self.sources:
+                    self.replaced.add(self.sources[name])
                 self.sources[name] = entry.source
-                arrivals.append(Arrival(name=name, source=entry.source, pid=first.get("pid")))
+                arrivals.append(Arrival(name=name, source=entry.source, pid=integer(first.get("pid"))))
             self.heard[name] = moment
         return arrivals
 

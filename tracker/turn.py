@@ -6,7 +6,7 @@ touched, and puts what is ready into the outbox. It loads and writes rows in bul
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -96,9 +96,10 @@ class Turn:
                 task.sent_at = self.now
             if task.started_at is None:
                 task.started_at = min((one.started_at for one in ones if one.started_at), default=None)
-            task.note = decider.exception if decider.outcome in {"failed", "revoked", "retried"} else None
+            state = state_after(task, decider)
+            task.note = _what_failed(state, ones)
             try:
-                self.move(task, state_after(task, decider), ended_at=decider.ended_at)
+                self.move(task, state, ended_at=decider.ended_at)
             except IllegalMoveError as refused:
                 logger.warning("Task %s: %s", task.id, refused, extra={"action": "move-refused", "task": task.id})
 
@@ -208,6 +209,17 @@ def _unheard(one: Outgoing) -> Attempt:
     return Attempt(
         task_id=letter.task_id, delivery=letter.delivery, retries=letter.first_retries, celery_id=one.celery_id
     )
+
+
+def _what_failed(state: TaskState, attempts: Iterable[Attempt]) -> str | None:
+    """Return what the last attempt that failed said, for a task that has failed or waits for its retry.
+
+    The attempt that decides need not be it: a worker has often received the retry already, and holds it back.
+    """
+    if state not in {TaskState.SOFT_FAILED, TaskState.FAILED, TaskState.CANCELED}:
+        return None
+    failed = [one for one in attempts if one.outcome in {"failed", "revoked", "retried"}]
+    return max(failed, key=lambda one: (one.outcome == "failed", one.retries)).exception if failed else None
 
 
 def _key(attempt: Attempt) -> tuple[str, int, int]:

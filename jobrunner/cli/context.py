@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from celery import Celery
 from celery.app.utils import find_app
 
 from jobrunner.app import JobRunner
@@ -63,12 +64,17 @@ def load_runner(module: str) -> JobRunner:
         raise ConfigurationError(
             msg, "Name a module on the path that holds a Celery app, as with `celery -A`."
         ) from error
+    if not isinstance(app, Celery):
+        msg = f"{module!r} is no Celery app but of type {type(app).__name__}."
+        raise ConfigurationError(msg, "Name a module that holds a Celery app, as with `celery -A`.")
     return JobRunner.of(app)
 
 
 def open_database() -> Database:
-    """Open the database of the settings, for commands that only read and need no user code."""
-    return Database(Settings.from_environment().database_url)
+    """Open the database of the settings, for commands that only read and need no user code; closed at their end."""
+    database = Database(Settings.from_environment().database_url)
+    click.get_current_context().call_on_close(database.close)
+    return database
 
 
 def find_job(database: Database, reference: str) -> JobView:

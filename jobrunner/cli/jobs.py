@@ -39,12 +39,16 @@ def submit(
     as_json: bool,
 ) -> int:
     """Submit the job that @jobs.job(NAME) describes, and print its id."""
+    if timeout is not None and not wait:
+        msg = "--timeout goes with --wait."
+        raise click.UsageError(msg)
     runner = load_runner(module or DEMO)
+    click.get_current_context().call_on_close(runner.database.close)
     job = runner.submit_named(name, _pairs(parameters), key=key)
     if not quiet and not as_json:
         click.echo(job.id)
     code = _wait(job, timeout, quiet=quiet) if wait else 0
-    if as_json:
+    if as_json and not quiet:
         output.print_json(output.job_json(job.view))
     return code
 
@@ -56,6 +60,9 @@ def _pairs(parameters: tuple[str, ...]) -> dict[str, str]:
         if not equals:
             msg = f"The parameter {parameter!r} has no value."
             raise InvalidParametersError(msg, f"Write it as {parameter}=VALUE.")
+        if name in pairs:
+            msg = f"The parameter {name!r} is given twice."
+            raise InvalidParametersError(msg, "Give it once.")
         pairs[name] = value
     return pairs
 
@@ -63,9 +70,10 @@ def _pairs(parameters: tuple[str, ...]) -> dict[str, str]:
 def _wait(job: Job, timeout: float | None, *, quiet: bool) -> int:
     with output.progress_bar(job.view.name, quiet=quiet) as show:
         state = job.wait(timeout, each=show)
-    if not quiet:
+    completed = state is JobState.COMPLETED
+    if not (quiet and completed):  # cron mails what is printed: a job that failed belongs there
         click.echo(output.ended_line(job.view), err=True)
-    return 0 if state is JobState.COMPLETED else 1
+    return 0 if completed else 1
 
 
 @click.command("list", short_help="List jobs.")
@@ -118,7 +126,12 @@ def tasks(job: str, as_json: bool) -> None:
 @click.command(short_help="Follow a job to its end.")
 @click.argument("job")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Exit with 124 after this long; the job goes on.")
-def watch(job: str, timeout: float | None) -> int:
+@json_option
+def watch(job: str, timeout: float | None, as_json: bool) -> int:
     """Show a JOB's progress until it ends; exit with 1 if it failed or was canceled."""
     database = open_database()
-    return _wait(Job(find_job(database, job).id, database=database), timeout, quiet=False)
+    handle = Job(find_job(database, job).id, database=database)
+    code = _wait(handle, timeout, quiet=False)
+    if as_json:
+        output.print_json(output.job_json(handle.view))
+    return code

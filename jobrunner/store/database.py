@@ -4,6 +4,7 @@ SQLite runs in WAL mode: readers and the one writer do not wait for each other. 
 it takes the write lock at once, so that it never has to give up half-way because another writer was faster.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,11 +28,14 @@ class Database:
         """`create` allows a SQLite file to be made; without it a missing file is an error that says where it looked."""
         try:
             self.url: URL = make_url(url)
-        except ArgumentError:
-            msg = f"{url!r} is no database URL."
+            self._engine = _sqlite_engine(self.url, create) if self.is_sqlite else create_engine(self.url)
+        except (ArgumentError, ValueError):  # the latter for a port that is no number
+            msg = f"{_masked(url)!r} is no database URL."
             raise ConfigurationError(msg, "Write it as sqlite:///path or postgresql://user@host/name.") from None
+        except ImportError as error:
+            msg = f"The driver of the database {self.where} is not installed ({error})."
+            raise ConfigurationError(msg, "Install it, or set JOBRUNNER_DATABASE to another database.") from None
         self._create = create
-        self._engine = _sqlite_engine(self.url, create) if self.is_sqlite else create_engine(self.url)
         self._checked = create
 
     @property
@@ -43,7 +47,7 @@ class Database:
     def where(self) -> str:
         """The place for people: the path of the file, or the URL without its password."""
         if self.is_sqlite:
-            return str(self.url.database)
+            return str(Path(str(self.url.database)).absolute())
         return self.url.render_as_string(hide_password=True)
 
     @contextmanager
@@ -81,16 +85,25 @@ class Database:
         if found < HEAD:
             msg = f"The database {self.where} has schema {found}; this version needs {HEAD}."
             raise UnreachableError(msg, "Run `jobrunner db upgrade`.")
+        self.refuse_newer(found)
+        self._checked = True
+
+    def refuse_newer(self, found: str) -> None:
+        """Raise if the schema `found` is one that a later version made: what its rows mean is not ours to guess."""
         if found > HEAD:
             msg = f"The database {self.where} has schema {found}, newer than {HEAD}, which this version knows."
             raise UnreachableError(msg, "Upgrade jobrunner.")
-        self._checked = True
 
     def _away(self, error: DBAPIError) -> UnreachableError:
         if self.is_sqlite and not self._create and not Path(self.where).exists():
             return UnreachableError(
                 f"There is no database at {self.where}.",
                 "Run `jobrunner up` or `jobrunner db upgrade` to create it, or set JOBRUNNER_DATABASE.",
+            )
+        if self.is_sqlite:
+            return UnreachableError(
+                f"The database {self.where} cannot be used ({str(error.orig).strip()}).",
+                "See that it is a SQLite file that you may write to, or set JOBRUNNER_DATABASE to another one.",
             )
         return UnreachableError(
             f"The database {self.where} cannot be reached ({str(error.orig).strip()}).",
@@ -107,6 +120,11 @@ def schema_version(connection: Connection) -> str | None:
     if not connection.dialect.has_table(connection, "alembic_version"):
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _masked(url: str) -> str:
+    """Return what may be a URL without what may be its password."""
+    return re.sub(r":[^:/@]*@", ":***@", str(url))
 
 
 def _sqlite_engine(url: URL, create: bool) -> Engine:

@@ -1,17 +1,27 @@
 """Writing a new job: one transaction, all of it or none."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from jobrunner.store.reading import CHUNK
 from jobrunner.store.schema import block, job, message, task
 
 
 def find_key(connection: Connection, key: str) -> Row[str, str] | None:
     """Return id and digest of the job that holds a key."""
     return connection.execute(select(job.c.id, job.c.digest).where(job.c.key == key)).first()
+
+
+def find_tasks(connection: Connection, task_ids: Collection[str]) -> dict[str, str]:
+    """Return those of these ids that tasks have already, each with its job."""
+    ids, found = list(task_ids), dict[str, str]()
+    for start in range(0, len(ids), CHUNK):
+        known = select(task.c.id, task.c.job_id).where(task.c.id.in_(ids[start : start + CHUNK]))
+        found |= {row.id: row.job_id for row in connection.execute(known)}
+    return found
 
 
 def insert_job(

@@ -6,6 +6,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection
 
+from jobrunner.errors import UnreachableError
 from jobrunner.store.database import Database, schema_version
 from jobrunner.store.migrations import FOLDER, HEAD
 
@@ -14,18 +15,31 @@ def upgrade(url: str) -> tuple[str | None, str]:
     """Create the database's tables, or bring them up to date; return the versions before and after.
 
     One transaction: a migration that fails leaves the old schema. On SQLite this creates the file and its folder.
+
+    Raises:
+        UnreachableError: it cannot be opened or created, or a newer version of jobrunner made it.
     """
     database = Database(url, create=True)
     if database.is_sqlite:
-        Path(str(database.url.database)).parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(Path(database.where).parent)
     try:
         with database.write() as connection:
             before = schema_version(connection)
-            if before is None or before < HEAD:
+            if before is not None:
+                database.refuse_newer(before)
+            if before != HEAD:
                 command.upgrade(_config(connection), "head")
     finally:
         database.close()
-    return before, before if before is not None and before > HEAD else HEAD
+    return before, HEAD
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"The folder {folder} of the database cannot be created ({error.strerror})."
+        raise UnreachableError(msg, "Choose another place with JOBRUNNER_DATABASE or JOBRUNNER_HOME.") from None
 
 
 def _config(connection: Connection) -> Config:

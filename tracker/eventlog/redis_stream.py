@@ -37,6 +37,8 @@ class RedisStream:
 
     def _connected(self, position: str | None) -> tuple[Redis, str]:
         if self._redis is None:
+            # One try per host: kombu's own patience is longer than the lease.
+            self._connection.ensure_connection(max_retries=len(self._connection.alt))
             channel: Any = self._connection.default_channel
             client: Redis = channel.client
             position = _checked(client, position or _BEGINNING)

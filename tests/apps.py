@@ -1,0 +1,117 @@
+"""Apps, databases and what is in them, for tests that need no broker: theirs is a socket that nobody serves."""
+
+import functools
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from celery.canvas import Signature
+from sqlalchemy import func, select
+
+from jobrunner import JobRunner, submit
+from jobrunner.store.database import Database
+from jobrunner.store.schema import metadata
+from jobrunner.store.upgrade import upgrade
+
+#: A user's module for tests of the command line, with two tasks and two named jobs, one of which returns no canvas.
+SHOP = """
+from celery import Celery, chord
+
+from jobrunner import JobRunner
+
+url = {broker!r}
+app = Celery("shop", broker=url, backend=url, set_as_current=False)
+jobs = JobRunner(app)
+
+
+@jobs.task(name="shop.add", shared=False)
+def add(x, y):
+    return x + y
+
+
+@jobs.task(name="shop.total", shared=False)
+def total(values):
+    return sum(values)
+
+
+@jobs.job("nightly")
+def nightly(region: str, number: int = 2, verbose: bool = False):
+    return chord([add.s(i, len(region)) for i in range(number)], total.s())
+
+
+@jobs.job("nothing")
+def nothing():
+    return None
+"""
+
+
+def nobody(folder: Path) -> str:
+    """Return the URL of a broker that is away."""
+    return f"redis+socket://{folder}/nothing.sock?virtual_host=0"
+
+
+def database_url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'jobs.db'}"
+
+
+def new_database(folder: Path) -> str:
+    """Create a database with the newest schema and return its URL: migrated once per process, then copied."""
+    (folder / "jobs.db").write_bytes(_migrated())
+    return database_url(folder)
+
+
+@functools.cache
+def _migrated() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        upgrade(database_url(Path(folder)))
+        return (Path(folder) / "jobs.db").read_bytes()
+
+
+def new_app(folder: Path, **options: Any) -> Celery:
+    """Return an app whose broker and result backend are away."""
+    return Celery("shop", **{"broker": nobody(folder), "backend": nobody(folder), "set_as_current": False, **options})
+
+
+def new_runner(folder: Path, app: Celery | None = None) -> JobRunner:
+    """Return a runner with a few tasks and a database of its own; the caller closes the database.
+
+    Tasks of tests are not shared: Celery would register them in every other app of the process.
+    """
+    runner = JobRunner(app or new_app(folder), database=new_database(folder))
+
+    @runner.task(name="add", shared=False)
+    def add(x: float, y: float) -> float:
+        return x + y
+
+    @runner.task(name="total", shared=False)
+    def total(values: list[float]) -> float:
+        return sum(values)
+
+    @runner.task(name="anything", shared=False)
+    def anything(*args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
+
+    return runner
+
+
+def store(runner: JobRunner, canvas: Signature, *, name: str | None = None, key: str | None = None) -> str:
+    """Do what `submit` does and return the job's id, without the wake-up that a broker which is away makes slow."""
+    runner.prepare_tasks()
+    return submit.write(runner.database, submit.prepare(runner.app, canvas, name=name, key=key))[0]
+
+
+def count_rows(database: Database) -> dict[str, int]:
+    """Return how many rows each table has."""
+    with database.read() as connection:
+        return {
+            name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+            for name, table in metadata.tables.items()
+        }
+
+
+def read_rows(database: Database, table: str) -> list[dict[str, Any]]:
+    """Return all rows of a table, in order of its first column."""
+    with database.read() as connection:
+        found = metadata.tables[table]
+        return [row._asdict() for row in connection.execute(select(found).order_by(next(iter(found.columns))))]

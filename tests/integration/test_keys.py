@@ -1,0 +1,128 @@
+"""Many processes submit under one key at the same moment: one job, whoever is first."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from celery import chain
+
+from jobrunner.errors import KeyConflictError
+from jobrunner.store.database import Database
+from jobrunner.store.upgrade import upgrade
+from tests.apps import SHOP, count_rows, database_url, new_database, new_runner, nobody, read_rows, store
+
+ROOT = Path(__file__).parents[2]
+PROCESSES = 20
+
+#: Forks processes that prepare everything, meet at a barrier, and then do one thing; prints a line for each.
+TOGETHER = """
+import multiprocessing, sys
+from pathlib import Path
+from celery import chain
+from jobrunner.errors import JobrunnerError
+from jobrunner.store.upgrade import upgrade
+from jobrunner import JobRunner
+from tests.apps import database_url, new_app
+
+what, folder, number = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+
+
+def work(index, barrier, answers):
+    if what == "upgrade":
+        barrier.wait(30)
+        answers.put(str(upgrade(database_url(folder))))
+        return
+    jobs = JobRunner(new_app(folder), database=database_url(folder))
+
+    @jobs.task(name="add")
+    def add(x, y):
+        return x + y
+
+    last = index % 2 if what == "conflict" else 0
+    canvas = chain(add.s(1, 2), add.s(last))
+    jobs.prepare_tasks()
+    barrier.wait(30)
+    try:
+        answers.put(f"{last} {jobs.submit(canvas, key='nightly').id}")
+    except JobrunnerError as error:
+        answers.put(f"{last} {type(error).__name__}")
+
+
+context = multiprocessing.get_context("fork")
+barrier, answers = context.Barrier(number), context.SimpleQueue()
+processes = [context.Process(target=work, args=(index, barrier, answers)) for index in range(number)]
+for process in processes:
+    process.start()
+for _ in processes:
+    print(answers.get(), flush=True)
+for process in processes:
+    process.join()
+    assert process.exitcode == 0
+"""
+
+
+def together(what: str, folder: Path, number: int) -> list[str]:
+    command = [sys.executable, "-c", TOGETHER, what, str(folder), str(number)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_twenty_processes_with_one_key_make_one_job_and_all_get_its_id(tmp_path: Path) -> None:
+    database = Database(new_database(tmp_path))
+    answers = together("submit", tmp_path, PROCESSES)
+    (job,) = read_rows(database, "job")
+    assert answers == [f"0 {job['id']}"] * PROCESSES
+    rows = count_rows(database)
+    database.close()
+    assert (rows["job"], rows["block"], rows["task"], rows["message"]) == (1, 2, 2, 2)
+
+
+def test_of_two_contents_under_one_key_one_wins_and_the_other_is_refused_everywhere(tmp_path: Path) -> None:
+    database = Database(new_database(tmp_path))
+    answers = Counter(together("conflict", tmp_path, PROCESSES))
+    (job,) = read_rows(database, "job")
+    assert count_rows(database)["task"] == 2
+    database.close()
+    winner = next(answer[0] for answer in answers if answer.endswith(job["id"]))
+    loser = "1" if winner == "0" else "0"
+    assert answers == {f"{winner} {job['id']}": PROCESSES // 2, f"{loser} KeyConflictError": PROCESSES // 2}
+
+
+def test_processes_that_upgrade_a_new_database_together_all_succeed(tmp_path: Path) -> None:
+    answers = Counter(together("upgrade", tmp_path, 8))
+    assert sum(answers.values()) == 8
+    assert answers["(None, '0001')"] == 1
+    assert upgrade(database_url(tmp_path)) == ("0001", "0001")
+
+
+def test_a_key_taken_by_other_arguments_is_refused_with_the_job_that_has_it(tmp_path: Path) -> None:
+    jobs = new_runner(tmp_path)
+    add = jobs.app.tasks["add"]
+    first = store(jobs, chain(add.s(1, 2), add.s(3)), key="nightly")
+    with pytest.raises(KeyConflictError, match=f"'nightly' belongs to job {first}") as caught:
+        jobs.submit(chain(add.s(1, 2), add.s(4)), key="nightly")
+    assert caught.value.exit_code == 4
+    assert count_rows(jobs.database)["job"] == 1
+    jobs.database.close()
+
+
+def test_the_command_ends_with_4_when_the_key_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SHOP.format(broker=nobody(tmp_path)))
+    environment = {**os.environ, "JOBRUNNER_DATABASE": new_database(tmp_path), "JOBRUNNER_APP": "shop"}
+
+    def submit(region: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "jobrunner.cli", "submit", "nightly", f"region={region}", "--key", "today"]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    first, again, other = submit("eu"), submit("eu"), submit("asia")
+    assert (first.returncode, first.stderr) == (0, "")
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+    assert (other.returncode, other.stdout) == (4, "")
+    assert other.stderr.startswith(f"error: The key 'today' belongs to job {first.stdout.strip()}")
+    assert "\nhint: " in other.stderr

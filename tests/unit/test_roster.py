@@ -1,0 +1,126 @@
+"""Which workers live: heard by what they write, silent by our own clock."""
+
+import pytest
+
+from jobrunner.text import NAME
+from tests.builders import entry, heartbeat, raw_event
+from tracker.eventlog import Entry
+from tracker.roster import SILENCE, Arrival, Roster
+
+NOON = 1_000.0
+
+
+def _names(arrivals: list[Arrival]) -> list[str]:
+    return [one.name for one in arrivals]
+
+
+def test_a_worker_that_speaks_for_the_first_time_arrives() -> None:
+    arrivals = Roster().hear([heartbeat("w1@host", source="process-1", pid=7)], NOON)
+    assert arrivals == [Arrival(name="w1@host", source="process-1", pid=7)]
+
+
+def test_a_worker_that_speaks_again_does_not() -> None:
+    roster = Roster()
+    roster.hear([heartbeat()], NOON)
+    assert roster.hear([heartbeat(), heartbeat()], NOON + 1) == []
+
+
+def test_several_workers_arrive_each_for_itself() -> None:
+    entries = [heartbeat("w1@host", source="process-1"), heartbeat("w2@host", source="process-2")]
+    assert _names(Roster().hear(entries, NOON)) == ["w1@host", "w2@host"]
+
+
+def test_another_process_under_a_known_name_arrives() -> None:
+    roster = Roster()
+    roster.hear([heartbeat(source="process-1")], NOON)
+    arrivals = roster.hear([heartbeat(source="process-2", pid=8)], NOON + 1)
+    assert arrivals == [Arrival(name="w1@host", source="process-2", pid=8)]
+
+
+def test_a_process_that_was_replaced_does_not_arrive_again_by_what_it_wrote_late() -> None:
+    roster = Roster()
+    roster.hear([heartbeat(source="process-1"), heartbeat(source="process-2")], NOON)
+    assert roster.hear([heartbeat(source="process-1")], NOON + 1) == []
+    assert roster.hear([heartbeat(source="process-2")], NOON + 2) == []
+
+
+def test_a_worker_that_the_last_tracker_knew_does_not_arrive() -> None:
+    roster = Roster()
+    roster.know({"w1@host": "process-1"}, NOON)
+    assert roster.hear([heartbeat(source="process-1")], NOON + 1) == []
+    assert _names(roster.hear([heartbeat(source="process-2")], NOON + 2)) == ["w1@host"]
+
+
+def test_a_worker_that_the_last_tracker_knew_has_a_full_time_out_to_be_heard() -> None:
+    roster = Roster()
+    roster.know({"w1@host": "process-1"}, NOON)
+    assert roster.silent(NOON + SILENCE) == []
+    assert roster.silent(NOON + SILENCE + 0.1) == ["w1@host"]
+
+
+def test_a_new_beginning_forgets_who_was_known_before() -> None:
+    roster = Roster()
+    roster.hear([heartbeat("w1@host")], NOON)
+    roster.know({"w2@host": "process-2"}, NOON)
+    assert roster.silent(NOON + SILENCE + 1) == ["w2@host"]
+
+
+def test_what_is_known_is_a_copy() -> None:
+    online = {"w1@host": "process-1"}
+    roster = Roster()
+    roster.know(online, NOON)
+    roster.silent(NOON + SILENCE + 1)
+    assert online == {"w1@host": "process-1"}
+
+
+def test_any_event_is_a_sign_of_life() -> None:
+    roster = Roster()
+    roster.hear([heartbeat()], NOON)
+    roster.hear([entry(raw_event(type="task-started"))], NOON + SILENCE)
+    assert roster.silent(NOON + SILENCE + 1) == []
+
+
+def test_a_silent_worker_is_told_once_and_the_others_are_not() -> None:
+    roster = Roster()
+    roster.hear([heartbeat("w1@host", source="process-1"), heartbeat("w2@host", source="process-2")], NOON)
+    roster.hear([heartbeat("w2@host", source="process-2")], NOON + SILENCE)
+    assert roster.silent(NOON + SILENCE + 1) == ["w1@host"]
+    assert roster.silent(NOON + SILENCE + 1) == []
+
+
+def test_a_worker_that_was_taken_for_lost_and_speaks_again_arrives() -> None:
+    roster = Roster()
+    roster.hear([heartbeat()], NOON)
+    roster.silent(NOON + SILENCE + 1)
+    assert _names(roster.hear([heartbeat()], NOON + SILENCE + 2)) == ["w1@host"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(Entry(), id="wake-up"),
+        pytest.param(entry(), id="no events"),
+        pytest.param(entry(raw_event(), source=None), id="a worker that does not know jobrunner"),
+        pytest.param(entry("text"), id="malformed"),
+        pytest.param(entry({"type": "worker-heartbeat"}), id="no name"),
+    ],
+)
+def test_an_entry_that_does_not_say_who_wrote_it_is_passed_over(said: Entry) -> None:
+    roster = Roster()
+    assert roster.hear([said], NOON) == []
+    assert roster.silent(NOON + SILENCE + 1) == []
+
+
+def test_a_malformed_event_does_not_hide_who_wrote_the_others() -> None:
+    assert _names(Roster().hear([entry("text", raw_event(hostname="w1@host"))], NOON)) == ["w1@host"]
+
+
+@pytest.mark.parametrize("pid", ["seven", 2**40, True, [7]])
+def test_a_pid_that_fits_no_database_is_not_known(pid: object) -> None:
+    (arrival,) = Roster().hear([heartbeat(pid=pid)], NOON)
+    assert arrival.pid is None
+
+
+def test_a_name_is_cut_as_it_is_in_events() -> None:
+    (arrival,) = Roster().hear([heartbeat("w" * 300)], NOON)
+    assert len(arrival.name) == NAME
