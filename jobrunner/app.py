@@ -146,7 +146,8 @@ class JobRunner:
         try:
             backend = self.app.backend
         except (ImproperlyConfigured, ImportError) as error:
-            raise ConfigurationError(f"{error}.", remedy) from None
+            msg = f"{error}."
+            raise ConfigurationError(msg, remedy) from None
         if not isinstance(backend, BaseKeyValueStoreBackend):
             scheme = str(url).partition(":")[0]
             msg = f"The result backend {scheme}:// of the Celery app {self.app.main!r} cannot hand values on to tasks."
@@ -213,10 +214,9 @@ class JobRunner:
             "socket_timeout": 1,
             "max_retries": 0,
         }
+        # The job is safe in the database, so whatever ails the broker is not for the one who submits.
         with (
-            contextlib.suppress(
-                Exception
-            ),  # the job is safe in the database: whatever ails the broker is not ours to tell
+            contextlib.suppress(Exception),
             self.app.connection_for_write(connect_timeout=1, transport_options=options) as connection,
         ):
             connection.default_channel.client.xadd(EVENT_LOG, {"wake": "1"})

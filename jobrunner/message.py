@@ -44,10 +44,11 @@ def check_task(app: Celery, leaf: Leaf) -> Task:
     if not task.send_events:
         msg = f"the task {name!r} has send_events=False, so nobody can follow it."
         raise InvalidCanvasError(msg, "Remove that option.", path=leaf.path)
-    if task.typing:
+    check_arguments = getattr(task, "__header__", None)  # a task that was registered as a class has none
+    if task.typing and check_arguments is not None:
         received = (None,) if leaf.takes is not None else ()
         try:
-            task.__header__(*received, *leaf.signature.args, **leaf.signature.kwargs)
+            check_arguments(*received, *leaf.signature.args, **leaf.signature.kwargs)
         except TypeError as error:
             msg = f"the arguments do not fit: {error}."
             raise InvalidCanvasError(msg, "Compare them with the task's parameters.", path=leaf.path) from None

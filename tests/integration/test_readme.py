@@ -90,8 +90,7 @@ def test_every_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
             if command.in_background:
                 log = tmp_path / f"background-{len(background)}.log"
                 background.append(start(command, environment, log))
-                until(lambda: len(log.read_text().splitlines()) >= len(command.output), timeout=60, what=command.text)
-                assert_shown(command.output, log.read_text())
+                await_output(command, log)
             else:
                 done = subprocess.run(
                     ["bash", "-c", command.text],
@@ -108,6 +107,11 @@ def test_every_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
         for process in background:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
+
+
+def await_output(command: Command, log: Path) -> None:
+    until(lambda: len(log.read_text().splitlines()) >= len(command.output), timeout=60, what=command.text)
+    assert_shown(command.output, log.read_text())
 
 
 def start(command: Command, environment: dict[str, str], log: Path) -> "subprocess.Popen[bytes]":
