@@ -110,6 +110,8 @@ class Flusher:
     def _write(self, batch: list[_Buffered]) -> None:
         if self._connection is None:
             self._connection = self._app.connection_for_write()
+            # One try per host: kombu would sleep longer and longer between its own.
+            self._connection.ensure_connection(max_retries=len(self._connection.alt))
         channel: Any = self._connection.default_channel
         entry = {
             "v": VERSION,

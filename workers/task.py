@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import celery
+from celery.exceptions import Retry
 
 from jobrunner.errors import InputLostError
 from jobrunner.values import fetch
@@ -28,10 +29,19 @@ class Task(celery.Task):
         request = self.request
         header: TaskHeader | None = None if request.called_directly else getattr(request, HEADER, None)
         # A body may call its own task: that call gets what the body passes, and nothing more.
-        if header is not None and _takes_input(header) and not getattr(request, "jobrunner_input_taken", False):
-            request.jobrunner_input_taken = True
+        if header is None or getattr(request, "jobrunner_called", False):
+            return super().__call__(*args, **kwargs)
+        request.jobrunner_called = True
+        if _takes_input(header):
             args = (self._input(header), *args)
-        return super().__call__(*args, **kwargs)
+        try:
+            return super().__call__(*args, **kwargs)
+        except Retry:
+            # Celery has sent the retry and would now store "RETRY", maybe over the value of the retry itself, if
+            # another process was quick to run it: its check that it overwrites no success is not atomic. The state
+            # of a job's task is in the database.
+            request.ignore_result = True
+            raise
 
     def _input(self, header: TaskHeader) -> Any:
         if "inputs" in header:

@@ -1,0 +1,42 @@
+"""What the tracker reads and changes, within the one transaction of a turn.
+
+Each statement works on many rows at once; none is issued per row. Rows come and go as `jobrunner.records`.
+"""
+
+from jobrunner.store.tracking.jobs import failed_task, jobs_by_id, mark_applied, new_jobs, update_jobs
+from jobrunner.store.tracking.outbox import mark_sent, queue_tasks, take_ready, unsent_tasks, work_waiting
+from jobrunner.store.tracking.plans import blocks_upward, cancel_pending, open_place, update_blocks
+from jobrunner.store.tracking.tasks import (
+    attempts_of,
+    insert_attempts,
+    tasks_by_celery_id,
+    update_attempts,
+    update_tasks,
+)
+from jobrunner.store.tracking.workers import save_worker, tasks_held_by, unheard_tasks, worker_sources
+
+__all__ = [
+    "attempts_of",
+    "blocks_upward",
+    "cancel_pending",
+    "failed_task",
+    "insert_attempts",
+    "jobs_by_id",
+    "mark_applied",
+    "mark_sent",
+    "new_jobs",
+    "open_place",
+    "queue_tasks",
+    "save_worker",
+    "take_ready",
+    "tasks_by_celery_id",
+    "tasks_held_by",
+    "unheard_tasks",
+    "unsent_tasks",
+    "update_attempts",
+    "update_blocks",
+    "update_jobs",
+    "update_tasks",
+    "work_waiting",
+    "worker_sources",
+]

@@ -1,0 +1,90 @@
+"""Jobs: new ones, and those whose tasks have moved."""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from jobrunner.records import Job
+from jobrunner.states import JobState, TaskState
+from jobrunner.store.schema import COUNTERS, attempt, job, task
+from jobrunner.store.tracking.bulk import IDS, NOW, chunks, rows_of
+
+_JOB = [job.c[name] for name in ("id", "name", "state", "reason", "note", "total", "started_at", "ended_at")]
+
+
+_NEW_JOBS = select(job.c.id).where(job.c.applied_at.is_(None)).order_by(job.c.id).limit(bindparam("number"))
+
+
+def new_jobs(connection: Connection, limit: int) -> list[str]:
+    """Return ids of submitted jobs that no turn has taken up yet, found by a flag and never by a cursor."""
+    return list(connection.execute(_NEW_JOBS, {"number": limit}).scalars())
+
+
+_MARK_APPLIED = update(job).where(job.c.id.in_(IDS)).values(applied_at=NOW)
+
+
+def mark_applied(connection: Connection, job_ids: Collection[str], now: datetime) -> None:
+    """Note that these jobs have been taken up."""
+    for chunk in chunks(job_ids):
+        connection.execute(_MARK_APPLIED, {**chunk, "moment": now})
+
+
+def failed_task(connection: Connection, job_id: str) -> tuple[str, str, str | None] | None:
+    """Return id, name and exception of the first task of a job that failed, in order of arrival."""
+    query = (
+        select(task.c.id, task.c.name, attempt.c.exception)
+        .join_from(
+            task,
+            attempt,
+            (attempt.c.task_id == task.c.id)
+            & (attempt.c.delivery == task.c.delivery)
+            & (attempt.c.outcome == "failed"),
+            isouter=True,
+        )
+        .where(task.c.job_id == job_id, task.c.state == TaskState.FAILED)
+        .order_by(task.c.arrival)
+    )
+    row = connection.execute(query).first()
+    return row and (row[0], row[1], row[2])
+
+
+_JOBS = select(*_JOB, *(job.c[name] for name in COUNTERS.values())).where(job.c.id.in_(IDS))
+
+
+def jobs_by_id(connection: Connection, job_ids: Collection[str]) -> dict[str, Job]:
+    """Return these jobs with their counters."""
+    found: dict[str, Job] = {}
+    for values in rows_of(connection, _JOBS, job_ids):
+        counts = {state: values.pop(column) for state, column in COUNTERS.items()}
+        values["state"] = JobState(values["state"])
+        found[values["id"]] = Job(**values, counts=counts)
+    return found
+
+
+_UPDATE_JOB = (
+    update(job)
+    .where(job.c.id == bindparam("row_id"))
+    .values(
+        {job.c[name]: bindparam(name) for name in ("state", "reason", "note", "started_at", "ended_at")}
+        | {job.c[name]: bindparam(name) for name in COUNTERS.values()}
+    )
+)
+
+
+def update_jobs(connection: Connection, jobs: Collection[Job]) -> None:
+    """Write jobs that changed."""
+    rows = [
+        {
+            "row_id": one.id,
+            "state": one.state,
+            "reason": one.reason,
+            "note": one.note,
+            "started_at": one.started_at,
+            "ended_at": one.ended_at,
+        }
+        | {column: one.counts[state] for state, column in COUNTERS.items()}
+        for one in jobs
+    ]
+    if rows:
+        connection.execute(_UPDATE_JOB, rows)

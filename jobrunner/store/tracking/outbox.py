@@ -1,0 +1,97 @@
+"""The outbox: what may be sent, what is about to be, and what was."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, exists, literal_column, or_, select, update
+
+from jobrunner.records import Letter, Task
+from jobrunner.states import TaskState
+from jobrunner.store.schema import job, message, task
+from jobrunner.store.tracking.bulk import NOW, TASK, as_task
+
+_READY = (
+    task.c.state == literal_column("'ready'"),  # a literal, for the partial index
+    task.c.not_before.is_(None) | (task.c.not_before <= NOW),
+)
+
+
+_WORK_WAITING = select(or_(exists().where(job.c.applied_at.is_(None)), exists().where(*_READY)))
+
+
+def work_waiting(connection: Connection, now: datetime) -> bool:
+    """Whether a turn would find anything besides events: a new job, or a task that may be sent."""
+    return bool(connection.execute(_WORK_WAITING, {"moment": now}).scalar())
+
+
+_taken = task.alias("taken")
+_LETTERS = (
+    select(
+        message,
+        task.c.job_id,
+        task.c.name,
+        job.c.run,
+        (task.c.delivery + 1).label("delivery"),
+        task.c.first_retries,
+        task.c.takes_task,
+        task.c.takes_group,
+        _taken.c.delivery.label("taken_delivery"),
+    )
+    .join_from(task, message, message.c.task_id == task.c.id)
+    .join(job, job.c.id == task.c.job_id)
+    .join(_taken, _taken.c.id == task.c.takes_task, isouter=True)
+    .order_by(task.c.id)
+)
+
+
+_TAKE_READY = _LETTERS.where(*_READY).limit(bindparam("number"))
+
+
+def take_ready(connection: Connection, now: datetime, limit: int) -> list[Letter]:
+    """Return the messages of up to `limit` tasks that may be sent, oldest first."""
+    rows = connection.execute(_TAKE_READY, {"moment": now, "number": limit})
+    return [Letter(**row._asdict()) for row in rows]
+
+
+_QUEUE = (
+    update(task)
+    .where(task.c.id == bindparam("row_id"))
+    .values(
+        state=TaskState.QUEUED,
+        note=None,
+        delivery=bindparam("number"),
+        celery_id=bindparam("delivery_id"),
+        queued_at=bindparam("moment"),
+        sent_at=None,
+    )
+)
+
+
+def queue_tasks(connection: Connection, deliveries: Sequence[tuple[str, int, str]], now: datetime) -> None:
+    """Note the next delivery of tasks: (task, delivery, Celery id). They are in the outbox until marked as sent."""
+    if deliveries:
+        rows = [
+            {"row_id": id_, "number": n, "delivery_id": celery_id, "moment": now} for id_, n, celery_id in deliveries
+        ]
+        connection.execute(_QUEUE, rows)
+
+
+_MARK_SENT = (
+    update(task)
+    .where(task.c.id == bindparam("row_id"), task.c.delivery == bindparam("sent_delivery"), task.c.sent_at.is_(None))
+    .values(sent_at=bindparam("moment"))
+)
+
+
+def mark_sent(connection: Connection, deliveries: Sequence[tuple[str, int]], now: datetime) -> None:
+    """Take (task, delivery) out of the outbox: the broker has its message."""
+    if deliveries:
+        connection.execute(_MARK_SENT, [{"row_id": id_, "sent_delivery": n, "moment": now} for id_, n in deliveries])
+
+
+def unsent_tasks(connection: Connection) -> list[Task]:
+    """Return tasks left in the outbox by a tracker that died, or whose broker did, between commit and note."""
+    query = (
+        select(*TASK).where(task.c.state == literal_column("'queued'"), task.c.sent_at.is_(None)).order_by(task.c.id)
+    )
+    return [as_task(row._asdict()) for row in connection.execute(query)]

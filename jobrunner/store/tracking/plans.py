@@ -1,0 +1,58 @@
+"""Blocks and places: moving a plan on."""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from jobrunner.records import Block
+from jobrunner.states import TaskState
+from jobrunner.store.schema import block, task
+from jobrunner.store.tracking.bulk import IDS, rows_of
+
+_BLOCK = [block.c[name] for name in Block.__slots__]
+
+
+_here = select(*_BLOCK).where(block.c.id.in_(IDS)).cte("upward", recursive=True)
+_UPWARD = select(_here.union(select(*_BLOCK).join(_here, block.c.id == _here.c.parent_id)))
+
+
+def blocks_upward(connection: Connection, block_ids: Collection[str]) -> dict[str, Block]:
+    """Return these blocks and all blocks around them."""
+    return {values["id"]: Block(**values) for values in rows_of(connection, _UPWARD, block_ids)}
+
+
+_UPDATE_BLOCK = update(block).where(block.c.id == bindparam("row_id")).values(remaining=bindparam("left"))
+
+
+def update_blocks(connection: Connection, blocks: Collection[Block]) -> None:
+    """Write how many children of each block have not ended well yet."""
+    if blocks:
+        connection.execute(_UPDATE_BLOCK, [{"row_id": one.id, "left": one.remaining} for one in blocks])
+
+
+_PLACE = task.c.opens_block == bindparam("block_id_"), task.c.opens_at == bindparam("position_")
+_OPEN = update(task).where(*_PLACE, task.c.state == TaskState.PENDING).values(state=TaskState.READY, note=None)
+_DELAYED = select(task.c.id, task.c.countdown).where(
+    *_PLACE, task.c.state == TaskState.READY, task.c.countdown.is_not(None), task.c.not_before.is_(None)
+)
+_DELAY = update(task).where(task.c.id == bindparam("row_id")).values(not_before=bindparam("moment"))
+
+
+def open_place(connection: Connection, block_id: str, position: int, now: datetime) -> int:
+    """Make the tasks that wait for this place ready, and return how many: one statement, however they are nested."""
+    place = {"block_id_": block_id, "position_": position}
+    number = connection.execute(_OPEN, place).rowcount
+    delayed = connection.execute(_DELAYED, place).all()
+    if delayed:
+        moments = [{"row_id": row.id, "moment": now + timedelta(seconds=row.countdown)} for row in delayed]
+        connection.execute(_DELAY, moments)
+    return number
+
+
+def cancel_pending(connection: Connection, job_id: str, note: str, now: datetime) -> int:
+    """End the tasks that can never run any more, and return how many."""
+    pending = task.c.job_id == job_id, task.c.state == TaskState.PENDING
+    return connection.execute(
+        update(task).where(*pending).values(state=TaskState.CANCELED, note=note, ended_at=now)
+    ).rowcount

@@ -1,0 +1,82 @@
+"""Tasks and their attempts, as events change them."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, literal_column, select, update
+
+from jobrunner.records import Attempt, Task
+from jobrunner.store.schema import attempt, task
+from jobrunner.store.tracking.bulk import ATTEMPT, IDS, TASK, as_task, rows_of
+
+
+def _values(one: Attempt) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in Attempt.__slots__}
+
+
+_TASKS = select(task.c.celery_id.label("told"), *TASK).where(task.c.celery_id.in_(IDS))
+_TASKS_OF_FIRST = select(task.c.id.label("told"), *TASK).where(task.c.id.in_(IDS))
+_TASKS_OF_LATER = (
+    select(attempt.c.celery_id.label("told"), *TASK)
+    .join_from(attempt, task, task.c.id == attempt.c.task_id)
+    .where(attempt.c.celery_id.in_(IDS), attempt.c.delivery > literal_column("1"))
+)
+
+
+def tasks_by_celery_id(connection: Connection, celery_ids: Collection[str]) -> dict[str, Task]:
+    """Return the tasks that events speak of, by the Celery id they use, of the present delivery or an earlier one."""
+    found: dict[str, Task] = {}
+    for statement in (_TASKS, _TASKS_OF_FIRST, _TASKS_OF_LATER):
+        missing = [one for one in celery_ids if one not in found]
+        for values in rows_of(connection, statement, missing):
+            celery_id = values.pop("told")
+            found[celery_id] = as_task(values)
+    return found
+
+
+_ATTEMPTS = select(*ATTEMPT).where(attempt.c.task_id.in_(IDS))
+
+
+def attempts_of(connection: Connection, task_ids: Collection[str]) -> dict[tuple[str, int, int], Attempt]:
+    """Return all attempts of these tasks by (task, delivery, retries)."""
+    attempts = (Attempt(**values) for values in rows_of(connection, _ATTEMPTS, task_ids))
+    return {(one.task_id, one.delivery, one.retries): one for one in attempts}
+
+
+def insert_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None:
+    """Write attempts that had no row yet."""
+    if attempts:
+        connection.execute(insert(attempt), [_values(one) for one in attempts])
+
+
+_ATTEMPT_KEY = ("task_id", "delivery", "retries")
+_UPDATE_ATTEMPT = (
+    update(attempt)
+    .where(*(attempt.c[name] == bindparam(f"key_{name}") for name in _ATTEMPT_KEY))
+    .values({column: bindparam(column.name) for column in attempt.columns if column.name not in _ATTEMPT_KEY})
+)
+
+
+def update_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None:
+    """Write attempts that changed."""
+    rows = []
+    for one in attempts:
+        row = _values(one)
+        rows.append(row | {f"key_{name}": row.pop(name) for name in _ATTEMPT_KEY})
+    if rows:
+        connection.execute(_UPDATE_ATTEMPT, rows)
+
+
+_TASK_CHANGES = ("state", "note", "delivery", "celery_id", "first_retries", "sent_at", "started_at", "ended_at")
+_UPDATE_TASK = (
+    update(task)
+    .where(task.c.id == bindparam("row_id"))
+    .values({task.c[name]: bindparam(name) for name in _TASK_CHANGES})
+)
+
+
+def update_tasks(connection: Connection, tasks: Collection[Task]) -> None:
+    """Write tasks that changed."""
+    rows = [{"row_id": one.id} | {name: getattr(one, name) for name in _TASK_CHANGES} for one in tasks]
+    if rows:
+        connection.execute(_UPDATE_TASK, rows)

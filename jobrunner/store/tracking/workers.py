@@ -1,0 +1,63 @@
+"""Workers, and what is in their hands."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection, exists, func, insert, literal, select, update
+
+from jobrunner.records import Attempt, Task
+from jobrunner.states import TaskState
+from jobrunner.store.schema import attempt, task, worker
+from jobrunner.store.tracking.bulk import ATTEMPT, TASK, as_task
+from jobrunner.store.tracking.tasks import tasks_by_celery_id
+
+
+def worker_sources(connection: Connection) -> dict[str, tuple[str, bool]]:
+    """Return each known worker's process and whether it is online."""
+    return {row.name: (row.source, row.online) for row in connection.execute(select(worker))}
+
+
+def save_worker(
+    connection: Connection, name: str, source: str, pid: int | None, *, online: bool, now: datetime
+) -> None:
+    """Note that a worker came, went, or was replaced by another process of the same name."""
+    values = {"source": source, "pid": pid, "online": online, "seen_at": now}
+    known = update(worker).where(worker.c.name == name)
+    same = connection.execute(known.where(worker.c.source == source).values(values))
+    if not same.rowcount and not connection.execute(known.values(values | {"online_at": now})).rowcount:
+        connection.execute(insert(worker).values(values | {"name": name, "online_at": now}))
+
+
+def unheard_tasks(connection: Connection, sent_before: datetime) -> list[tuple[str, Task]]:
+    """Return (queue, task) of what was sent before a moment and is in no worker's hands, as far as they have said."""
+    online = select(worker.c.name).where(worker.c.online.is_(True))
+    held = exists().where(
+        attempt.c.task_id == task.c.id,
+        attempt.c.delivery == task.c.delivery,
+        attempt.c.outcome.is_(None),
+        attempt.c.started_at.is_not(None) | (attempt.c.received_at.is_not(None) & attempt.c.worker.in_(online)),
+    )
+    query = (
+        select(task.c.queue, *TASK)
+        .where(task.c.state.in_((TaskState.QUEUED, TaskState.SOFT_FAILED)), task.c.sent_at < sent_before, ~held)
+        .order_by(task.c.id)
+    )
+    rows = [row._asdict() for row in connection.execute(query)]
+    return [(row.pop("queue"), as_task(row)) for row in rows]
+
+
+def tasks_held_by(connection: Connection, worker_name: str, except_source: str | None) -> list[tuple[Task, Attempt]]:
+    """Return tasks whose present attempt is open on a worker, apart from those of one living process of that name."""
+    query = (
+        select(*ATTEMPT)
+        .join_from(attempt, task, (task.c.id == attempt.c.task_id) & (task.c.delivery == attempt.c.delivery))
+        .where(
+            attempt.c.worker == worker_name,
+            attempt.c.outcome.is_(None),
+            func.coalesce(attempt.c.source, "") != literal(except_source or ""),
+            task.c.state.in_((TaskState.QUEUED, TaskState.ACTIVE, TaskState.SOFT_FAILED)),
+        )
+        .order_by(attempt.c.task_id)
+    )
+    open_attempts = [Attempt(**row._asdict()) for row in connection.execute(query)]
+    tasks = {one.id: one for one in tasks_by_celery_id(connection, {one.celery_id for one in open_attempts}).values()}
+    return [(tasks[one.task_id], one) for one in open_attempts]
