@@ -5,6 +5,7 @@ from typing import Any
 
 import celery
 from celery.exceptions import Retry
+from kombu.utils.functional import retry_over_time
 
 from jobrunner.errors import InputLostError
 from jobrunner.values import fetch
@@ -44,6 +45,11 @@ class Task(celery.Task):
             raise
 
     def _input(self, header: TaskHeader) -> Any:
+        """Return the value that the header stands for; a backend that is away gets as long as Celery gives it to store."""
+        away = getattr(self.backend, "connection_errors", ())
+        return retry_over_time(self._fetch_input, away, (header,), **self.backend.retry_policy)
+
+    def _fetch_input(self, header: TaskHeader) -> Any:
         if "inputs" in header:
             return fetch(self.backend, header["inputs"])
         stored = self.backend.get(header["inputs_key"])

@@ -5,7 +5,7 @@ All times are the database's own clock, so that two machines need not agree on t
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Double, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Double, bindparam, func, insert, select, update
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
@@ -58,14 +58,16 @@ def acquire(connection: Connection, holder: str, seconds: float) -> bool:
     return taken.rowcount == 1
 
 
+_RENEW = (
+    update(lease)
+    .where(lease.c.name == _TRACKER, lease.c.holder == bindparam("leader"))
+    .values(expires_at=_now() + bindparam("seconds"), trouble=bindparam("trouble"))
+)
+
+
 def renew(connection: Connection, holder: str, seconds: float, trouble: str | None) -> bool:
     """Extend our lease within the batch's own transaction; False if another tracker has taken it meanwhile."""
-    renewed = connection.execute(
-        update(lease)
-        .where(lease.c.name == _TRACKER, lease.c.holder == holder)
-        .values(expires_at=_now() + seconds, trouble=trouble)
-    )
-    return renewed.rowcount == 1
+    return connection.execute(_RENEW, {"leader": holder, "seconds": seconds, "trouble": trouble}).rowcount == 1
 
 
 def release(connection: Connection, holder: str) -> None:
@@ -90,8 +92,10 @@ def read_position(connection: Connection, log: str) -> str | None:
     return connection.execute(select(log_position.c.position).where(log_position.c.log == log)).scalar()
 
 
+_MOVE = update(log_position).where(log_position.c.log == bindparam("name")).values(position=bindparam("place"))
+
+
 def write_position(connection: Connection, log: str, position: str) -> None:
     """Note how far the event log has been folded, in the transaction of what was folded."""
-    done = connection.execute(update(log_position).where(log_position.c.log == log).values(position=position))
-    if not done.rowcount:
+    if not connection.execute(_MOVE, {"name": log, "place": position}).rowcount:
         connection.execute(insert(log_position).values(log=log, position=position))

@@ -43,10 +43,13 @@ def attempts_of(connection: Connection, task_ids: Collection[str]) -> dict[tuple
     return {(one.task_id, one.delivery, one.retries): one for one in attempts}
 
 
+_INSERT_ATTEMPT = insert(attempt)
+
+
 def insert_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None:
     """Write attempts that had no row yet."""
     if attempts:
-        connection.execute(insert(attempt), [_values(one) for one in attempts])
+        connection.execute(_INSERT_ATTEMPT, [_values(one) for one in attempts])
 
 
 _ATTEMPT_KEY = ("task_id", "delivery", "retries")

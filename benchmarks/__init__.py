@@ -1,0 +1,1 @@
+"""How fast we are beside others: `python -m benchmarks.NAME` runs both sides in turn and prints ratios."""

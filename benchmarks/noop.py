@@ -1,0 +1,33 @@
+"""A plain Celery app with tasks that do nothing, for both sides: it must know nothing of jobrunner.
+
+`celery -A benchmarks.noop worker` runs it bare, `python -m workers -A benchmarks.noop` as ours.
+"""
+
+from celery import Celery, chord
+from celery.canvas import Signature
+
+
+def noop(number: int) -> int:
+    """Do nothing, and have a value."""
+    return number
+
+
+def join(numbers: list[int]) -> int:
+    """Take all values, and tell how many there were."""
+    return len(numbers)
+
+
+def make(url: str | None = None) -> Celery:
+    """Make the app on one broker, which is its result backend too; in a worker process the environment names it."""
+    made = Celery("benchmarks", broker=url, backend=url, set_as_current=False)
+    made.task(noop, name="noop")
+    made.task(join, name="join")
+    return made
+
+
+def fan(bound: Celery, tasks: int) -> Signature:
+    """Return a canvas of this many no-ops and a join, bound to one app."""
+    return chord([bound.tasks["noop"].s(number) for number in range(tasks)], bound.tasks["join"].s(), app=bound)
+
+
+app = make()

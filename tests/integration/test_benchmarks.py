@@ -1,0 +1,61 @@
+"""Benchmarks run and clean up after themselves; how fast they say we are is not a test's business."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.waiting import until
+
+ROOT = Path(__file__).parents[2]
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes with Linux's /proc")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Return a temporary folder with a path that is short enough for a socket below it, which pytest's own is not."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def run(name: str, *options: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a benchmark with `folder` as its temporary folder, so that whatever it leaves can be found."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", *options]
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Return the commands of the processes that were started with this temporary folder, and their descendants."""
+    return [command for environment, command in _all_processes() if f"TMPDIR={folder}".encode() in environment]
+
+
+def _all_processes() -> Iterator[tuple[list[bytes], str]]:
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            yield process.joinpath("environ").read_bytes().split(b"\0"), process.joinpath("cmdline").read_text()
+        except OSError:  # it has ended meanwhile, or is not ours to look at
+            continue
+
+
+@needs_proc
+def test_join_prints_its_figures_as_the_last_line_and_leaves_nothing_behind(folder: Path) -> None:
+    done = run("join", "--quick", "--tasks", "50", "--rounds", "1", folder=folder)
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert list(figures) == ["name", "ours", "theirs", "ratios", "skipped"]
+    assert (figures["name"], figures["skipped"]) == ("join", [])
+    assert set(figures["ours"]) == {"tasks_per_s", "completed_tasks_per_s"}
+    assert set(figures["theirs"]) == {"chord_tasks_per_s", "chord_get_tasks_per_s"}
+    assert set(figures["ratios"]) == {"chord", "chord_get"}
+    assert all(value > 0 for side in ("ours", "theirs", "ratios") for value in figures[side].values())
+    # The guardian is the last to go: it looks after the others.
+    until(lambda: not processes_of(folder), what=f"the end of {processes_of(folder)}")
+    assert not list(folder.iterdir())
