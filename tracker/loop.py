@@ -21,7 +21,7 @@ from jobrunner.store.database import Database
 from tracker.dispatch import Dispatch
 from tracker.eventlog import Batch, EventLog
 from tracker.events import read_events
-from tracker.recover import QueueWatch, give_up_worker, resend_outbox
+from tracker.recover import QueueWatch, forget_receipts, give_up_worker, resend_outbox
 from tracker.roster import Roster
 from tracker.turn import Outgoing, Turn
 
@@ -84,6 +84,7 @@ class Tracker:
                 logger.warning("Another tracker has taken the lease.", extra={"action": "lease-lost"})
                 self._leading = False
             except UnreachableError as error:
+                self._leading = False  # what this process remembers may not be what was committed: begin anew
                 self._say_trouble(str(error))
                 self._stop.wait(_RETRY)
         self._give_back()
@@ -171,7 +172,8 @@ class Tracker:
     def _absorb(self, turn: Turn, batch: Batch) -> None:
         for arrival in self._roster.hear(batch.entries, time.monotonic()):
             # A node's name is unique: whoever bore it before is gone, and what that process held is lost.
-            give_up_worker(turn, arrival.name, living_source=arrival.source)
+            number = give_up_worker(turn, arrival.name, living_source=arrival.source)
+            self._tell(number, f"of the worker {arrival.name} before")
             tracking.save_worker(turn.connection, arrival.name, arrival.source, arrival.pid, online=True, now=turn.now)
             turn.move_on()
         events = list(read_events(batch.entries))
@@ -179,6 +181,8 @@ class Tracker:
         for event in events:
             if event.type in {"worker-online", "worker-offline"} and event.source is not None:
                 online = event.type == "worker-online"
+                if online:
+                    forget_receipts(turn, event.worker, event.at)
                 tracking.save_worker(
                     turn.connection, event.worker, event.source, event.pid, online=online, now=turn.now
                 )
@@ -195,13 +199,8 @@ class Tracker:
             tracking.save_worker(turn.connection, name, "", None, online=False, now=turn.now)
         if time.monotonic() - self._looked > _LOOK:
             self._looked = time.monotonic()
-            try:
-                self._tell(self._queues.look(turn, self._dispatch.is_empty), "that their queue had lost")
-            except (
-                _BROKER_ERRORS
-            ) as error:  # asked before anything was written; whether it is away, the next read tells
-                logger.debug("Ignored: %s", error)
-                self._quietly(self._dispatch.close)
+            # The broker is asked before anything is written; if it is away, the next read will tell.
+            self._quietly(lambda: self._tell(self._queues.look(turn, self._dispatch.is_empty), "lost by their queue"))
 
     def _tell(self, number: int, which: str) -> None:
         if number:

@@ -5,7 +5,7 @@ Each is sent under its next delivery, so that a message that turns up after all 
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from jobrunner.records import Task
 from jobrunner.states import TaskState
@@ -60,6 +60,21 @@ def give_up_worker(turn: Turn, name: str, *, living_source: str | None) -> int:
         task.first_retries = attempt.retries + 1
         turn.move(task, TaskState.SOFT_FAILED)
     return _ready_again(turn, (task for task, _ in held), f"sent again: worker {name} was lost")
+
+
+def forget_receipts(turn: Turn, name: str, before: datetime) -> None:
+    """Note that a worker which connects to the broker anew has dropped what it had received and not started.
+
+    The broker keeps such messages for the worker that was, on Redis for an hour: they are in nobody's hands, and
+    `QueueWatch` decides. Both times are that worker's own.
+    """
+    held = tracking.tasks_held_by(turn.connection, name, None)
+    dropped = [
+        replace(attempt, worker=None, source=None, pid=None)
+        for _, attempt in held
+        if attempt.started_at is None and attempt.received_at is not None and attempt.received_at < before
+    ]
+    tracking.update_attempts(turn.connection, dropped)
 
 
 def _ready_again(turn: Turn, tasks: Iterable[Task], note: str) -> int:
