@@ -22,8 +22,12 @@ from jobrunner.wire import EVENT_LOG
 
 logger = logging.getLogger(__name__)
 
-#: What tracking wants of an app's configuration. Set below the user's own values: whoever has set one keeps it.
-WANTED: Mapping[str, Any] = {"worker_send_task_events": True}
+#: What durable jobs want of an app's configuration, and what happens without it. Set below the user's own values: whoever
+#: has set one keeps it.
+WANTED: Mapping[str, tuple[Any, str]] = {
+    "worker_send_task_events": (True, "Flower and other monitors see no tasks"),
+    "result_backend_always_retry": (True, "a task fails if the result backend is away when it ends"),
+}
 
 #: What `@jobs.task` alone means; every one can be overridden by the same name, as in Celery.
 RETRY_POLICY: Mapping[str, Any] = {
@@ -133,7 +137,7 @@ class JobRunner:
             conf.result_backend = conf.result_backend or self.settings.result_backend or conf.broker_url
         #: Whether the app uses the broker that `jobrunner up` starts.
         self.embedded = conf.broker_url == embedded
-        self.app.add_defaults(dict(WANTED))
+        self.app.add_defaults({setting: wanted for setting, (wanted, _) in WANTED.items()})
 
     def _check_backend(self) -> None:
         remedy = "Set result_backend to a key-value store that workers share, such as redis://host/1."
@@ -198,12 +202,9 @@ class JobRunner:
         lines = [
             f"{len(self.app.tasks)} tasks are prepared: events carry the job, values come from the result backend."
         ]
-        for setting, wanted in WANTED.items():
+        for setting, (wanted, otherwise) in WANTED.items():
             found = self.app.conf[setting]
-            if found == wanted:
-                lines.append(f"{setting} = {found}.")
-            else:
-                lines.append(f"{setting} = {found}, as you set it: Flower and other monitors will not see tasks.")
+            lines.append(f"{setting} = {found}" + ("." if found == wanted else f", as you set it: {otherwise}."))
         return lines
 
     def _wake_tracker(self) -> None:

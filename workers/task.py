@@ -45,7 +45,7 @@ class Task(celery.Task):
             raise
 
     def _input(self, header: TaskHeader) -> Any:
-        """Return the value that the header stands for; a backend that is away is asked again, as Celery does to store."""
+        """Return the value that the header stands for; a backend that is away is asked again, for a while."""
         away = getattr(self.backend, "connection_errors", ())
         return retry_over_time(self._fetch_input, away, (header,), **self.backend.retry_policy)
 

@@ -1,9 +1,11 @@
-"""What Arvados says of job tasks (A), as far as states and moves alone show it."""
+"""What Arvados says of job tasks (A), as far as states, moves and a running house show it."""
 
 import pytest
+from celery import chain, group
 
 from jobrunner.states import TASK_MOVES, TaskState, success
 from jobrunner.terminology import ours
+from tests.house import PATIENCE, House
 
 
 @pytest.mark.parametrize("state", ["pending", "ready", "queued", "active", "soft-failed", "canceled"])
@@ -43,3 +45,14 @@ def test_a7_a_temporary_failure_is_worth_re_attempting() -> None:
 )
 def test_a5_a8_a10_their_columns_have_a_word_of_ours(theirs: str, word: str) -> None:
     assert ours("Arvados", "word", theirs) == (word,)
+
+
+def test_a10_qsequence_is_the_order_of_arrival_from_zero_and_nobody_changes_it(running: House) -> None:
+    add, total = running.proj.add, running.proj.total
+    canvas = chain(group(add.s(number, 1) for number in range(4)), total.s(), add.s(1))
+    job = running.jobs.submit(canvas)
+    arrived = [(task.arrival, task.name, task.id) for task in job.tasks()]
+    assert [arrival for arrival, _, _ in arrived] == [0, 1, 2, 3, 4, 5]
+    assert [name for _, name, _ in arrived] == [add.name] * 4 + [total.name, add.name]
+    assert job.result(PATIENCE) == 11
+    assert [(task.arrival, task.name, task.id) for task in job.tasks()] == arrived

@@ -1,6 +1,22 @@
-"""What the CAF job tracking worker says (C), as far as states and moves alone show it."""
+"""What the CAF job tracking worker says (C), as far as states, moves and a running house show it."""
+
+from celery import chain
 
 from jobrunner.states import JOB_MOVES, OPEN_TASK, TASK_MOVES, JobState, TaskState
+from tests.house import PATIENCE, House
+
+
+def test_c1_each_message_is_reported_before_it_is_forwarded_to_the_intended_worker(running: House) -> None:
+    """A task looks into the database from inside: it finds its own row there, with the delivery that it is of."""
+    look = running.proj.what_the_database_says
+    job = running.jobs.submit(chain(look.si(), look.si()))
+    assert job.wait(PATIENCE) is JobState.COMPLETED
+    first, second = (running.app.AsyncResult(task.id).get() for task in job.tasks())
+    ids = [task.id for task in job.tasks()]
+    assert first[0] in ([state, 1, ids[0]] for state in ("queued", "active"))
+    assert first[1] == ["pending", 0, ids[1]]
+    assert second[0] == ["completed", 1, ids[0]]
+    assert second[1] in ([state, 1, ids[1]] for state in ("queued", "active"))
 
 
 def test_c4_a_job_is_not_executed_until_all_jobs_it_depends_on_have_completed() -> None:

@@ -1,9 +1,11 @@
-"""What HySDS says of tasks and their events (H), as far as states and names alone show it."""
+"""What HySDS says of tasks and their events (H), as far as states, names and a running house show it."""
 
 import pytest
+from celery import chain
 
 from jobrunner.states import TASK_MOVES, TaskState, success
 from jobrunner.terminology import ACTIVE_EVENTS, INACTIVE_EVENTS, ours
+from tests.house import House
 
 EVENTS = {
     "sent": TaskState.QUEUED,
@@ -15,6 +17,15 @@ EVENTS = {
     "retried": TaskState.SOFT_FAILED,
 }
 
+FIELDS = {
+    "task-sent": "uuid name args kwargs retries eta expires queue exchange routing_key",
+    "task-received": "uuid name args kwargs retries eta hostname timestamp",
+    "task-started": "uuid hostname timestamp pid",
+    "task-succeeded": "uuid result runtime hostname timestamp",
+    "task-failed": "uuid exception traceback hostname timestamp",
+    "task-retried": "uuid exception traceback hostname timestamp",
+}
+
 
 def test_h2_jobs_are_tasks_that_run_a_subprocess() -> None:
     assert ours("HySDS", "word", "job") == ("command task",)
@@ -23,6 +34,15 @@ def test_h2_jobs_are_tasks_that_run_a_subprocess() -> None:
 @pytest.mark.parametrize(("event", "state"), EVENTS.items(), ids=EVENTS)
 def test_h3_every_event_tells_of_a_state(event: str, state: TaskState) -> None:
     assert state in ours("HySDS", "event", event)
+
+
+def test_h3_the_events_of_a_job_have_the_fields_of_celerys_own(running: House) -> None:
+    proj = running.proj
+    canvas = chain(proj.add.s(1, 2), proj.fail_times.s(1, running.path("h3")), proj.fail.s())
+    _, events = running.events_of(canvas, 15)
+    assert {event["type"] for event in events} == set(FIELDS)
+    for event in events:
+        assert set(FIELDS[event["type"]].split()) <= set(event)
 
 
 @pytest.mark.parametrize("event", ["succeeded", "failed", "revoked", "retried"])

@@ -1,9 +1,14 @@
-"""What Ngenea Hub's states say (N1 and N2), as far as states and moves alone show it."""
+"""What Ngenea Hub's states say (N), as far as states, moves and a running house show it."""
+
+import os
+import signal
 
 import pytest
 
 from jobrunner.states import ENDED_JOB, ENDED_TASK, JOB_MOVES, TASK_MOVES, WELL, JobState, TaskState, success
 from jobrunner.terminology import ours, theirs
+from tests.house import PATIENCE, House
+from tests.waiting import until
 
 JOB_STATES = {
     "Pending": JobState.UNDER_CONSTRUCTION,
@@ -90,3 +95,21 @@ def test_n2_cancelled_is_entered_without_having_started() -> None:
 
 def test_n2_all_but_pending_and_started_are_ends() -> None:
     assert {state for name, state in TASK_STATES.items() if name not in {"Pending", "Started"}} == ENDED_TASK
+
+
+def test_n3_states_are_updated_asynchronously(house: House) -> None:
+    """What has run is told later, however late the tracker is; the task does not wait for that."""
+    house.broker()
+    tracker = house.tracker()
+    house.worker()
+    gate = house.gate("open")
+    job = house.jobs.submit(house.proj.hold.s("done", str(gate)) | house.proj.append.s(house.path("lines")))
+    gate.reached()
+    until(lambda: job.tasks()[0].state is TaskState.ACTIVE, timeout=PATIENCE, what="the start to be known")
+    os.kill(tracker.pid, signal.SIGSTOP)
+    gate.open()
+    until(lambda: house.app.AsyncResult(job.tasks()[0].id).ready(), timeout=PATIENCE, what="the task to end")
+    assert job.tasks()[0].state is TaskState.ACTIVE
+    os.kill(tracker.pid, signal.SIGCONT)
+    assert job.result(PATIENCE) == "done"
+    assert [task.state for task in job.tasks()] == [TaskState.COMPLETED, TaskState.COMPLETED]

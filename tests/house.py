@@ -1,0 +1,263 @@
+"""A private house for tests: folder, broker, database, trackers and workers, all of them real processes.
+
+Nothing listens on a network and nothing is shared, so sessions may run side by side. Whatever a test forgets, and
+whatever a killed test session leaves, is ended: by `close`, else by the guardian that also watches over `jobrunner up`.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+from celery import Signature
+from sqlalchemy import select
+
+from jobrunner.embedded import broker, guardian
+from jobrunner.embedded.lock import hold_lock
+from jobrunner.handle import Job
+from jobrunner.records import Attempt
+from jobrunner.store import leases, tracking
+from jobrunner.store.schema import worker as workers
+from jobrunner.store.upgrade import upgrade
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from jobrunner import JobRunner
+
+ROOT = Path(__file__).parents[1]
+PROJ = "tests.integration.proj"
+
+#: Seconds that a shared machine may take for what needs a moment.
+PATIENCE = 60.0
+
+_SETTINGS = ("JOBRUNNER_HOME", "JOBRUNNER_DATABASE", "JOBRUNNER_BROKER", "JOBRUNNER_RESULT_BACKEND", "JOBRUNNER_APP")
+
+
+class Process:
+    """A process with a group and a log of its own."""
+
+    def __init__(self, argv: Sequence[str], *, log: Path, environment: dict[str, str]) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._skip = output.tell()
+            self.popen = subprocess.Popen(
+                argv,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.pid = self.popen.pid
+
+    @property
+    def text(self) -> str:
+        """What it has written so far."""
+        return self.log.read_bytes()[self._skip :].decode(errors="replace")
+
+    def says(self, sentence: str) -> None:
+        """Wait until it has written this; fail at once if it ends before."""
+
+        def said() -> bool:
+            ended = self.popen.poll() is not None
+            if sentence in self.text:
+                return True
+            assert not ended, f"{self.log.name} ended with {self.popen.returncode}:\n{self.text}"
+            return False
+
+        until(said, timeout=PATIENCE, what=f"{self.log.name} to say {sentence!r}")
+
+    def kill(self) -> None:
+        """Kill it and all its children: kill -9."""
+        guardian.kill(self.pid)
+        self.popen.wait()
+        guardian.wait_until_gone([self.pid])
+
+    def stop(self) -> int:
+        """Ask it to end, and return its exit code."""
+        guardian.terminate(self.pid)
+        code = self.popen.wait(PATIENCE)
+        self.kill()
+        return code
+
+
+class House:
+    """One folder and what runs on it; `proj` is a copy of the tasks' module whose app is bound to this folder."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        home.mkdir(exist_ok=True)
+        self.environment = {name: value for name, value in os.environ.items() if name not in _SETTINGS}
+        self.environment["JOBRUNNER_HOME"] = str(home)
+        upgrade(f"sqlite:///{home / 'jobrunner.db'}")
+        self.proj = _fresh(home)
+        self.jobs: JobRunner = self.proj.jobs
+        self.app = self.jobs.app
+        self._processes: list[Process] = []
+        self._guardian = subprocess.Popen(
+            [sys.executable, "-I", guardian.__file__], stdin=subprocess.PIPE, bufsize=0, start_new_session=True
+        )
+
+    # ---- processes -----------------------------------------------------------------------------------------
+
+    def start(self, name: str, argv: Sequence[str], **settings: str) -> Process:
+        """Start any process of this house, writing to `NAME.log` in its folder."""
+        process = Process(argv, log=self.home / f"{name}.log", environment=self.environment | settings)
+        assert self._guardian.stdin is not None
+        self._guardian.stdin.write(f"+ {process.pid} {int(name != broker.NAME)}\n".encode())
+        self._processes.append(process)
+        return process
+
+    def broker(self) -> Process:
+        """Start the broker, with what it had stored before, and wait until it answers."""
+        process = self.start(broker.NAME, broker.command(self.home))
+        assert broker.wait_until_ready(self.home, process.popen, PATIENCE)
+        return process
+
+    def tracker(self, name: str = "tracker", *, ready: str | None = "Tracking;") -> Process:
+        """Start a tracker, without any code of ours, and wait until it says what it should."""
+        process = self.start(name, [sys.executable, "-m", "jobrunner.cli", "tracker"])
+        if ready:
+            process.says(ready)
+        return process
+
+    def worker(
+        self, name: str = "worker", *, queues: str = "celery", module: str = "workers", **settings: str
+    ) -> Process:
+        """Start a worker of two processes and wait until it takes tasks; `settings` are environment variables."""
+        command = ["jobrunner.cli", "worker"] if module == "jobrunner" else [module]
+        options = ["--without-mingle", "--without-gossip", "-c", "2", "-l", "INFO", "-Q", queues, "-n", f"{name}@house"]
+        process = self.start(name, [sys.executable, "-m", *command, "-A", PROJ, *options], **settings)
+        process.says(f"{name}@house ready.")
+        return process
+
+    def cli(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run a `jobrunner` command to its end."""
+        command = [sys.executable, "-m", "jobrunner.cli", *arguments]
+        return subprocess.run(
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+
+    def close(self) -> None:
+        """End everything that still runs."""
+        for process in reversed(self._processes):
+            process.kill()
+        with hold_lock(self.home):  # waits for what a killed `up` has left to the guardian
+            pass
+        assert self._guardian.stdin is not None
+        self._guardian.stdin.close()
+        self._guardian.wait()
+        self.app.backend.client.close()
+        self.app.backend.client.connection_pool.disconnect()
+        self.app.close()
+        self.jobs.database.close()
+
+    # ---- what the database says ----------------------------------------------------------------------------
+
+    def attempts(self, job: Job) -> dict[str, list[Attempt]]:
+        """Return all attempts of a job's tasks by task id, in order."""
+        ids = [task.id for task in job.tasks()]
+        with self.jobs.database.read() as connection:
+            found = tracking.attempts_of(connection, ids)
+        return {one: [found[key] for key in sorted(found) if key[0] == one] for one in ids}
+
+    def ended_attempts(self, job: Job) -> list[list[Attempt]]:
+        """Return the attempts of each task once all are known to have ended: `retried` may be told after a success."""
+
+        def ended() -> list[list[Attempt]]:
+            attempts = list(self.attempts(job).values())
+            return attempts if all(one.outcome for ones in attempts for one in ones) else []
+
+        return until(ended, timeout=PATIENCE, what="the ends of all attempts to be known")
+
+    def tracker_holder(self) -> str | None:
+        """Return who holds the lease, host:pid, while it runs."""
+        with self.jobs.database.read() as connection:
+            status = leases.tracker_status(connection)
+        return status.holder if status and status.alive else None
+
+    def workers_online(self) -> set[str]:
+        """Return the names of the workers that the tracker knows to be online."""
+        with self.jobs.database.read() as connection:
+            return set(connection.execute(select(workers.c.name).where(workers.c.online)).scalars())
+
+    def events_of(self, canvas: Signature, number: int) -> tuple[Job, list[dict[str, Any]]]:
+        """Submit a canvas and return so many of its events, as Flower or any other monitor of Celery sees them."""
+        told: list[dict[str, Any]] = []
+        receiver = self.app.events.Receiver(self.app.connection_for_read(), handlers={"*": told.append})
+        with receiver.consumer_context(wakeup=False) as (connection, _channel, _consumers):
+
+            def of_job(job_id: str) -> list[dict[str, Any]]:
+                with suppress(TimeoutError):
+                    connection.drain_events(timeout=0.05)
+                return [event for event in told if event.get("root_id") == job_id]
+
+            of_job("")  # subscribes
+            job = self.jobs.submit(canvas)
+            enough: Callable[[], Any] = lambda: len(found := of_job(job.id)) >= number and found  # noqa: E731
+            return job, until(enough, timeout=PATIENCE, what=f"{number} events of the job")
+
+    # ---- files and other small things ----------------------------------------------------------------------
+
+    def path(self, name: str) -> str:
+        """Return a path in this house as text, for an argument."""
+        return str(self.home / name)
+
+    def lines(self, name: str) -> list[str]:
+        """Return the lines that tasks have appended to a file."""
+        path = self.home / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    def gate(self, name: str) -> "Gate":
+        """Return a gate for `proj.hold`."""
+        return Gate(self.home / name)
+
+    def redis(self) -> "redis.Redis":
+        """Return a client of the broker; the caller closes it."""
+        return redis.Redis(unix_socket_path=str(broker.socket_path(self.home)), decode_responses=True)
+
+
+class Gate:
+    """Holds `proj.hold` tasks until it is opened; who waits before it has left a file with its pid."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def open(self) -> None:
+        """Let everybody through."""
+        self.path.touch()
+
+    def waiting(self) -> list[int]:
+        """Return the pids of the processes that have come to it, in the order in which they came."""
+        path = self.path.with_suffix(".pids")
+        return [int(pid) for pid in path.read_text().split()] if path.exists() else []
+
+    def reached(self, number: int = 1) -> list[int]:
+        """Wait until so many have come, and return their pids."""
+        enough: Callable[[], Any] = lambda: len(self.waiting()) >= number and self.waiting()  # noqa: E731
+        return list(until(enough, timeout=PATIENCE, what=f"{number} tasks to reach {self.path.name}"))
+
+
+def _fresh(home: Path) -> ModuleType:
+    """Import the tasks' module once more: an app of its own, bound to this folder."""
+    spec = spec_from_file_location(PROJ, ROOT / "tests/integration/proj.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in _SETTINGS:
+            patch.delenv(name, raising=False)
+        patch.setenv("JOBRUNNER_HOME", str(home))
+        spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,152 @@
+"""The tasks of the integration tests, as a user would write them: an app, a JobRunner, decorated functions.
+
+Workers import it by name. The test process imports a copy per house (`tests.house`), so nothing here is shared between
+apps of one process.
+"""
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, Signature, chord, group
+
+from jobrunner import JobRunner
+from tests.waiting import until
+
+app = Celery("tests.integration.proj", set_as_current=False)
+app.conf.task_routes = {"*.on_its_own_queue": {"queue": "own"}}
+jobs = JobRunner(app)
+
+#: A task whose every failure is worth another try, at once.
+task = partial(jobs.task, shared=False, retry_backoff=False, default_retry_delay=0)
+#: A task as Celery has it: no retry.
+plain = partial(app.task, shared=False)
+
+
+# ---- values ------------------------------------------------------------------------------------------------
+
+
+@plain()
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@plain()
+def total(numbers: list[Any]) -> int:
+    """Sum up numbers, however deep they are nested."""
+    return sum(total(one) if isinstance(one, list) else one for one in numbers)
+
+
+@plain()
+def identity(value: Any = None) -> Any:
+    return value
+
+
+@plain()
+def factorial(number: int) -> int:
+    """Call itself: the input of the job belongs to the outermost call alone."""
+    return number * factorial(number - 1) if number > 1 else 1
+
+
+@plain()
+def large(length: int) -> str:
+    return "x" * length
+
+
+@plain()
+def on_its_own_queue(value: Any) -> Any:
+    return value
+
+
+# ---- traces and gates --------------------------------------------------------------------------------------
+
+
+@plain()
+def append(line: Any, path: str) -> Any:
+    """Append a line to a file, in one write, and return it."""
+    _append(path, str(line))
+    return line
+
+
+@plain()
+def step(number: int, line: str, path: str) -> int:
+    """Append a line to a file, and return the number above."""
+    _append(path, line)
+    return number + 1
+
+
+@task()
+def hold(value: Any, gate: str) -> Any:
+    """Leave our pid, then wait for a file to appear."""
+    _append(str(Path(gate).with_suffix(".pids")), str(os.getpid()))
+    until(Path(gate).exists, timeout=100, what=f"{gate} to appear")
+    return value
+
+
+@plain(bind=True)
+def what_the_database_says(self: Any) -> list[list[Any]]:
+    """Return state, delivery and Celery id of all tasks of this job, as they are while this one runs."""
+    return [[str(one.state), one.delivery, one.celery_id] for one in jobs.get(self.request.root_id).tasks()]
+
+
+@plain(bind=True)
+def who_am_i(self: Any) -> dict[str, Any]:
+    return {"id": self.request.id, "root_id": self.request.root_id, "retries": self.request.retries}
+
+
+# ---- failures ----------------------------------------------------------------------------------------------
+
+
+@plain()
+def fail(message: Any) -> None:
+    raise ValueError(message)
+
+
+@task()
+def fail_times(value: Any, times: int, path: str) -> Any:
+    """Fail the first `times` times, by the lines in a file; then return the value."""
+    _append(path, str(value))
+    tries = len(Path(path).read_text().splitlines())
+    if tries <= times:
+        message = f"try {tries}"
+        raise ValueError(message)
+    return value
+
+
+@plain(bind=True)
+def fail_and_wait(self: Any, seconds: float) -> None:
+    """Fail, to be tried again much later."""
+    message = "not now"
+    raise self.retry(exc=ValueError(message), countdown=seconds)
+
+
+@task()
+def die_once(value: Any, path: str) -> Any:
+    """Kill our own process the first time."""
+    _append(path, str(value))
+    if len(Path(path).read_text().splitlines()) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+# ---- named jobs --------------------------------------------------------------------------------------------
+
+
+@jobs.job("sum")
+def sum_of(numbers: int) -> Signature:
+    return chord(group(identity.s(number) for number in range(numbers)), total.s())
+
+
+@jobs.job("held")
+def held(tasks: int, gate: str, path: str) -> Signature:
+    """Tasks that wait for a file to appear, each followed by one that leaves a line."""
+    steps = [hold.s(number, gate) | append.s(path) for number in range(tasks)]
+    return chord(steps, total.s())
+
+
+def _append(path: str, line: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, f"{line}\n".encode())
+    os.close(descriptor)
