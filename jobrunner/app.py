@@ -22,8 +22,8 @@ from jobrunner.wire import EVENT_LOG
 
 logger = logging.getLogger(__name__)
 
-#: What durable jobs want of an app's configuration, and what happens without it. Set below the user's own values: whoever
-#: has set one keeps it.
+#: What durable jobs want of an app's configuration, and what happens without it. Set below the user's own values:
+#: whoever has set one keeps it.
 WANTED: Mapping[str, tuple[Any, str]] = {
     "worker_send_task_events": (True, "Flower and other monitors see no tasks"),
     "result_backend_always_retry": (True, "a task fails if the result backend is away when it ends"),
