@@ -130,13 +130,14 @@ class JobRunner:
     # ---- binding -------------------------------------------------------------------------------------------
 
     def _configure(self) -> None:
-        conf = self.app.conf
-        embedded = broker.url(self.settings.home)
-        if not conf.broker_url:
-            conf.broker_url = self.settings.broker or embedded
-            conf.result_backend = conf.result_backend or self.settings.result_backend or conf.broker_url
+        conf, settings = self.app.conf, self.settings
         #: Whether the app uses the broker that `jobrunner up` starts.
-        self.embedded = conf.broker_url == embedded
+        self.embedded = not (conf.broker_url or settings.broker)
+        if not conf.broker_url:
+            conf.broker_url = settings.broker or broker.url(settings.home)
+            conf.result_backend = conf.result_backend or settings.result_backend or conf.broker_url
+        elif not conf.result_backend and settings.result_backend:
+            conf.result_backend = settings.result_backend
         self.app.add_defaults({setting: wanted for setting, (wanted, _) in WANTED.items()})
 
     def _check_backend(self) -> None:
@@ -192,15 +193,17 @@ class JobRunner:
 
     def _on_worker_setup(self, instance: Any, **_: Any) -> None:
         if instance.app is self.app:
+            check_broker(self.app)
             self.prepare_tasks()
             self.app.events  # noqa: B018  made before the pool forks, so that its processes speak as this worker
             for line in self.changes():
                 logger.warning("jobrunner: %s", line)
 
     def changes(self) -> list[str]:
-        """Say in sentences what binding changed in the app, and where the user's own setting stands against it."""
+        """Say in sentences what binding did to the app, and where the user's own setting stands against it."""
         lines = [
-            f"{len(self.app.tasks)} tasks are prepared: events carry the job, values come from the result backend."
+            f"{len(self.app.tasks)} tasks are prepared: events carry the job, values come from the result backend.",
+            "events go to the event log as well as to monitors.",
         ]
         for setting, (wanted, otherwise) in WANTED.items():
             found = self.app.conf[setting]
@@ -221,3 +224,15 @@ class JobRunner:
             self.app.connection_for_write(connect_timeout=1, transport_options=options) as connection,
         ):
             connection.default_channel.client.xadd(EVENT_LOG, {"wake": "1"})
+
+
+def check_broker(app: Celery) -> None:
+    """Raise unless the broker can hold the event log; asked by workers and trackers, not by those who submit.
+
+    Raises:
+        ConfigurationError: it is neither Redis nor Valkey.
+    """
+    transport = app.connection_for_write().transport.driver_type
+    if transport != "redis":
+        msg = f"The broker of the Celery app {app.main!r} is {transport}, which cannot hold the event log yet."
+        raise ConfigurationError(msg, "Use Redis or Valkey as broker.")

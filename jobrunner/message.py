@@ -25,7 +25,7 @@ _USED = frozenset(
      "connection", "retry", "retry_policy", "headers", "link", "link_error", "serializer", "compression", *_IN_HEADERS}
 )  # fmt: skip
 
-#: Longest countdown in seconds, about 100 years: what a clock can be moved by without leaving the calendar.
+#: Longest countdown and expiry in seconds, about 100 years: what a clock can be moved by without leaving the calendar.
 _LONGEST = 100 * 366 * 86_400.0
 
 
@@ -55,33 +55,35 @@ def check_task(app: Celery, leaf: Leaf) -> Task:
     return task
 
 
-def message_row(app: Celery, task: Task, leaf: Leaf) -> tuple[str, dict[str, Any]]:
+def message_row(app: Celery, task: Task, leaf: Leaf, *, is_taken: bool) -> tuple[str, dict[str, Any]]:
     """Return a leaf's queue and its row of table `message`: routed and serialized as `apply_async` would.
 
     Raises:
         InvalidCanvasError: an argument cannot be serialized, or an option is none that Celery can use.
     """
     try:
-        return _message_row(app, task, leaf)
+        return _message_row(app, task, leaf, is_taken=is_taken)
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
         # Celery checks few options itself: most odd ones only fail somewhere inside.
         msg = f"the options of {task.name} do not fit ({str(error) or type(error).__name__})."
         raise InvalidCanvasError(msg, "Write them as for apply_async.", path=leaf.path) from error
 
 
-def _message_row(app: Celery, task: Task, leaf: Leaf) -> tuple[str, dict[str, Any]]:
+def _message_row(app: Celery, task: Task, leaf: Leaf, *, is_taken: bool) -> tuple[str, dict[str, Any]]:
     signature = leaf.signature
     options: dict[str, Any] = {**(task._get_exec_options() or {}), **signature.options}  # noqa: SLF001  as Celery
+    expires = options.get("expires", task.expires)
     headers, _, body, _ = app.amqp.as_task_v2(
         leaf.id,
         task.name,
         signature.args,
         signature.kwargs,
         shadow=options.get("shadow") or task.shadow_name(signature.args, signature.kwargs, options),
-        expires=options.get("expires", task.expires),
+        expires=None if isinstance(expires, int | float) else expires,
         time_limit=options.get("time_limit"),
         soft_time_limit=options.get("soft_time_limit"),
-        ignore_result=options.get("ignore_result", task.ignore_result),
+        # What another task takes is stored, also where nobody else asks for it: with Celery it travels in the message.
+        ignore_result=not is_taken and options.get("ignore_result", task.ignore_result),
         group_index=options.get("group_index"),
         stamped_headers=options.get("stamped_headers"),
         **{stamp: options[stamp] for stamp in options.get("stamped_headers") or ()},
@@ -99,6 +101,11 @@ def _message_row(app: Celery, task: Task, leaf: Leaf) -> tuple[str, dict[str, An
     headers |= options.get("headers") or {}
     for added_per_delivery in ("id", "root_id", "retries"):
         del headers[added_per_delivery]
+    if isinstance(expires, int | float):
+        if math.fabs(expires) > _LONGEST:
+            msg = f"expires={expires!r}"
+            raise OverflowError(msg)
+        headers["expires"] = float(expires)  # seconds, from when it is sent: the tracker makes it a time
     queue, properties = _properties(app, task, signature.args, signature.kwargs, options)
     return queue, {
         "task_id": leaf.id,
@@ -124,11 +131,15 @@ def _properties(
     exchange, routing_key = getattr(exchange, "name", exchange), route.pop("routing_key", None)
     if (not exchange or not routing_key) and queue.exchange.type == "direct":
         exchange, routing_key = "", queue.name  # as Celery does: straight to the queue, without looking up bindings
+    compressed = options.get("compression") or app.conf.task_compression
+    compression = {"compression": compressed} if compressed else {}
     return queue.name, {
         "exchange": queue.exchange.name if exchange is None else exchange,
         "routing_key": routing_key or queue.routing_key,
         "delivery_mode": queue.exchange.delivery_mode or app.conf.task_default_delivery_mode,
-    } | {name: value for name, value in route.items() if name in {"priority", "delivery_mode", "expiration"}}
+    } | compression | {
+        name: value for name, value in route.items() if name in {"priority", "delivery_mode", "expiration"}
+    }
 
 
 def not_before(leaf: Leaf) -> tuple[datetime | None, float | None]:

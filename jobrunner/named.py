@@ -35,7 +35,7 @@ class NamedJob:
                     values[name] = _convert(parameters[name], parameter.annotation)
                 except ValidationError as error:
                     problems.append(f"{name}={parameters[name]!r}: {error.errors()[0]['msg']}")
-            elif parameter.default is parameter.empty and parameter.kind not in _VARIABLE:
+            elif parameter.default is parameter.empty:
                 problems.append(f"{name} is missing")
         if problems:
             msg = f"The parameters of {self.name} do not fit: {'; '.join(problems)}."
@@ -48,8 +48,7 @@ class NamedJob:
     def _declared(self) -> dict[str, inspect.Parameter]:
         """Return the parameters that can be given by name; `*args` and `**kwargs` stay empty."""
         declared = inspect.signature(self.function, eval_str=True).parameters
-        several = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
-        return {name: parameter for name, parameter in declared.items() if parameter.kind not in several}
+        return {name: parameter for name, parameter in declared.items() if parameter.kind not in _VARIABLE}
 
 
 def _convert(text: str, annotation: Any) -> Any:

@@ -84,7 +84,7 @@ class Letter:
 
     task_id: str
     job_id: str
-    name: str
+    queue: str
     run: int
     delivery: int
     first_retries: int

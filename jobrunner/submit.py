@@ -45,9 +45,10 @@ def prepare(app: Celery, canvas: object, *, name: str | None, key: str | None) -
             _check_text(what, text)
     plan = from_canvas(canvas, new_id=ids.uuid7)
     chosen_ids = _chosen_ids(plan)
+    taken = _taken(plan)
     tasks, messages = [], []
     for arrival, leaf in enumerate(plan.leaves):
-        queue, message = message_row(app, check_task(app, leaf), leaf)
+        queue, message = message_row(app, check_task(app, leaf), leaf, is_taken=leaf.id in taken)
         messages.append(message)
         tasks.append(_task_row(plan, leaf, arrival, queue))
     name = name or (plan.leaves[-1].signature.task if plan.leaves else "empty")
@@ -58,6 +59,17 @@ def prepare(app: Celery, canvas: object, *, name: str | None, key: str | None) -
         messages=messages,
         chosen_ids=chosen_ids,
     )
+
+
+def _taken(plan: Plan) -> set[str]:
+    """Return the tasks whose value another task takes, by itself or as an item of a group."""
+    sources = [leaf.takes for leaf in plan.leaves if leaf.takes is not None]
+    groups = {source.group for source in sources}
+    for block in reversed(plan.blocks):  # a block comes after those inside of it
+        if block.yields is not None and block.yields.block in groups:
+            groups.add(block.id)
+    items = {leaf.id for leaf in plan.leaves if leaf.yields is not None and leaf.yields.block in groups}
+    return items | {source.task for source in sources if source.task is not None}
 
 
 def write(database: Database, submission: Submission) -> tuple[str, bool]:

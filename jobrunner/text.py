@@ -4,6 +4,7 @@ import re
 
 #: Lengths in characters at which foreign text is cut.
 NAME = 255
+SOURCE = 36
 SENTENCE = 1_000
 TRACEBACK = 20_000
 

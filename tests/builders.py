@@ -141,14 +141,14 @@ def raw_event(**fields: Any) -> dict[str, Any]:
     }
 
 
-def entry(*events: object, source: str | None = "process-1") -> Entry:
+def entry(*events: object, source: str | None = "process-1", worker: str = "w1@host") -> Entry:
     """A batch of raw events of one worker process."""
-    return Entry(source=source, number=1, events=events)
+    return Entry(source=source, worker=worker, events=events)
 
 
 def heartbeat(name: str = "w1@host", *, source: str | None = "process-1", **fields: Any) -> Entry:
     """A batch with which a worker process says that it lives."""
-    return entry(raw_event(type="worker-heartbeat", hostname=name, **fields), source=source)
+    return entry(raw_event(type="worker-heartbeat", hostname=name, **fields), source=source, worker=name)
 
 
 def counts(**numbers: int) -> Mapping[TaskState, int]:

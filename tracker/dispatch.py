@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
@@ -39,7 +40,7 @@ class Dispatch:
                     correlation_id=one.celery_id,
                     **properties,
                 )
-                sent_events.append(self._sent_event(headers, properties))
+                sent_events.append(self._sent_event(one.letter.queue, headers, properties))
         exchange = event.get_exchange(self._connection, name=self._app.conf.event_exchange)
         producer.publish(
             sent_events,
@@ -65,9 +66,11 @@ class Dispatch:
             "retries": letter.first_retries,
             HEADER: ours,
         }
+        if isinstance(headers["expires"], float):
+            headers["expires"] = (datetime.now(UTC) + timedelta(seconds=headers["expires"])).isoformat()
         return headers, json.loads(letter.properties)
 
-    def _sent_event(self, headers: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
+    def _sent_event(self, queue: str, headers: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
         return event.Event(
             "task-sent",
             hostname=self._hostname,
@@ -83,7 +86,7 @@ class Dispatch:
             retries=headers["retries"],
             eta=headers["eta"],
             expires=headers["expires"],
-            queue=properties["routing_key"],
+            queue=queue,
             exchange=properties["exchange"],
             routing_key=properties["routing_key"],
         )

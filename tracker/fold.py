@@ -1,7 +1,7 @@
 """Fold Celery's task events into attempts, and attempts into the state of a task.
 
 Pure and order-free: values in, values out; whatever order events arrive in, and however often, the rows come out the
-same. The order of two events never depends on a clock: the Celery id names the delivery, within it Celery's retries,
+same. The order of two ends never depends on a clock: the Celery id names the delivery, within it Celery's retries,
 within that the attempt's rank (sent < received < started < ended). Of two ends of one attempt, success beats failure
 beats revoked beats retried; Celery's own event state lets a late `retried` undo a success.
 """

@@ -57,13 +57,13 @@ class Tracker:
         self._dispatch = Dispatch(app, holder)
         self._stop = threading.Event()
         self._leading = self._standing_by = False
+        self._published: list[Outgoing] = []
         self._reset()
 
     def _reset(self) -> None:
         self._position: str | None = None
         self._roster = Roster()
         self._queues = QueueWatch()
-        self._published: list[Outgoing] = []
         self._outbox_in_doubt = True
         self._trouble: str | None = None
         self._renewed = self._trimmed = self._looked = time.monotonic()
@@ -95,10 +95,12 @@ class Tracker:
         with self._database.write() as connection:
             if not leases.acquire(connection, self._holder, LEASE):
                 return False
+            tracking.mark_sent(connection, self._noted(), _now())  # true whoever has led since
             self._reset()
             self._position = leases.read_position(connection, self._log.name)
             online = {name: source for name, (source, is_on) in tracking.worker_sources(connection).items() if is_on}
         self._roster.know(online, time.monotonic())
+        self._published = []
         self._leading, self._standing_by = True, False
         logger.info("Tracking; event log from %s.", self._position or "its beginning", extra={"action": "lease-taken"})
         return True
@@ -133,7 +135,7 @@ class Tracker:
             if batch is not None:
                 self._absorb(turn, batch)
                 leases.write_position(connection, self._log.name, batch.position)
-            else:
+            if batch is None or batch.drained:
                 self._recover(turn)
             turn.take_up()
             turn.move_on()
@@ -175,9 +177,9 @@ class Tracker:
             number = give_up_worker(turn, arrival.name, living_source=arrival.source)
             self._tell(number, f"of the worker {arrival.name} before")
             tracking.save_worker(turn.connection, arrival.name, arrival.source, arrival.pid, online=True, now=turn.now)
-            turn.move_on()
         events = list(read_events(batch.entries))
         turn.fold(events)
+        turn.move_on()
         for event in events:
             if event.type in {"worker-online", "worker-offline"} and event.source is not None:
                 online = event.type == "worker-online"

@@ -57,7 +57,8 @@ def give_up_worker(turn: Turn, name: str, *, living_source: str | None) -> int:
     lost = [replace(attempt, outcome="lost", ended_at=turn.now) for _, attempt in held]
     tracking.update_attempts(turn.connection, lost)
     for task, attempt in held:
-        task.first_retries = attempt.retries + 1
+        executed = attempt.started_at is not None  # what was only received has used up no retry
+        task.first_retries = max(task.first_retries, attempt.retries + executed)
         turn.move(task, TaskState.SOFT_FAILED)
     return _ready_again(turn, (task for task, _ in held), f"sent again: worker {name} was lost")
 
@@ -78,9 +79,9 @@ def forget_receipts(turn: Turn, name: str, before: datetime) -> None:
 
 
 def _ready_again(turn: Turn, tasks: Iterable[Task], note: str) -> int:
-    number = 0
-    for task in tasks:
+    again = {task.id: task for task in tasks}
+    for task in again.values():
         task.note = note
         turn.move(task, TaskState.READY)
-        number += 1
-    return number
+    turn.move_on()  # the next rule must see what this one has moved
+    return len(again)

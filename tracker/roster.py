@@ -1,9 +1,9 @@
 """Which worker processes live, judged by what they write into the event log and by our own monotonic clock."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from jobrunner.text import NAME, bounded
 from tracker.eventlog import Entry
 from tracker.events import integer
 
@@ -40,15 +40,14 @@ class Roster:
         """Note who has spoken, and return the processes that are new."""
         arrivals = []
         for entry in entries:
-            first = next((one for one in entry.events if isinstance(one, dict) and one.get("hostname")), None)
-            if entry.source is None or first is None or entry.source in self.replaced:
+            if entry.source is None or not entry.worker or entry.source in self.replaced:
                 continue
-            name = bounded(first["hostname"], NAME)
+            name = entry.worker
             if self.sources.get(name) != entry.source:
                 if name in self.sources:
                     self.replaced.add(self.sources[name])
                 self.sources[name] = entry.source
-                arrivals.append(Arrival(name=name, source=entry.source, pid=integer(first.get("pid"))))
+                arrivals.append(Arrival(name=name, source=entry.source, pid=_pid(entry.events)))
             self.heard[name] = moment
         return arrivals
 
@@ -58,3 +57,7 @@ class Roster:
         for name in gone:
             del self.heard[name], self.sources[name]
         return gone
+
+
+def _pid(events: Sequence[Any]) -> int | None:
+    return next((integer(one.get("pid")) for one in events if isinstance(one, dict)), None)

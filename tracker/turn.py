@@ -54,7 +54,6 @@ class Turn:
 
     connection: "Connection"
     now: datetime
-    unknown: int = 0
     _tasks: dict[str, Task] = field(default_factory=dict)
     _ended_well: list[Place] = field(default_factory=list)
     _moves: defaultdict[str, Counter[TaskState]] = field(default_factory=lambda: defaultdict(Counter))
@@ -71,8 +70,7 @@ class Turn:
         attempts = dict(known)
         for event in told:
             task = tasks.get(event.uuid)
-            if task is None or not task.delivery:
-                self.unknown += 1
+            if task is None or not task.delivery:  # of no job of ours
                 continue
             attempt = _attempt_of(task, event, attempts)
             attempts[attempt.task_id, attempt.delivery, attempt.retries] = fold(attempt, event)
@@ -97,7 +95,7 @@ class Turn:
             if task.started_at is None:
                 task.started_at = min((one.started_at for one in ones if one.started_at), default=None)
             state = state_after(task, decider)
-            task.note = _what_failed(state, ones)
+            task.note = _what_failed(state, ones) or (None if state in WELL else task.note)
             try:
                 self.move(task, state, ended_at=decider.ended_at)
             except IllegalMoveError as refused:

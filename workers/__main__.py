@@ -4,6 +4,7 @@
 """
 
 import sys
+from pathlib import Path
 
 from celery.app.utils import find_app
 
@@ -12,11 +13,17 @@ from jobrunner import JobRunner
 
 def main(argv: list[str]) -> None:
     """Bind the app if it is not bound, and run Celery's own worker command."""
-    module, options = argv[argv.index("-A") + 1], argv[argv.index("-A") + 2 :]
-    app = find_app(module)
+    if "-A" not in argv[:-1]:
+        sys.exit("Usage: python -m workers -A MODULE [celery worker options]")
+    place = argv.index("-A")
+    if (
+        str(Path.cwd()) not in sys.path
+    ):  # `jobrunner` starts us without it, so that no folder `workers` of the user's is us
+        sys.path.insert(0, str(Path.cwd()))
+    app = find_app(argv[place + 1])
     JobRunner.of(app)
-    app.worker_main(["worker", *options])
+    app.worker_main(["worker", *argv[:place], *argv[place + 2 :]])
 
 
 if __name__ == "__main__":
-    main(sys.argv)
+    main(sys.argv[1:])

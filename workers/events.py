@@ -29,25 +29,33 @@ class Events(events.Events):
     def __init__(self, app: Any = None) -> None:
         super().__init__(app)
         self.source = str(uuid.uuid4())
+        self._main = os.getpid()
         self._flusher: Flusher | None = None
 
     @property
     def flusher(self) -> Flusher:
         """The flusher of this process; a child of a fork gets its own."""
         if self._flusher is None or self._flusher.pid != os.getpid():
-            self._flusher = Flusher(self.app, self.source)
+            self._flusher = Flusher(self.app, self.source, beats=os.getpid() == self._main)
         return self._flusher
 
 
 class Dispatcher(EventDispatcher):
-    """Never blocks and never raises into the worker's loop: `send` appends to the flusher's buffer."""
+    """Never blocks and never raises into the worker's loop: `send` appends to the flusher's buffer.
+
+    Always enabled, because Celery asks that before it makes an event; whether monitors are to see any is kept apart.
+    """
+
+    def __init__(self, *args: Any, enabled: bool = True, **kwargs: Any) -> None:
+        self._monitored = enabled
+        super().__init__(*args, enabled=True, **kwargs)
 
     def send(self, type: str, blind: bool = False, Event: Any = Event, **fields: Any) -> None:  # noqa: A002, N803
         """Hand an event to the flusher. Which groups are enabled decides about the copy for monitors only."""
         fields.pop("retry", None), fields.pop("retry_policy", None)
         clock = None if blind else self.clock.forward()
         event = Event(type, hostname=self.hostname, utcoffset=utcoffset(), pid=self.pid, clock=clock, **fields)
-        monitored = not self.groups or group_from(type) in self.groups
+        monitored = self._monitored and (not self.groups or group_from(type) in self.groups)
         self.app.events.flusher.add(event, monitored=monitored)
 
     def flush(self, errors: bool = True, groups: bool = True) -> None:

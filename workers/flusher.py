@@ -31,6 +31,9 @@ _CAPACITY = 100_000
 #: Seconds between two tries to reach a broker that is away: from the first, doubling, to the last.
 _FIRST_RETRY = 0.1
 _LAST_RETRY = 2.0
+#: Seconds of silence after which a worker's main process says that it lives: a pool that blocks its loop, or a worker
+#: without heartbeats, is not lost.
+_BEAT = 5.0
 #: Seconds that the end of a process waits for the last events.
 _FAREWELL = 5.0
 
@@ -38,15 +41,19 @@ _Buffered = tuple[dict[str, Any], bool]
 
 
 class Flusher:
-    """Buffer and thread of one process; `source` names its worker in every batch, so that a successor is told apart."""
+    """Buffer and thread of one process; `source` names its worker in every batch, so that a successor is told apart.
 
-    def __init__(self, app: Celery, source: str) -> None:
+    `beats` tells the main process, which alone may say that the worker lives.
+    """
+
+    def __init__(self, app: Celery, source: str, *, beats: bool) -> None:
         self.pid = os.getpid()
         self.source = source
+        self._worker = ""
+        self._beat = _BEAT if beats else None
         self.dropped = 0
         self._app = app
         self._buffer: deque[_Buffered] = deque()
-        self._number = 0
         self._some = threading.Event()
         self._writing = False
         self._connection: Connection | None = None
@@ -57,6 +64,7 @@ class Flusher:
 
     def add(self, event: dict[str, Any], *, monitored: bool) -> None:
         """Buffer an event; with the buffer full it is dropped and counted. Never blocks."""
+        self._worker = event["hostname"]
         if len(self._buffer) >= _CAPACITY:
             self.dropped += 1
             return
@@ -76,36 +84,43 @@ class Flusher:
     def _farewell(self, **_: Any) -> None:
         if os.getpid() == self.pid and not self.drain(_FAREWELL):
             logger.error("%d events could not be written: the broker is away.", len(self._buffer))
+        if os.getpid() == self.pid and self.dropped:
+            logger.error("%d events were dropped: more than %d waited.", self.dropped, _CAPACITY)
 
     # ---- the thread ----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         due = 0.0
         while True:
-            self._some.wait()
+            if not self._some.wait(self._beat):
+                self._deliver([])
+                continue
             rest = due - time.monotonic()
             if rest > 0 and len(self._buffer) < _LENGTH:
                 time.sleep(rest)
             self._some.clear()
             self._writing = True  # before anything leaves the buffer, for `drain`
             # One batch only. To go on while there is anything would make batches dwindle to what comes during a write.
-            number = self._write_batch() if self._buffer else 0
+            batch = [self._buffer.popleft() for _ in range(min(_LENGTH, len(self._buffer)))]
+            self._deliver([one for one in map(_plain, batch) if one is not None])
             self._writing = False
-            due = time.monotonic() + min(_AGE, number * _REST)
+            due = time.monotonic() + min(_AGE, len(batch) * _REST)
             if self._buffer:
                 self._some.set()
 
-    def _write_batch(self) -> int:
-        """Write up to `_LENGTH` events, trying until the broker takes them, and return how many.
-
-        The tracker does not mind a batch twice.
-        """
-        batch = [self._buffer.popleft() for _ in range(min(_LENGTH, len(self._buffer)))]
-        self._number += 1
+    def _deliver(self, batch: list[_Buffered]) -> None:
+        """Write a batch, trying until the broker takes it; the tracker does not mind a batch twice."""
+        entry = {
+            "v": VERSION,
+            "source": self.source,
+            "worker": self._worker,
+            "events": json.dumps([event for event, _ in batch]),
+        }
+        monitored = [event for event, is_monitored in batch if is_monitored]
         pause = _FIRST_RETRY
         while True:
             try:
-                self._write(batch)
+                self._write(entry, monitored)
             except Exception:  # whatever ails the broker: the thread must live, and the events wait
                 if pause == _FIRST_RETRY:
                     logger.warning("Events wait for the broker.", exc_info=True, extra={"action": "events-waiting"})
@@ -113,22 +128,16 @@ class Flusher:
                 time.sleep(pause)
                 pause = min(2 * pause, _LAST_RETRY)
             else:
-                return len(batch)
+                return
 
-    def _write(self, batch: list[_Buffered]) -> None:
+    def _write(self, entry: dict[str, Any], monitored: list[dict[str, Any]]) -> None:
         if self._connection is None:
             self._connection = self._app.connection_for_write()
             # One try per host: kombu would sleep longer and longer between its own.
             self._connection.ensure_connection(max_retries=len(self._connection.alt))
         channel: Any = self._connection.default_channel
-        entry = {
-            "v": VERSION,
-            "source": self.source,
-            "number": self._number,
-            "events": json.dumps([event for event, _ in batch], default=str),
-        }
         channel.client.xadd(EVENT_LOG, entry)
-        self._copy(Producer(channel, auto_declare=False), [event for event, monitored in batch if monitored])
+        self._copy(Producer(channel, auto_declare=False), monitored)
 
     def _copy(self, producer: Producer, events: list[dict[str, Any]]) -> None:
         """Publish to Celery's exchange, task events together, as its own dispatcher does."""
@@ -153,3 +162,13 @@ class Flusher:
                 connection.close()
             except Exception:  # a broken connection may break once more while it is closed
                 logger.debug("Closing a broken connection failed.", exc_info=True)
+
+
+def _plain(buffered: _Buffered) -> _Buffered | None:
+    """Return an event as JSON has it; None, and told, for one that cannot be: it must not hold up the others."""
+    event, monitored = buffered
+    try:
+        return json.loads(json.dumps(event, default=str)), monitored
+    except (TypeError, ValueError, RecursionError):
+        logger.exception("An event %s was left out.", event.get("type"), extra={"action": "event-rejected"})
+        return None

@@ -55,6 +55,8 @@ def json_option(function: _F) -> _F:
 
 def load_runner(module: str) -> JobRunner:
     """Import the user's app, as Celery's `-A` does, and return the runner bound to it."""
+    import workers  # noqa: F401, PLC0415  ours, before the user's folder comes first and may hold one of that name
+
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:

@@ -115,8 +115,9 @@ def show(job: str, as_json: bool) -> None:
 def tasks(job: str, as_json: bool) -> None:
     """List all tasks of a JOB's plan, those that never started included."""
     database = open_database()
+    job_id = find_job(database, job).id
     with database.read() as connection:
-        views = reading.list_tasks(connection, find_job(database, job).id)
+        views = reading.list_tasks(connection, job_id)
     if as_json:
         output.print_json([output.task_json(view) for view in views])
     else:

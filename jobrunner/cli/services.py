@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import click
 from celery import Celery
 
-from jobrunner.app import JobRunner
+from jobrunner.app import JobRunner, check_broker
 from jobrunner.cli import output
 from jobrunner.cli.context import DEMO, app_option, load_runner
 from jobrunner.embedded import broker
@@ -124,14 +125,14 @@ def _running(runner: JobRunner, module: str, concurrency: int | None) -> Iterato
 
 
 def _tracker_command(module: str) -> list[str]:
-    return [_PYTHON, "-m", "jobrunner.cli", "tracker", "-A", module]
+    return [_PYTHON, "-P", "-m", "jobrunner.cli", "tracker", "-A", module]
 
 
 def _worker_command(module: str, concurrency: int | None) -> list[str]:
     # One worker on a private broker: nobody to mingle or gossip with. The name is stable, so that the tracker knows at
     # once that a worker which comes up replaces one that was killed.
     options = ["--without-mingle", "--without-gossip", "-n", "up@%h", "-l", "WARNING"]
-    return [_PYTHON, "-m", "workers", "-A", module, *options, "-c", str(concurrency or os.cpu_count() or 1)]
+    return [_PYTHON, "-P", "-m", "workers", "-A", module, *options, "-c", str(concurrency or os.cpu_count() or 1)]
 
 
 def _broker_text(runner: JobRunner) -> str:
@@ -154,7 +155,7 @@ def worker(module: str | None, options: Sequence[str]) -> int:
         raise ConfigurationError(msg, "Name the module of your Celery app: jobrunner worker -A MODULE.")
     load_runner(module)  # a mistake is told here, once, and not by a child that is started again and again
     with Supervisor(grace=None) as supervisor:
-        supervisor.start(Child(name="worker", argv=[_PYTHON, "-m", "workers", "-A", module, *options]))
+        supervisor.start(Child(name="worker", argv=[_PYTHON, "-P", "-m", "workers", "-A", module, *options]))
         caught = supervisor.run_until()
     return _INTERRUPTED if caught == signal.SIGINT else 0
 
@@ -176,10 +177,13 @@ def tracker(module: str | None, broker_url: str | None, result_backend: str | No
 
     logging.basicConfig(level=loglevel.upper(), format="%(asctime)s %(levelname)s tracker: %(message)s")
     app, database = _tracker_app(module, broker_url, result_backend)
+    check_broker(app)
     with database.read():
         pass  # a missing or outdated database is told before anything starts
+    # In containers every process is number 1, maybe of one host name: the last part tells them apart.
+    holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     log = RedisStream(app.connection_for_write())
-    process = Tracker(database=database, app=app, log=log, holder=f"{socket.gethostname()}:{os.getpid()}")
+    process = Tracker(database=database, app=app, log=log, holder=holder)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: process.stop())
     process.run()

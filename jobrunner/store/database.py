@@ -124,7 +124,7 @@ def schema_version(connection: Connection) -> str | None:
 
 def _masked(url: str) -> str:
     """Return what may be a URL without what may be its password."""
-    return re.sub(r":[^:/@]*@", ":***@", str(url))
+    return re.sub(r":.*@", ":***@", str(url))
 
 
 def _sqlite_engine(url: URL, create: bool) -> Engine:

@@ -94,7 +94,7 @@ def list_jobs(connection: Connection, since: datetime | None, limit: int) -> lis
     return [_job_view(row) for row in connection.execute(query)]
 
 
-def list_tasks(connection: Connection, job_id: str, states: frozenset[TaskState] | None = None) -> list[TaskView]:
+def list_tasks(connection: Connection, job_id: str) -> list[TaskView]:
     """Return a job's tasks in order of arrival, each with its latest attempt."""
     latest = (
         select(
@@ -132,8 +132,6 @@ def list_tasks(connection: Connection, job_id: str, states: frozenset[TaskState]
         .where(task.c.job_id == job_id)
         .order_by(task.c.arrival)
     )
-    if states is not None:
-        query = query.where(task.c.state.in_(states))
     return [_task_view(row) for row in connection.execute(query)]
 
 

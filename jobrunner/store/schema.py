@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from jobrunner.states import TaskState
-from jobrunner.text import NAME
+from jobrunner.text import NAME, SOURCE
 
 metadata = MetaData(
     naming_convention={
@@ -165,7 +165,7 @@ attempt = Table(
     Column("last_event", String(20)),
     Column("outcome", String(12)),  # succeeded, failed, revoked, retried, lost
     Column("worker", String(NAME)),
-    Column("source", String(36)),  # the process of that worker, by the id of its event batches
+    Column("source", String(SOURCE)),  # the process of that worker, by the id of its event batches
     Column("pid", Integer),
     Column("received_at", Moment),
     Column("started_at", Moment),
@@ -198,7 +198,7 @@ worker = Table(
     "worker",
     metadata,
     Column("name", String(NAME), primary_key=True),
-    Column("source", String(36), nullable=False),
+    Column("source", String(SOURCE), nullable=False),
     Column("pid", Integer),
     Column("online", Boolean, nullable=False),
     Column("online_at", Moment, nullable=False),

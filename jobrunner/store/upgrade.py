@@ -21,7 +21,7 @@ def upgrade(url: str) -> tuple[str | None, str]:
     """
     database = Database(url, create=True)
     if database.is_sqlite:
-        _make_folder(Path(database.where).parent)
+        _make_file(Path(database.where))
     try:
         with database.write() as connection:
             before = schema_version(connection)
@@ -34,11 +34,13 @@ def upgrade(url: str) -> tuple[str | None, str]:
     return before, HEAD
 
 
-def _make_folder(folder: Path) -> None:
+def _make_file(path: Path) -> None:
+    """Make an empty file for its owner alone: arguments are nobody else's business. SQLite's other files follow."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
     except OSError as error:
-        msg = f"The folder {folder} of the database cannot be created ({error.strerror})."
+        msg = f"The database {path} cannot be created ({error.strerror})."
         raise UnreachableError(msg, "Choose another place with JOBRUNNER_DATABASE or JOBRUNNER_HOME.") from None
 
 

@@ -135,7 +135,7 @@ def test_upgrading_makes_the_file_and_its_folder(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnreachableError, match=re.escape(f"The folder {tmp_path / 'file'}")):
+    with pytest.raises(UnreachableError, match=re.escape(f"The database {tmp_path / 'file'}")):
         upgrade(f"sqlite:///{tmp_path / 'file' / 'jobs.db'}")
 
 

@@ -7,19 +7,20 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One batch of events of one worker process, as it was written; empty for a mere wake-up."""
+    """One batch of events of one worker process, as it was written; without events a sign of life, or a wake-up."""
 
     source: str | None = None
-    number: int | None = None
+    worker: str | None = None
     events: Sequence[Any] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What one read found: entries in order, and the position behind the last of them."""
+    """What one read found: entries in order, the position behind the last of them, and whether it was all there is."""
 
     entries: Sequence[Entry]
     position: str
+    drained: bool
 
     @property
     def size(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 from kombu.connection import Connection
 from redis import Redis, ResponseError
 
+from jobrunner.text import NAME, SOURCE, bounded
 from jobrunner.wire import EVENT_LOG, VERSION
 from tracker.eventlog import Batch, Entry
 
@@ -25,25 +26,29 @@ class RedisStream:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._redis: Redis | None = None
+        self._anew = False
 
     def read(self, position: str | None, wait: float) -> Batch | None:
         """Return entries behind `position`; raises the broker's connection errors."""
-        redis, position = self._connected(position)
-        answer: Any = redis.xread({EVENT_LOG: position}, count=_ENTRIES, block=max(1, int(wait * 1000)))
+        redis = self._connected(position or _BEGINNING)
+        start = _BEGINNING if self._anew else position or _BEGINNING
+        answer: Any = redis.xread({EVENT_LOG: start}, count=_ENTRIES, block=max(1, int(wait * 1000)))
         if not answer:
             return None
+        self._anew = False
         found = answer[0][1] if isinstance(answer, list) else next(iter(answer.values()))[0]
-        return Batch(entries=[_entry(fields) for _, fields in found], position=found[-1][0].decode())
+        entries = [_entry(fields) for _, fields in found]
+        return Batch(entries=entries, position=found[-1][0].decode(), drained=len(found) < _ENTRIES)
 
-    def _connected(self, position: str | None) -> tuple[Redis, str]:
+    def _connected(self, position: str) -> Redis:
         if self._redis is None:
             # One try per host: kombu's own patience is longer than the lease.
             self._connection.ensure_connection(max_retries=len(self._connection.alt))
             channel: Any = self._connection.default_channel
             client: Redis = channel.client
-            position = _checked(client, position or _BEGINNING)
+            self._anew = _is_another(client, position)
             self._redis = client
-        return self._redis, position or _BEGINNING
+        return self._redis
 
     def trim(self, position: str) -> None:
         """Forget what is committed; approximately, so that it costs nothing."""
@@ -56,21 +61,21 @@ class RedisStream:
         self._connection.close()
 
 
-def _checked(redis: Redis, position: str) -> str:
-    """Return the position, or the beginning if the stream ends below it: then it is not the stream read before."""
+def _is_another(redis: Redis, position: str) -> bool:
+    """Whether the stream ends below the position: then it is not the one read before, and to be read from its start."""
     try:
         last = redis.xinfo_stream(EVENT_LOG)["last-generated-id"].decode()
     except ResponseError:  # no such key: nothing was ever written, or the broker has lost it
         last = _BEGINNING
     if _order(last) >= _order(position):
-        return position
+        return False
     logger.warning(
         "The event log ends at %s, below %s: the broker has lost its data. Reading from its beginning.",
         last,
         position,
         extra={"action": "event-log-lost"},
     )
-    return _BEGINNING
+    return True
 
 
 def _order(stream_id: str) -> tuple[int, int]:
@@ -87,8 +92,9 @@ def _entry(fields: dict[bytes, bytes]) -> Entry:
             logger.error("Events of version %s are newer than this tracker: upgrade it.", int(fields[b"v"]))
             return Entry()
         events = json.loads(fields[b"events"])
-        source, number = fields[b"source"].decode(), int(fields[b"number"])
-    except (KeyError, ValueError):
+        source = bounded(fields[b"source"].decode(), SOURCE)
+        worker = bounded(fields[b"worker"].decode(), NAME)
+    except (KeyError, ValueError, RecursionError):
         logger.exception("A malformed entry of the event log was left out.", extra={"action": "event-rejected"})
         return Entry()
-    return Entry(source=source, number=number, events=events if isinstance(events, list) else [])
+    return Entry(source=source, worker=worker, events=events if isinstance(events, list) else [])

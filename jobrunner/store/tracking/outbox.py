@@ -29,7 +29,7 @@ _LETTERS = (
     select(
         message,
         task.c.job_id,
-        task.c.name,
+        task.c.queue,
         job.c.run,
         (task.c.delivery + 1).label("delivery"),
         task.c.first_retries,
@@ -58,7 +58,6 @@ _QUEUE = (
     .where(task.c.id == bindparam("row_id"))
     .values(
         state=TaskState.QUEUED,
-        note=None,
         delivery=bindparam("number"),
         celery_id=bindparam("delivery_id"),
         queued_at=bindparam("moment"),

@@ -56,7 +56,7 @@ def tasks_held_by(connection: Connection, worker_name: str, except_source: str |
             func.coalesce(attempt.c.source, "") != literal(except_source or ""),
             task.c.state.in_((TaskState.QUEUED, TaskState.ACTIVE, TaskState.SOFT_FAILED)),
         )
-        .order_by(attempt.c.task_id)
+        .order_by(attempt.c.task_id, attempt.c.retries)
     )
     open_attempts = [Attempt(**row._asdict()) for row in connection.execute(query)]
     tasks = {one.id: one for one in tasks_by_celery_id(connection, {one.celery_id for one in open_attempts}).values()}
