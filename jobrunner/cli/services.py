@@ -177,9 +177,9 @@ def tracker(module: str | None, broker_url: str | None, result_backend: str | No
 
     logging.basicConfig(level=loglevel.upper(), format="%(asctime)s %(levelname)s tracker: %(message)s")
     app, database = _tracker_app(module, broker_url, result_backend)
-    check_broker(app)
     with database.read():
         pass  # a missing or outdated database is told before anything starts
+    check_broker(app)
     # In containers every process is number 1, maybe of one host name: the last part tells them apart.
     holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     log = RedisStream(app.connection_for_write())

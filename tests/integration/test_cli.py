@@ -187,6 +187,13 @@ def test_db_upgrade_makes_the_database_and_says_where(run: Run, tmp_path: Path) 
     assert run("list").code == 0
 
 
+def test_a_tracker_says_which_brokers_it_can_work_with(run: Run) -> None:
+    run("db", "upgrade")
+    ended = run("tracker", "-b", "memory://")
+    assert ended.code == 2
+    assert "Use Redis or Valkey as broker." in ended.err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -175,14 +175,14 @@ def test_a_second_tracker_stands_by_and_takes_over_when_the_first_is_killed(hous
     first = house.tracker("first")
     second = house.tracker("second", ready="standing by")
     house.worker()
-    assert (house.tracker_holder() or "").endswith(f":{first.pid}")
+    assert f":{first.pid}:" in (house.tracker_holder() or "")
     assert house.jobs.submit(house.proj.add.s(1, 2)).result(PATIENCE) == 3
     killed = time.monotonic()
     first.kill()
     job = house.jobs.submit(house.proj.add.s(3, 4))
     assert job.result(TAKEOVER) == 7
     assert time.monotonic() - killed < TAKEOVER
-    assert (house.tracker_holder() or "").endswith(f":{second.pid}")
+    assert f":{second.pid}:" in (house.tracker_holder() or "")
 
 
 def test_a_second_tracker_takes_over_at_once_when_the_first_is_stopped(house: House) -> None:
@@ -255,7 +255,7 @@ def test_the_tasks_of_a_killed_worker_are_sent_again_when_its_name_comes_back(ho
     lost = [task.arrival for task in job.tasks() if house.attempts(job)[task.id][0].outcome == "lost"]
     assert len(lost) == IN_HAND  # what the worker had, and not what waited on the broker
     assert sent_again(job) == set(lost)
-    assert [task.arrival for task in job.tasks() if task.retries] == lost
+    assert [task.arrival for task in job.tasks() if task.retries] == lost[:2]  # what had started has used up a retry
 
 
 # ---------------------------------------------------------------------------------------------------------- the broker
