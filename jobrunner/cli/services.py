@@ -99,11 +99,11 @@ def _print_report(jobs: JobRunner, report: Any, ended: str, job_id: str) -> None
     console.print(render(report))
     click.echo(f"\n{ended}.")
     click.echo(f"The database is {jobs.database.where}.")
+    command = ".venv/bin/jobrunner" if Path(".venv/bin/jobrunner").exists() else "jobrunner"
     click.echo("\nTry next:")
-    click.echo("  .venv/bin/jobrunner list" if Path(".venv/bin/jobrunner").exists() else "  jobrunner list")
-    click.echo(f"  jobrunner show {job_id}")
-    click.echo(f"  jobrunner tasks {job_id} --json")
-    click.echo("  jobrunner up          # then, in another terminal: jobrunner submit codestats --wait")
+    for arguments in ("list", f"show {job_id}", f"tasks {job_id} --json"):
+        click.echo(f"  {command} {arguments}")
+    click.echo(f"  {command} up  # then, in another terminal: {command} submit codestats --wait")
 
 
 @contextmanager
