@@ -35,6 +35,9 @@ _WAIT = 0.2
 #: Seconds between two looks for a lease, a broker or a database that is away, and between looks at suspicious queues.
 _RETRY = 0.5
 _LOOK = 5.0
+#: Seconds after the broker came back in which nothing is taken for lost: workers try to reach it every 2 s, and have yet
+#: to tell what they have done meanwhile.
+_CALM = 3.0
 _TRIM = 1.0
 #: Under load, seconds from the begin of one turn to the next: a turn costs the same for one event as for fifty.
 _PACE = 0.05
@@ -66,7 +69,7 @@ class Tracker:
         self._queues = QueueWatch()
         self._outbox_in_doubt = True
         self._trouble: str | None = None
-        self._renewed = self._trimmed = self._looked = time.monotonic()
+        self._renewed = self._trimmed = self._looked = self._calm_at = time.monotonic()
 
     def stop(self) -> None:
         """End the loop after the present turn; may be called from a signal handler."""
@@ -159,6 +162,8 @@ class Tracker:
         if self._trouble is not None:
             logger.info("The broker is back.", extra={"action": "broker-back"})
             self._trouble = None
+            self._calm_at = time.monotonic() + _CALM
+            self._roster.excuse(time.monotonic())
         return batch
 
     def _due(self) -> bool:
@@ -191,7 +196,7 @@ class Tracker:
 
     def _recover(self, turn: Turn) -> None:
         """What may be decided only while the event log is drained."""
-        if self._trouble is not None:
+        if self._trouble is not None or time.monotonic() < self._calm_at:
             return
         if self._outbox_in_doubt:
             self._tell(resend_outbox(turn), "left in the outbox")

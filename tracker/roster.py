@@ -36,6 +36,10 @@ class Roster:
         self.sources = dict(sources)
         self.heard = dict.fromkeys(sources, moment)
 
+    def excuse(self, moment: float) -> None:
+        """Give everybody a full time-out again: nobody could be heard until now."""
+        self.heard = dict.fromkeys(self.heard, moment)
+
     def hear(self, entries: Iterable[Entry], moment: float) -> list[Arrival]:
         """Note who has spoken, and return the processes that are new."""
         arrivals = []

@@ -118,3 +118,11 @@ def test_whatever_the_events_an_entry_is_a_sign_of_life(events: tuple[object, ..
 def test_a_pid_that_fits_no_database_is_not_known(pid: object) -> None:
     (arrival,) = Roster().hear([heartbeat(pid=pid)], NOON)
     assert arrival.pid is None
+
+
+def test_nobody_is_lost_for_a_silence_in_which_nobody_could_be_heard() -> None:
+    roster = Roster()
+    roster.hear([heartbeat()], NOON)
+    roster.excuse(NOON + 10 * SILENCE)
+    assert roster.silent(NOON + 11 * SILENCE) == []
+    assert roster.silent(NOON + 11 * SILENCE + 1) == ["w1@host"]
