@@ -1,10 +1,18 @@
 """Houses for tests that need real processes; see `tests.house`."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.house import House
+
+
+def pytest_configure() -> None:
+    """Let the processes that tests start hear every signal: what a shell runs in the background ignores two of them."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.fixture

@@ -35,8 +35,8 @@ _WAIT = 0.2
 #: Seconds between two looks for a lease, a broker or a database that is away, and between looks at suspicious queues.
 _RETRY = 0.5
 _LOOK = 5.0
-#: Seconds after the broker came back in which nothing is taken for lost: workers try to reach it every 2 s, and have yet
-#: to tell what they have done meanwhile.
+#: Seconds after the broker came back in which nothing is taken for lost: workers try to reach it every 2 s, and have
+#: yet to tell what they have done meanwhile.
 _CALM = 3.0
 _TRIM = 1.0
 #: Under load, seconds from the begin of one turn to the next: a turn costs the same for one event as for fifty.
