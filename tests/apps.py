@@ -51,20 +51,20 @@ def nobody(folder: Path) -> str:
     return f"redis+socket://{folder}/nothing.sock?virtual_host=0"
 
 
-def database_url(folder: Path) -> str:
+def sqlite_url(folder: Path) -> str:
     return f"sqlite:///{folder / 'jobs.db'}"
 
 
 def new_database(folder: Path) -> str:
-    """Create a database with the newest schema and return its URL: migrated once per process, then copied."""
+    """Create a SQLite database with the newest schema and return its URL: migrated once per process, then copied."""
     (folder / "jobs.db").write_bytes(_migrated())
-    return database_url(folder)
+    return sqlite_url(folder)
 
 
 @functools.cache
 def _migrated() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        upgrade(database_url(Path(folder)))
+        upgrade(sqlite_url(Path(folder)))
         return (Path(folder) / "jobs.db").read_bytes()
 
 
@@ -73,12 +73,12 @@ def new_app(folder: Path, **options: Any) -> Celery:
     return Celery("shop", **{"broker": nobody(folder), "backend": nobody(folder), "set_as_current": False, **options})
 
 
-def new_runner(folder: Path, app: Celery | None = None) -> JobRunner:
-    """Return a runner with a few tasks and a database of its own; the caller closes the database.
+def new_runner(folder: Path, app: Celery | None = None, *, database: str | None = None) -> JobRunner:
+    """Return a runner with a few tasks, on a given or a new SQLite database; the caller closes it.
 
     Tasks of tests are not shared: Celery would register them in every other app of the process.
     """
-    runner = JobRunner(app or new_app(folder), database=new_database(folder))
+    runner = JobRunner(app or new_app(folder), database=database or new_database(folder))
 
     @runner.task(name="add", shared=False)
     def add(x: float, y: float) -> float:

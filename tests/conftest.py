@@ -1,11 +1,27 @@
-"""Houses for tests that need real processes; see `tests.house`."""
+"""Houses and databases for tests that need real ones; see `tests.house` and `tests.servers`."""
 
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.house import House
+from tests.servers.databases import DATABASES, new_database_on
+
+if TYPE_CHECKING:
+    from tests.servers.postgres import Postgres
+    from tests.servers.rabbitmq import RabbitMQ
+
+pytest_plugins = ["tests.servers.plugin"]
+
+BROKERS = ("redis", "rabbitmq")
+#: Every database with every broker.
+EVERYWHERE = [f"{database}-{broker}" for database in DATABASES for broker in BROKERS]
+#: What most tests of a house run on: each database once.
+USUAL = [f"{database}-redis" for database in DATABASES]
 
 
 def pytest_configure() -> None:
@@ -15,20 +31,58 @@ def pytest_configure() -> None:
             signal.signal(number, usual)
 
 
-@pytest.fixture
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return a new database with the newest schema, once on SQLite and once on PostgreSQL."""
+    with new_database_on(request.param, request, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture(params=USUAL)
+def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """Return a house with a migrated database in which nothing runs yet, for a test that kills what it starts."""
-    house = House(tmp_path_factory.mktemp("h"))  # a short name: the path of a socket is bounded
-    yield house
-    house.close()
+    with _house(request, tmp_path_factory) as house:
+        yield house
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+@pytest.fixture(params=EVERYWHERE)
+def house_everywhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Return a house as `house` does, on every database with every broker."""
+    with _house(request, tmp_path_factory) as house:
+        yield house
+
+
+@pytest.fixture(scope="module", params=USUAL)
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """Return a house with broker, tracker and worker, shared by the tests of a module that harm nobody."""
-    house = House(tmp_path_factory.mktemp("r"))
+    with _house(request, tmp_path_factory) as house:
+        yield _occupied(house)
+
+
+@pytest.fixture(scope="module", params=EVERYWHERE)
+def running_everywhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Return a house as `running` does, on every database with every broker."""
+    with _house(request, tmp_path_factory) as house:
+        yield _occupied(house)
+
+
+@contextmanager
+def _house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Build a house on the servers that the fixture's parameter names, and take it down."""
+    database, broker = request.param.split("-")
+    postgres: Postgres | None = request.getfixturevalue("postgres") if database == "postgresql" else None
+    rabbitmq: RabbitMQ | None = request.getfixturevalue("rabbitmq") if broker == "rabbitmq" else None
+    home = tmp_path_factory.mktemp("h")  # a short name: the path of a socket is bounded
+    with postgres.database() if postgres else nullcontext() as url:
+        house = House(home, database_url=url, rabbitmq=rabbitmq)
+        try:
+            yield house
+        finally:
+            house.close()
+
+
+def _occupied(house: House) -> House:
     house.broker()
     house.tracker()
     house.worker()
-    yield house
-    house.close()
+    return house

@@ -1,14 +1,15 @@
 """A private house for tests: folder, broker, database, trackers and workers, all of them real processes.
 
-Nothing listens on a network and nothing is shared, so sessions may run side by side. Whatever a test forgets, and
-whatever a killed test session leaves, is ended: by `close`, else by the guardian that also watches over `jobrunner up`.
+Without more, its database is a SQLite file and its broker a Redis, both in its folder; each can be that of a server
+which houses share, where each has a part of its own. Nothing listens on a network, so sessions may run side by side.
+Whatever a test forgets is ended by `close`.
 """
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -17,110 +18,72 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 from celery import Signature
-from sqlalchemy import select
+from sqlalchemy import select, text
 
-from jobrunner.embedded import broker, guardian
+from jobrunner.embedded import broker
 from jobrunner.embedded.lock import hold_lock
 from jobrunner.handle import Job
 from jobrunner.records import Attempt
 from jobrunner.store import leases, tracking
+from jobrunner.store.schema import metadata
 from jobrunner.store.schema import worker as workers
 from jobrunner.store.upgrade import upgrade
-from tests.waiting import until
+from tests.process import ROOT, Process
+from tests.servers.rabbitmq import RabbitMQ
+from tests.servers.redis import Redis
+from tests.servers.server import Server
+from tests.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from jobrunner import JobRunner
 
-ROOT = Path(__file__).parents[1]
 PROJ = "tests.integration.proj"
-
-#: Seconds that a shared machine may take for what needs a moment.
-PATIENCE = 60.0
 
 _SETTINGS = ("JOBRUNNER_HOME", "JOBRUNNER_DATABASE", "JOBRUNNER_BROKER", "JOBRUNNER_RESULT_BACKEND", "JOBRUNNER_APP")
 
 
-class Process:
-    """A process with a group and a log of its own."""
-
-    def __init__(self, argv: Sequence[str], *, log: Path, environment: dict[str, str]) -> None:
-        self.log = log
-        with log.open("ab") as output:
-            self._skip = output.tell()
-            self.popen = subprocess.Popen(
-                argv,
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self.pid = self.popen.pid
-
-    @property
-    def text(self) -> str:
-        """What it has written so far."""
-        return self.log.read_bytes()[self._skip :].decode(errors="replace")
-
-    def says(self, sentence: str) -> None:
-        """Wait until it has written this; fail at once if it ends before."""
-
-        def said() -> bool:
-            ended = self.popen.poll() is not None
-            if sentence in self.text:
-                return True
-            assert not ended, f"{self.log.name} ended with {self.popen.returncode}:\n{self.text}"
-            return False
-
-        until(said, timeout=PATIENCE, what=f"{self.log.name} to say {sentence!r}")
-
-    def kill(self) -> None:
-        """Kill it and all its children: kill -9."""
-        guardian.kill(self.pid)
-        self.popen.wait()
-        guardian.wait_until_gone([self.pid])
-
-    def stop(self) -> int:
-        """Ask it to end, and return its exit code."""
-        guardian.terminate(self.pid)
-        code = self.popen.wait(PATIENCE)
-        self.kill()
-        return code
+#: For tests that are about the files of one folder, where a database server has no part.
+on_sqlite = pytest.mark.parametrize("house", ["sqlite-redis"], indirect=True)
 
 
 class House:
     """One folder and what runs on it; `proj` is a copy of the tasks' module whose app is bound to this folder."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, database_url: str | None = None, rabbitmq: RabbitMQ | None = None) -> None:
+        """Make the folder, and a database unless one with a schema is given; with RabbitMQ, Redis keeps the results."""
         self.home = home
         home.mkdir(exist_ok=True)
-        self.environment = {name: value for name, value in os.environ.items() if name not in _SETTINGS}
-        self.environment["JOBRUNNER_HOME"] = str(home)
-        upgrade(f"sqlite:///{home / 'jobrunner.db'}")
-        self.proj = _fresh(home)
+        self._redis = Redis(home)
+        self._rabbitmq = rabbitmq
+        self._vhost = rabbitmq.new_vhost() if rabbitmq else None
+        if database_url is None:
+            upgrade(f"sqlite:///{home / 'jobrunner.db'}")
+        settings = {
+            "JOBRUNNER_HOME": str(home),
+            "JOBRUNNER_DATABASE": database_url,
+            "JOBRUNNER_BROKER": self._vhost,
+            "JOBRUNNER_RESULT_BACKEND": self._redis.url if rabbitmq else None,
+        }
+        chosen = {name: value for name, value in settings.items() if value}
+        ours = {name: value for name, value in os.environ.items() if name not in _SETTINGS}
+        self.environment = ours | chosen
+        self.proj = _fresh(chosen)
         self.jobs: JobRunner = self.proj.jobs
         self.app = self.jobs.app
         self._processes: list[Process] = []
-        self._guardian = subprocess.Popen(
-            [sys.executable, "-I", guardian.__file__], stdin=subprocess.PIPE, bufsize=0, start_new_session=True
-        )
 
     # ---- processes -----------------------------------------------------------------------------------------
 
     def start(self, name: str, argv: Sequence[str], **settings: str) -> Process:
         """Start any process of this house, writing to `NAME.log` in its folder."""
-        process = Process(argv, log=self.home / f"{name}.log", environment=self.environment | settings)
-        assert self._guardian.stdin is not None
-        self._guardian.stdin.write(f"+ {process.pid} {int(name != broker.NAME)}\n".encode())
+        process = Process(argv, log=self.home / f"{name}.log", environment=self.environment | settings).start()
         self._processes.append(process)
         return process
 
-    def broker(self) -> Process:
-        """Start the broker, with what it had stored before, and wait until it answers."""
-        process = self.start(broker.NAME, broker.command(self.home))
-        assert broker.wait_until_ready(self.home, process.popen, PATIENCE)
-        return process
+    def broker(self) -> Server:
+        """Start the broker, with what it had stored before, and wait until it answers; results can be kept then too."""
+        self._redis.start()
+        return self._rabbitmq.start() if self._rabbitmq else self._redis
 
     def tracker(self, name: str = "tracker", *, ready: str | None = "Tracking;") -> Process:
         """Start a tracker, without any code of ours, and wait until it says what it should."""
@@ -150,15 +113,24 @@ class House:
         """End everything that still runs."""
         for process in reversed(self._processes):
             process.kill()
+        self._redis.kill()
         with hold_lock(self.home):  # waits for what a killed `up` has left to the guardian
             pass
-        assert self._guardian.stdin is not None
-        self._guardian.stdin.close()
-        self._guardian.wait()
         self.app.backend.client.close()
         self.app.backend.client.connection_pool.disconnect()
         self.app.close()
         self.jobs.database.close()
+        if self._rabbitmq and self._vhost:
+            self._rabbitmq.delete_vhost(self._vhost)
+
+    @contextmanager
+    def nobody_writes(self) -> Iterator[None]:
+        """Let everybody read the database and hold back every write until the end of the block."""
+        with self.jobs.database.write() as connection:  # on SQLite this is all
+            if not self.jobs.database.is_sqlite:
+                tables = ", ".join(f'"{name}"' for name in metadata.tables)
+                connection.execute(text(f"LOCK TABLE {tables} IN EXCLUSIVE MODE"))
+            yield
 
     # ---- what the database says ----------------------------------------------------------------------------
 
@@ -221,7 +193,7 @@ class House:
         return Gate(self.home / name)
 
     def redis(self) -> "redis.Redis":
-        """Return a client of the broker; the caller closes it."""
+        """Return a client of Redis, where results are and, without RabbitMQ, messages; the caller closes it."""
         return redis.Redis(unix_socket_path=str(broker.socket_path(self.home)), decode_responses=True)
 
 
@@ -249,8 +221,8 @@ class Gate:
         return list(until(enough, timeout=PATIENCE, what=f"{number} tasks to reach {self.path.name}"))
 
 
-def _fresh(home: Path) -> ModuleType:
-    """Import the tasks' module once more: an app of its own, bound to this folder."""
+def _fresh(settings: Mapping[str, str]) -> ModuleType:
+    """Import the tasks' module once more: an app of its own, bound by these settings."""
     spec = spec_from_file_location(PROJ, ROOT / "tests/integration/proj.py")
     assert spec is not None
     assert spec.loader is not None
@@ -258,6 +230,7 @@ def _fresh(home: Path) -> ModuleType:
     with pytest.MonkeyPatch.context() as patch:
         for name in _SETTINGS:
             patch.delenv(name, raising=False)
-        patch.setenv("JOBRUNNER_HOME", str(home))
+        for name, value in settings.items():
+            patch.setenv(name, value)
         spec.loader.exec_module(module)
     return module

@@ -7,6 +7,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+#: Seconds that a shared machine may take for what needs a moment.
+PATIENCE = 60.0
+
 
 def until(condition: Callable[[], T], *, timeout: float = 10.0, what: str) -> T:
     """Ask every 20 ms until `condition` returns something true, and return that; `what` names it in the failure."""

@@ -6,7 +6,10 @@ import sys
 from typing import Any
 
 from jobrunner.wire import EVENT_LOG
-from tests.house import ROOT, House
+from tests.house import House, on_sqlite
+from tests.process import ROOT
+
+pytestmark = on_sqlite
 
 #: A process with a flusher whose signs of life come quickly; the rest of the program says what it tells.
 PROGRAM = """

@@ -12,7 +12,7 @@ from celery import chain
 from jobrunner.errors import KeyConflictError
 from jobrunner.store.database import Database
 from jobrunner.store.upgrade import upgrade
-from tests.apps import SHOP, count_rows, database_url, new_database, new_runner, nobody, read_rows, store
+from tests.apps import SHOP, count_rows, new_database, new_runner, nobody, read_rows, sqlite_url, store
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = 20
@@ -25,17 +25,17 @@ from celery import chain
 from jobrunner.errors import JobrunnerError
 from jobrunner.store.upgrade import upgrade
 from jobrunner import JobRunner
-from tests.apps import database_url, new_app
+from tests.apps import new_app
 
-what, folder, number = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+what, folder, url, number = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 
 
 def work(index, barrier, answers):
     if what == "upgrade":
         barrier.wait(30)
-        answers.put(str(upgrade(database_url(folder))))
+        answers.put(str(upgrade(url)))
         return
-    jobs = JobRunner(new_app(folder), database=database_url(folder))
+    jobs = JobRunner(new_app(folder), database=url)
 
     @jobs.task(name="add")
     def add(x, y):
@@ -64,16 +64,16 @@ for process in processes:
 """
 
 
-def together(what: str, folder: Path, number: int) -> list[str]:
-    command = [sys.executable, "-c", TOGETHER, what, str(folder), str(number)]
+def together(what: str, folder: Path, url: str, number: int) -> list[str]:
+    command = [sys.executable, "-c", TOGETHER, what, str(folder), url, str(number)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
-def test_twenty_processes_with_one_key_make_one_job_and_all_get_its_id(tmp_path: Path) -> None:
-    database = Database(new_database(tmp_path))
-    answers = together("submit", tmp_path, PROCESSES)
+def test_twenty_processes_with_one_key_make_one_job_and_all_get_its_id(tmp_path: Path, database_url: str) -> None:
+    database = Database(database_url)
+    answers = together("submit", tmp_path, database_url, PROCESSES)
     (job,) = read_rows(database, "job")
     assert answers == [f"0 {job['id']}"] * PROCESSES
     rows = count_rows(database)
@@ -81,9 +81,11 @@ def test_twenty_processes_with_one_key_make_one_job_and_all_get_its_id(tmp_path:
     assert (rows["job"], rows["block"], rows["task"], rows["message"]) == (1, 2, 2, 2)
 
 
-def test_of_two_contents_under_one_key_one_wins_and_the_other_is_refused_everywhere(tmp_path: Path) -> None:
-    database = Database(new_database(tmp_path))
-    answers = Counter(together("conflict", tmp_path, PROCESSES))
+def test_of_two_contents_under_one_key_one_wins_and_the_other_is_refused_everywhere(
+    tmp_path: Path, database_url: str
+) -> None:
+    database = Database(database_url)
+    answers = Counter(together("conflict", tmp_path, database_url, PROCESSES))
     (job,) = read_rows(database, "job")
     assert count_rows(database)["task"] == 2
     database.close()
@@ -93,10 +95,10 @@ def test_of_two_contents_under_one_key_one_wins_and_the_other_is_refused_everywh
 
 
 def test_processes_that_upgrade_a_new_database_together_all_succeed(tmp_path: Path) -> None:
-    answers = Counter(together("upgrade", tmp_path, 8))
+    answers = Counter(together("upgrade", tmp_path, sqlite_url(tmp_path), 8))
     assert sum(answers.values()) == 8
     assert answers["(None, '0001')"] == 1
-    assert upgrade(database_url(tmp_path)) == ("0001", "0001")
+    assert upgrade(sqlite_url(tmp_path)) == ("0001", "0001")
 
 
 def test_a_key_taken_by_other_arguments_is_refused_with_the_job_that_has_it(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_what_was_published_but_not_noted_is_known_by_its_events(house: House) -
     tracker = house.tracker()
     with broker_takes_no_messages(house):
         job = submit_into_the_outbox(house, steps(house, 20))
-        with house.jobs.database.write():  # the tracker can publish, and write nothing more
+        with house.nobody_writes():  # the tracker can publish, and write nothing more
             with house.redis() as redis:
                 redis.execute_command("CLIENT", "UNPAUSE")
             until(lambda: len(house.lines("lines")) == 20, timeout=PATIENCE, what="all tasks to run")
@@ -157,7 +157,7 @@ def test_what_was_published_and_heard_of_by_nobody_may_run_twice_and_ends_once(h
     tracker = house.tracker()
     with broker_takes_no_messages(house):
         job = submit_into_the_outbox(house, steps(house, 20))
-        with house.jobs.database.write(), house.redis() as redis:
+        with house.nobody_writes(), house.redis() as redis:
             redis.execute_command("CLIENT", "UNPAUSE")
             until(lambda: redis.llen("celery") == 20, timeout=PATIENCE, what="all messages to be published")
             tracker.kill()

@@ -12,10 +12,11 @@ import pytest
 from jobrunner.embedded import broker, guardian
 from jobrunner.handle import Job
 from jobrunner.states import JobState, TaskState
-from tests.house import PATIENCE, PROJ, Gate, House, Process
+from tests.house import PATIENCE, PROJ, Gate, House, on_sqlite
+from tests.process import Process
 from tests.waiting import until
 
-pytestmark = pytest.mark.nodes
+pytestmark = [pytest.mark.nodes, on_sqlite]
 
 #: Seconds after which nothing of a killed `up` is left.
 GONE = 10.0

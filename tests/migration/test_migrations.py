@@ -21,7 +21,7 @@ from jobrunner.store.database import Database
 from jobrunner.store.migrations import FOLDER, HEAD
 from jobrunner.store.schema import metadata
 from jobrunner.store.upgrade import upgrade
-from tests.apps import count_rows, database_url, new_database, new_runner, store
+from tests.apps import count_rows, new_database, new_runner, sqlite_url, store
 
 #: A migration that does something, and then fails.
 FAILING = """
@@ -111,9 +111,9 @@ def test_versions_are_numbers_that_ascend_along_the_way() -> None:
 
 
 def test_upgrading_says_where_it_came_from_and_a_second_time_changes_nothing(tmp_path: Path) -> None:
-    assert upgrade(database_url(tmp_path)) == (None, HEAD)
+    assert upgrade(sqlite_url(tmp_path)) == (None, HEAD)
     before = schema(tmp_path / "jobs.db")
-    assert upgrade(database_url(tmp_path)) == (HEAD, HEAD)
+    assert upgrade(sqlite_url(tmp_path)) == (HEAD, HEAD)
     assert schema(tmp_path / "jobs.db") == before
     assert version(tmp_path / "jobs.db") == [(HEAD,)]
 
@@ -122,7 +122,7 @@ def test_upgrading_keeps_the_data(tmp_path: Path) -> None:
     jobs = new_runner(tmp_path)
     store(jobs, jobs.app.tasks["add"].s(1, 2))
     before = count_rows(jobs.database)
-    upgrade(database_url(tmp_path))
+    upgrade(sqlite_url(tmp_path))
     assert count_rows(jobs.database) == before
     assert before["task"] == 1
     jobs.database.close()
@@ -188,7 +188,7 @@ def test_a_first_migration_that_fails_half_way_leaves_what_was_there(tmp_path: P
     connection.close()
     before = schema(path)
     with pytest.raises(UnreachableError, match="table task already exists"):
-        upgrade(database_url(tmp_path))
+        upgrade(sqlite_url(tmp_path))
     assert schema(path) == before
 
 

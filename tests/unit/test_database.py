@@ -1,4 +1,4 @@
-"""A database file, its two kinds of transactions, what it says when it cannot be used; and the tracker's lease."""
+"""The database, its two kinds of transactions, what it says when it cannot be used; and the tracker's lease."""
 
 import contextlib
 import sqlite3
@@ -13,14 +13,22 @@ from jobrunner.errors import ConfigurationError, JobrunnerError, UnreachableErro
 from jobrunner.store import leases
 from jobrunner.store.database import Database
 from jobrunner.store.upgrade import upgrade
-from tests.apps import database_url, new_database
+from tests.apps import new_database
 
 INSERT = "INSERT INTO log_position VALUES ('{}', '0-0')"
 LOGS = "SELECT log FROM log_position ORDER BY log"
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database(database_url: str) -> Iterator[Database]:
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[Database]:
+    """Return a database on SQLite, for what only that is about."""
     opened = Database(new_database(tmp_path))
     yield opened
     opened.close()
@@ -68,20 +76,20 @@ def test_a_reader_keeps_its_view_while_another_writes(database: Database) -> Non
     assert logs(database) == ["one"]
 
 
-def test_a_writer_takes_the_lock_at_once_and_a_reader_none(database: Database, tmp_path: Path) -> None:
+def test_a_writer_takes_the_lock_at_once_and_a_reader_none(file: Database, tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "jobs.db", timeout=0, isolation_level=None)
-    with database.read(), database.read():
+    with file.read(), file.read():
         other.execute("BEGIN IMMEDIATE")
         other.execute("ROLLBACK")
-    with database.write(), pytest.raises(sqlite3.OperationalError, match="locked"):
+    with file.write(), pytest.raises(sqlite3.OperationalError, match="locked"):
         other.execute("BEGIN IMMEDIATE")
     other.execute("BEGIN IMMEDIATE")
     other.execute("ROLLBACK")
     other.close()
 
 
-def test_the_file_is_in_wal_mode(database: Database) -> None:
-    with database.read() as connection:
+def test_the_file_is_in_wal_mode(file: Database) -> None:
+    with file.read() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
 
@@ -128,10 +136,10 @@ def test_a_path_with_odd_characters_is_the_file_of_that_name(tmp_path: Path) -> 
     _ask(url)
 
 
-def test_an_older_schema_is_refused_with_the_command_that_helps(tmp_path: Path, database: Database) -> None:
+def test_an_older_schema_is_refused_with_the_command_that_helps(database_url: str, database: Database) -> None:
     with database.write() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
-    error = trouble(database_url(tmp_path))
+    error = trouble(database_url)
     assert "has schema 0000; this version needs" in error.problem
     assert "jobrunner db upgrade" in error.remedy
 

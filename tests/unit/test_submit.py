@@ -13,6 +13,7 @@ from celery import Celery, chain, chord, group
 from celery.worker.request import Request
 from kombu import Exchange, Queue
 from kombu.serialization import loads, registry
+from sqlalchemy import insert, update
 
 import workers.request
 import workers.task
@@ -31,16 +32,23 @@ from jobrunner.errors import (
 )
 from jobrunner.handle import Job
 from jobrunner.states import JobState, TaskState
-from jobrunner.store import leases, reading
+from jobrunner.store import leases, reading, schema
 from jobrunner.store.database import Database
-from tests.apps import count_rows, database_url, new_app, new_database, new_runner, nobody, read_rows, store
+from tests.apps import count_rows, new_app, new_database, new_runner, nobody, read_rows, sqlite_url, store
+from tests.builders import MIDNIGHT
+from tests.servers.databases import DATABASES, new_database_on
 
 
 @pytest.fixture
-def jobs(tmp_path: Path) -> Iterator[JobRunner]:
-    runner = new_runner(tmp_path)
-    yield runner
-    runner.database.close()
+def jobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobRunner]:
+    """Return a runner on SQLite; what is about the database itself is marked to run on each kind."""
+    with new_database_on(getattr(request, "param", "sqlite"), request, tmp_path) as url:
+        runner = new_runner(tmp_path, database=url)
+        yield runner
+        runner.database.close()
+
+
+on_each_database = pytest.mark.parametrize("jobs", DATABASES, indirect=True)
 
 
 def add(jobs: JobRunner, *args: Any, **kwargs: Any) -> Any:
@@ -186,12 +194,14 @@ def test_a_task_id_given_twice_is_refused_with_both_places(jobs: JobRunner) -> N
     assert "canvas.tasks[1]: its task_id 'mine' is also that of canvas.tasks[0]" in error.problem
 
 
+@on_each_database
 def test_a_task_id_of_another_job_is_refused_with_that_job(jobs: JobRunner) -> None:
     first = store(jobs, add(jobs, 1, 2).set(task_id="mine"))
     error = refuse(jobs, group(add(jobs, 3, 4), add(jobs, 1, 2).set(task_id="mine")), InvalidCanvasError, 2)
     assert f"canvas.tasks[1]: its task_id 'mine' is that of a task of job {first}" in error.problem
 
 
+@on_each_database
 @pytest.mark.parametrize("what", ["key", "name"])
 @pytest.mark.parametrize(
     ("text", "problem"),
@@ -203,6 +213,7 @@ def test_a_key_or_name_that_no_column_holds_is_refused(jobs: JobRunner, what: st
     assert problem in error.problem
 
 
+@on_each_database
 def test_the_longest_key_is_accepted(jobs: JobRunner) -> None:
     store(jobs, add(jobs, 1, 2), key="x" * 255, name="y" * 255)
     assert read_rows(jobs.database, "job")[0]["key"] == "x" * 255
@@ -284,6 +295,7 @@ def test_a_database_lost_within_the_transaction_leaves_nothing_half_written(jobs
 # ---- the broker is away ------------------------------------------------------------------------------------
 
 
+@on_each_database
 def test_with_the_broker_away_a_job_is_queued_and_says_what_it_waits_for(jobs: JobRunner) -> None:
     job = jobs.submit(chord([add(jobs, 1, 2), add(jobs, 3, 4)], total(jobs)))
     assert job.state is JobState.QUEUED
@@ -292,6 +304,7 @@ def test_with_the_broker_away_a_job_is_queued_and_says_what_it_waits_for(jobs: J
     assert why(jobs, job) == "no tracker is running: start one with `jobrunner up` or `jobrunner tracker`"
 
 
+@on_each_database
 def test_a_job_says_what_keeps_the_tracker_from_its_work(jobs: JobRunner) -> None:
     job = jobs.get(store(jobs, add(jobs, 1, 2)))
     with jobs.database.write() as connection:
@@ -305,17 +318,20 @@ def test_a_job_says_what_keeps_the_tracker_from_its_work(jobs: JobRunner) -> Non
     assert "no tracker is running" in str(why(jobs, job))
 
 
+@on_each_database
 def test_a_job_whose_tasks_are_queued_without_a_worker_says_so(jobs: JobRunner) -> None:
     job = jobs.get(store(jobs, add(jobs, 1, 2)))
     with jobs.database.write() as connection:
         leases.acquire(connection, "tracker", 60)
-        connection.exec_driver_sql("UPDATE job SET applied_at = 1, n_queued = 1, n_pending = 0")
+        connection.execute(update(schema.job).values(applied_at=MIDNIGHT, n_queued=1, n_pending=0))
     assert why(jobs, job) == "no worker is online: start one with `jobrunner up` or `jobrunner worker`"
     with jobs.database.write() as connection:
-        connection.exec_driver_sql("INSERT INTO worker VALUES ('w@host', 'source', 1, 1, 1, 1)")
+        worker = {"name": "w@host", "source": "source", "online": True, "online_at": MIDNIGHT, "seen_at": MIDNIGHT}
+        connection.execute(insert(schema.worker).values(worker))
     assert why(jobs, job) is None
 
 
+@on_each_database
 def test_a_job_that_has_ended_waits_for_nothing(jobs: JobRunner) -> None:
     job = jobs.get(store(jobs, add(jobs, 1, 2)))
     with jobs.database.write() as connection:
@@ -328,15 +344,17 @@ def why(jobs: JobRunner, job: Job) -> str | None:
         return why_waiting(job.view, leases.tracker_status(connection), reading.workers_online(connection))
 
 
-def test_a_job_that_does_not_exist_is_told_when_it_is_asked(jobs: JobRunner, tmp_path: Path) -> None:
+@on_each_database
+def test_a_job_that_does_not_exist_is_told_when_it_is_asked(jobs: JobRunner) -> None:
     with pytest.raises(NotFoundError, match="There is no job nowhere in") as caught:
         _ = jobs.get("nowhere").state
-    assert str(tmp_path / "jobs.db") in caught.value.problem
+    assert jobs.database.where in caught.value.problem
 
 
 # ---- keys --------------------------------------------------------------------------------------------------
 
 
+@on_each_database
 def test_the_same_key_with_the_same_content_is_the_same_job(jobs: JobRunner) -> None:
     def canvas() -> Any:
         return chord([add(jobs, 1, 2), chain(add(jobs, 3, 4), add(jobs, y=5))], total(jobs))
@@ -350,6 +368,7 @@ def test_the_same_key_with_the_same_content_is_the_same_job(jobs: JobRunner) -> 
     assert store(jobs, canvas()) != first
 
 
+@on_each_database
 def test_the_same_key_with_other_content_is_refused(jobs: JobRunner) -> None:
     first = store(jobs, chain(add(jobs, 1, 2), anything(jobs, 3)), key="nightly")
     one, two = jobs.app.tasks["add"], jobs.app.tasks["anything"]
@@ -368,11 +387,13 @@ def test_the_same_key_with_other_content_is_refused(jobs: JobRunner) -> None:
         assert f"'nightly' belongs to job {first}" in error.problem, what
 
 
+@on_each_database
 def test_a_refused_canvas_does_not_take_its_key(jobs: JobRunner) -> None:
     refuse(jobs, add(jobs, 1), InvalidCanvasError, 2, key="nightly")
     assert store(jobs, add(jobs, 1, 2), key="nightly")
 
 
+@on_each_database
 def test_the_same_key_and_task_ids_are_the_same_job(jobs: JobRunner) -> None:
     first = store(jobs, add(jobs, 1, 2).set(task_id="mine"), key="nightly")
     assert store(jobs, add(jobs, 1, 2).set(task_id="mine"), key="nightly") == first
@@ -381,21 +402,25 @@ def test_the_same_key_and_task_ids_are_the_same_job(jobs: JobRunner) -> None:
 # ---- what is written ---------------------------------------------------------------------------------------
 
 
+@on_each_database
 def test_a_job_of_nothing_is_written_too(jobs: JobRunner) -> None:
     job = jobs.get(store(jobs, group([], app=jobs.app)))
     assert (job.view.total, job.view.name) == (0, "empty")
 
 
+@on_each_database
 def test_the_name_is_the_last_task_unless_given(jobs: JobRunner) -> None:
     assert jobs.get(store(jobs, chain(add(jobs, 1, 2), anything(jobs)))).view.name == "anything"
     assert jobs.get(store(jobs, add(jobs, 1, 2), name="mine")).view.name == "mine"
 
 
+@on_each_database
 def test_a_canvas_that_went_through_json_is_accepted(jobs: JobRunner) -> None:
     canvas = json.loads(json.dumps(chord([add(jobs, 1, 2), chain(add(jobs, 3, 4), add(jobs, y=5))], total(jobs))))
     assert jobs.get(store(jobs, canvas)).view.total == 4
 
 
+@on_each_database
 def test_the_canvas_of_the_caller_stays_as_it_is(jobs: JobRunner) -> None:
     canvas = chord([add(jobs, 1, 2), chain(add(jobs, 3, 4), add(jobs, y=5))], total(jobs))
     before = json.dumps(canvas)
@@ -403,6 +428,7 @@ def test_the_canvas_of_the_caller_stays_as_it_is(jobs: JobRunner) -> None:
     assert json.dumps(canvas) == before
 
 
+@on_each_database
 def test_countdown_and_eta_are_kept_in_the_row_and_not_in_the_message(jobs: JobRunner) -> None:
     eta = datetime(2027, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
     canvas = group(
@@ -422,6 +448,7 @@ def test_countdown_and_eta_are_kept_in_the_row_and_not_in_the_message(jobs: JobR
     assert [json.loads(row["headers"])["eta"] for row in read_rows(jobs.database, "message")] == [None] * 4
 
 
+@on_each_database
 def test_a_body_decodes_to_what_celery_would_put_there(jobs: JobRunner) -> None:
     signature = anything(jobs, 1, "zwei", moment=datetime(2026, 1, 1, tzinfo=UTC), deep={"a": [None, 1.5]})
     store(jobs, signature)
@@ -483,6 +510,7 @@ def test_a_message_is_what_celery_sends(tmp_path: Path, what: str, on: str) -> N
     assert properties["routing_key"] == ("other" if what == "queue" or routed else str(tmp_path))
 
 
+@on_each_database
 def test_the_queue_of_a_task_is_the_queues_name_also_behind_a_topic_exchange(jobs: JobRunner) -> None:
     jobs.app.conf.task_queues = [Queue("reports", Exchange("office", type="topic"), routing_key="report.#")]
     store(jobs, add(jobs, 1, 2).set(queue="reports", routing_key="report.weekly"))
@@ -491,12 +519,14 @@ def test_the_queue_of_a_task_is_the_queues_name_also_behind_a_topic_exchange(job
     assert (properties["exchange"], properties["routing_key"]) == ("office", "report.weekly")
 
 
+@on_each_database
 def test_a_relative_expiry_is_kept_in_seconds_for_it_counts_from_sending(jobs: JobRunner) -> None:
     store(jobs, add(jobs, 1, 2).set(expires=60))
     (row,) = read_rows(jobs.database, "message")
     assert json.loads(row["headers"])["expires"] == 60.0
 
 
+@on_each_database
 def test_what_another_task_takes_is_stored_whatever_ignore_result_says(jobs: JobRunner) -> None:
     first = add(jobs, 1, 2).set(ignore_result=True)
     inner, last, other = (add(jobs, number).set(ignore_result=True) for number in range(3))
@@ -505,16 +535,19 @@ def test_what_another_task_takes_is_stored_whatever_ignore_result_says(jobs: Job
     assert sorted(headers) == [False] * 5
 
 
+@on_each_database
 def test_what_nobody_takes_may_be_ignored(jobs: JobRunner) -> None:
     store(jobs, add(jobs, 1, 2).set(ignore_result=True))
     assert json.loads(read_rows(jobs.database, "message")[0]["headers"])["ignore_result"] is True
 
 
+@on_each_database
 def test_a_compressed_message_is_compressed_when_it_is_sent(jobs: JobRunner) -> None:
     store(jobs, add(jobs, 1, 2).set(compression="zlib"))
     assert json.loads(read_rows(jobs.database, "message")[0]["properties"])["compression"] == "zlib"
 
 
+@on_each_database
 def test_stamps_travel_in_the_headers(jobs: JobRunner) -> None:
     signature = add(jobs, 1, 2)
     signature.stamp(tenant="eu")
@@ -611,7 +644,7 @@ def test_tasks_that_are_classes_and_inherit_from_each_other_are_prepared(jobs: J
 
 def test_a_bound_app_gives_back_its_runner(tmp_path: Path) -> None:
     app = new_app(tmp_path)
-    runner = JobRunner(app, database=database_url(tmp_path))
+    runner = JobRunner(app, database=sqlite_url(tmp_path))
     assert JobRunner.of(app) is runner
     other = new_app(tmp_path)
     assert JobRunner.of(other) is JobRunner.of(other)
@@ -642,7 +675,7 @@ def test_an_app_that_is_not_fit_for_jobs_is_refused_when_binding(
 ) -> None:
     app = new_app(tmp_path, **options)
     with pytest.raises(ConfigurationError) as caught:
-        JobRunner(app, database=database_url(tmp_path))
+        JobRunner(app, database=sqlite_url(tmp_path))
     assert problem in caught.value.problem
     assert "'shop'" in caught.value.problem
     assert caught.value.remedy.endswith(".")
@@ -674,7 +707,7 @@ def test_an_app_without_a_broker_gets_that_of_the_settings_first(
 def test_what_the_user_set_is_not_overridden_and_is_told(tmp_path: Path) -> None:
     app = new_app(tmp_path)
     app.conf.worker_send_task_events = False
-    jobs = JobRunner(app, database=database_url(tmp_path))
+    jobs = JobRunner(app, database=sqlite_url(tmp_path))
     assert app.conf.worker_send_task_events is False
     assert any("worker_send_task_events = False, as you set it" in line for line in jobs.changes())
     assert app.conf.broker_url == nobody(tmp_path)
