@@ -7,7 +7,7 @@ from sqlalchemy import Connection, exists, func, insert, literal, select, update
 from jobrunner.records import Attempt, Task
 from jobrunner.states import TaskState
 from jobrunner.store.schema import attempt, task, worker
-from jobrunner.store.tracking.bulk import ATTEMPT, TASK, as_task
+from jobrunner.store.tracking.rows import ATTEMPT, TASK, as_task
 from jobrunner.store.tracking.tasks import tasks_by_celery_id
 
 
