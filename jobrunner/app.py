@@ -14,11 +14,11 @@ from celery.utils.imports import symbol_by_name
 from jobrunner import submit
 from jobrunner.embedded import broker
 from jobrunner.errors import ConfigurationError, NotFoundError
+from jobrunner.event_log import open_writer
 from jobrunner.handle import Job
 from jobrunner.named import NamedJob
 from jobrunner.settings import Settings
 from jobrunner.store.database import Database
-from jobrunner.wire import EVENT_LOG
 
 logger = logging.getLogger(__name__)
 
@@ -216,6 +216,8 @@ class JobRunner:
             **self.app.conf.broker_transport_options,
             "socket_connect_timeout": 1,
             "socket_timeout": 1,
+            "read_timeout": 1,
+            "write_timeout": 1,
             "max_retries": 0,
         }
         # The job is safe in the database, so whatever ails the broker is not for the one who submits.
@@ -223,16 +225,16 @@ class JobRunner:
             contextlib.suppress(Exception),
             self.app.connection_for_write(connect_timeout=1, transport_options=options) as connection,
         ):
-            connection.default_channel.client.xadd(EVENT_LOG, {"wake": "1"})
+            open_writer(connection).wake()
 
 
 def check_broker(app: Celery) -> None:
     """Raise unless the broker can hold the event log; asked by workers and trackers, not by those who submit.
 
     Raises:
-        ConfigurationError: it is neither Redis nor Valkey.
+        ConfigurationError: it is neither Redis (or Valkey) nor RabbitMQ.
     """
     transport = app.connection_for_write().transport.driver_type
-    if transport != "redis":
-        msg = f"The broker of the Celery app {app.main!r} is {transport}, which cannot hold the event log yet."
-        raise ConfigurationError(msg, "Use Redis or Valkey as broker.")
+    if transport not in {"redis", "amqp"}:
+        msg = f"The broker of the Celery app {app.main!r} is {transport}, which cannot hold the event log."
+        raise ConfigurationError(msg, "Use Redis, Valkey or RabbitMQ as broker.")

@@ -172,7 +172,7 @@ def tracker(module: str | None, broker_url: str | None, result_backend: str | No
 
     It needs no user code: with -A it takes broker and result backend from the app's configuration.
     """
-    from tracker.eventlog.redis_stream import RedisStream  # noqa: PLC0415  clients need not load the tracker
+    from tracker.eventlog import open_log  # noqa: PLC0415  clients need not load the tracker
     from tracker.loop import Tracker  # noqa: PLC0415
 
     logging.basicConfig(level=loglevel.upper(), format="%(asctime)s %(levelname)s tracker: %(message)s")
@@ -182,8 +182,7 @@ def tracker(module: str | None, broker_url: str | None, result_backend: str | No
     check_broker(app)
     # In containers every process is number 1, maybe of one host name: the last part tells them apart.
     holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    log = RedisStream(app.connection_for_write())
-    process = Tracker(database=database, app=app, log=log, holder=holder)
+    process = Tracker(database=database, app=app, log=open_log(app), holder=holder)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: process.stop())
     process.run()
