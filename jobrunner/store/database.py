@@ -1,6 +1,5 @@
 """A database, by its URL: reading and writing transactions, and plain words for what may be wrong with it."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InternalError, OperationalError
 
 from jobrunner.errors import ConfigurationError, UnreachableError
+from jobrunner.masking import mask_text, mask_url
 from jobrunner.store.engines import normalized, postgresql_engines, sqlite_engines
 from jobrunner.store.migrations import HEAD
 
@@ -28,7 +28,7 @@ class Database:
                 sqlite_engines(self.url, create=create) if self.is_sqlite else postgresql_engines(self.url)
             )
         except (ArgumentError, ValueError):  # the latter for a port that is no number
-            msg = f"{_masked(url)!r} is no database URL."
+            msg = f"{mask_url(url)!r} is no database URL."
             raise ConfigurationError(msg, "Write it as sqlite:///path or postgresql://user@host/name.") from None
         except ImportError as error:
             msg = f"The driver of the database {self.where} is not installed ({error})."
@@ -46,7 +46,7 @@ class Database:
         """The place for people: the path of the file, or the URL without its password."""
         if self.is_sqlite:
             return str(Path(str(self.url.database)).absolute())
-        return self.url.set(drivername="postgresql").render_as_string(hide_password=True)
+        return mask_url(self.url.set(drivername="postgresql").render_as_string(hide_password=True))
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -111,7 +111,7 @@ class Database:
                 "Grant that right to its user, or set JOBRUNNER_DATABASE to another one.",
             )
         return UnreachableError(
-            f"The database {self.where} cannot be reached ({str(error.orig).strip()}).",
+            f"The database {self.where} cannot be reached ({mask_text(str(error.orig).strip())}).",
             "Start it, or set JOBRUNNER_DATABASE to another one.",
         )
 
@@ -129,8 +129,3 @@ def schema_version(connection: Connection) -> str | None:
 
 def _is_forbidden(error: DBAPIError) -> bool:
     return getattr(error.orig, "sqlstate", None) == "42501"  # PostgreSQL's "insufficient privilege"
-
-
-def _masked(url: str) -> str:
-    """Return what may be a URL without what may be its password."""
-    return re.sub(r":.*@", ":***@", str(url))

@@ -162,6 +162,12 @@ def test_a_postgresql_database_that_is_away_is_told_without_its_password() -> No
     assert "secret" not in str(error)
 
 
+def test_a_password_among_the_parameters_of_a_url_is_not_told() -> None:
+    error = trouble("postgresql://127.0.0.1:1/jobs?user=anna&password=secret")
+    assert "127.0.0.1:1/jobs" in error.problem
+    assert "secret" not in str(error)
+
+
 # ---- the lease ---------------------------------------------------------------------------------------------
 
 #: Seconds of a lease that has run out already: one of 0 seconds runs until the clock shows the next millisecond.
