@@ -16,6 +16,7 @@ from jobrunner.embedded import broker
 from jobrunner.errors import ConfigurationError, NotFoundError
 from jobrunner.event_log import open_writer
 from jobrunner.handle import Job
+from jobrunner.masking import mask_text, mask_url
 from jobrunner.named import NamedJob
 from jobrunner.settings import Settings
 from jobrunner.store.database import Database
@@ -45,6 +46,10 @@ _REQUEST = "workers.request:Request"
 _EVENTS = "workers.events:Events"
 _STOCK_EVENTS = "celery.app.events:Events"
 
+#: What Celery and kombu raise for a URL that they cannot read. Their sentences may hold a part of its password.
+_NO_URL = (ValueError, TypeError, LookupError, AttributeError)
+_QUOTING = "Write it as redis://:password@host:6379/0, with %23, %2F and %3F for #, / and ? in the password."
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -62,10 +67,10 @@ class JobRunner:
     def __init__(self, app: Celery, *, database: str | None = None) -> None:
         """Bind to `app`.
 
-        `database` is a SQLAlchemy URL; by default `JOBRUNNER_DATABASE`, else a SQLite file below `.jobrunner`.
+        `database` is a SQLAlchemy URL; by default that of the settings, else a SQLite file below `.jobrunner`.
         """
         self.app = app
-        self.settings = Settings.from_environment()
+        self.settings = Settings.read()
         self.database = Database(database or self.settings.database_url)
         self.named: dict[str, NamedJob] = {}
         self._configure()
@@ -151,8 +156,12 @@ class JobRunner:
         try:
             backend = self.app.backend
         except (ImproperlyConfigured, ImportError) as error:
-            msg = f"{error}."
+            where = f"The result backend {mask_url(str(url))!r} of the Celery app {self.app.main!r}"
+            msg = f"{where} cannot be used ({mask_text(str(error)).rstrip('.')})."
             raise ConfigurationError(msg, remedy) from None
+        except _NO_URL:
+            msg = f"The result backend of the Celery app {self.app.main!r}, {mask_url(str(url))!r}, is no URL of one."
+            raise ConfigurationError(msg, _QUOTING) from None
         if not isinstance(backend, BaseKeyValueStoreBackend):
             scheme = str(url).partition(":")[0]
             msg = f"The result backend {scheme}:// of the Celery app {self.app.main!r} cannot hand values on to tasks."
@@ -228,13 +237,23 @@ class JobRunner:
             open_writer(connection).wake()
 
 
+def broker_of(app: Celery) -> str:
+    """Return the URL of an app's broker, of several as Celery writes them: separated by semicolons."""
+    urls = app.conf.broker_write_url
+    return urls if isinstance(urls, str) else ";".join(urls)
+
+
 def check_broker(app: Celery) -> None:
     """Raise unless the broker can hold the event log; asked by workers and trackers, not by those who submit.
 
     Raises:
-        ConfigurationError: it is neither Redis (or Valkey) nor RabbitMQ.
+        ConfigurationError: it is neither Redis (or Valkey) nor RabbitMQ, or its URL cannot be read.
     """
-    transport = app.connection_for_write().transport.driver_type
+    try:
+        transport = app.connection_for_write().transport.driver_type
+    except _NO_URL:
+        msg = f"The broker of the Celery app {app.main!r}, {mask_url(broker_of(app))!r}, is no URL of one."
+        raise ConfigurationError(msg, _QUOTING) from None
     if transport not in {"redis", "amqp"}:
         msg = f"The broker of the Celery app {app.main!r} is {transport}, which cannot hold the event log."
         raise ConfigurationError(msg, "Use Redis, Valkey or RabbitMQ as broker.")

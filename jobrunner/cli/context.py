@@ -31,11 +31,11 @@ class AppOption:
 
 
 def app_option(function: _F) -> _F:
-    """Add `-A MODULE` to a command; its value is the command's, the group's, or `JOBRUNNER_APP`."""
+    """Add `-A MODULE` to a command; its value is the command's, the group's, or that of the settings."""
 
     def resolve(context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
         group = context.find_object(AppOption)
-        return value or (group and group.given) or Settings.from_environment().app
+        return value or (group and group.given) or Settings.read().app
 
     option = click.option(
         "-A",
@@ -74,7 +74,7 @@ def load_runner(module: str) -> JobRunner:
 
 def open_database() -> Database:
     """Open the database of the settings, for commands that only read and need no user code; closed at their end."""
-    database = Database(Settings.from_environment().database_url)
+    database = Database(Settings.read().database_url)
     click.get_current_context().call_on_close(database.close)
     return database
 

@@ -17,7 +17,7 @@ def upgrade() -> None:
     """Create the database's tables, or bring them to the newest schema; the data stays."""
     from jobrunner.store.upgrade import upgrade as run  # noqa: PLC0415  Alembic takes 0.2 s to import
 
-    url = Settings.from_environment().database_url
+    url = Settings.read().database_url
     before, after = run(url)
     where = Database(url).where
     if before == after:

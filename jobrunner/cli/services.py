@@ -14,13 +14,14 @@ from typing import Any
 import click
 from celery import Celery
 
-from jobrunner.app import JobRunner, check_broker
+from jobrunner.app import JobRunner, broker_of, check_broker
 from jobrunner.cli import output
 from jobrunner.cli.context import DEMO, app_option, load_runner
 from jobrunner.embedded import broker
 from jobrunner.embedded.lock import hold_lock
 from jobrunner.embedded.supervisor import Child, Supervisor
 from jobrunner.errors import ConfigurationError, WaitTimeoutError
+from jobrunner.masking import mask_url
 from jobrunner.settings import Settings
 from jobrunner.states import ENDED_JOB, JobState
 from jobrunner.store.database import Database
@@ -138,7 +139,7 @@ def _worker_command(module: str, concurrency: int | None) -> list[str]:
 def _broker_text(runner: JobRunner) -> str:
     if runner.embedded:
         return f"{broker.socket_path(runner.settings.home)} ({broker.server_binary().name}, started here)"
-    return runner.app.connection_for_write().as_uri()
+    return mask_url(broker_of(runner.app))
 
 
 @click.command(short_help="Run a Celery worker.", context_settings={"ignore_unknown_options": True})
@@ -192,7 +193,7 @@ def _tracker_app(module: str | None, broker_url: str | None, result_backend: str
     if module is not None and broker_url is None:
         runner = load_runner(module)
         return runner.app, runner.database
-    settings = Settings.from_environment()
+    settings = Settings.read()
     url = broker_url or settings.broker or broker.url(settings.home)
     backend = result_backend or settings.result_backend or url
     return Celery("jobrunner.tracker", broker=url, backend=backend, set_as_current=False), Database(
