@@ -17,6 +17,7 @@ from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
 from jobrunner.errors import UnreachableError
+from jobrunner.masking import mask_text
 from jobrunner.store import leases, tracking
 from jobrunner.store.database import Database
 from tracker.dispatch import Dispatch
@@ -39,6 +40,8 @@ _LOOK = 5.0
 #: Seconds after the broker came back in which nothing is taken for lost: workers try to reach it every 2 s, and have
 #: yet to tell what they have done meanwhile.
 _CALM = 3.0
+#: Seconds between two notes of who was heard: people read them, nothing is decided by them.
+_NOTE = 5.0
 #: Under load, seconds from the begin of one turn to the next: a turn costs the same for one event as for fifty.
 _PACE = 0.05
 _LOAD = 10
@@ -69,7 +72,7 @@ class Tracker:
         self._queues = QueueWatch()
         self._outbox_in_doubt = True
         self._trouble: str | None = None
-        self._renewed = self._looked = self._calm_at = time.monotonic()
+        self._renewed = self._looked = self._calm_at = self._heard_at = time.monotonic()
 
     def stop(self) -> None:
         """End the loop after the present turn; may be called from a signal handler."""
@@ -140,6 +143,7 @@ class Tracker:
                 leases.write_position(connection, self._log.name, batch.position)
             if batch is None or batch.drained:
                 self._recover(turn)
+            self._note_heard(turn)
             turn.take_up()
             turn.move_on()
             outgoing = [] if self._trouble else turn.take_ready()
@@ -186,7 +190,9 @@ class Tracker:
         turn.fold(events)
         turn.move_on()
         for event in events:
-            if event.type in {"worker-online", "worker-offline"} and event.source is not None:
+            if event.source is None or event.source in self._roster.replaced:
+                continue  # what a process that was replaced says late is nothing about its successor
+            if event.type in {"worker-online", "worker-offline"}:
                 online = event.type == "worker-online"
                 if online:
                     forget_receipts(turn, event.worker, event.at)
@@ -203,11 +209,16 @@ class Tracker:
             self._outbox_in_doubt = False
         for name in self._roster.silent(time.monotonic()):
             self._tell(self._give_up(turn, name, living_source=None), f"of the lost worker {name}")
-            tracking.save_worker(turn.connection, name, "", None, online=False, now=turn.now)
+            tracking.lose_worker(turn.connection, name)
         if time.monotonic() - self._looked > _LOOK:
             self._looked = time.monotonic()
             # The broker is asked before anything is written; if it is away, the next read will tell.
             self._quietly(lambda: self._tell(self._queues.look(turn, self._dispatch.is_empty), "lost by their queue"))
+
+    def _note_heard(self, turn: Turn) -> None:
+        if time.monotonic() - self._heard_at > _NOTE:
+            self._heard_at = time.monotonic()
+            tracking.note_heard(turn.connection, self._roster.newly_heard(), turn.now)
 
     def _give_up(self, turn: Turn, name: str, *, living_source: str | None) -> int:
         return give_up_worker(turn, name, living_source=living_source, redelivers=self._dispatch.redelivers)
@@ -239,9 +250,10 @@ class Tracker:
         try:
             action()
         except _BROKER_ERRORS as error:
-            logger.debug("Ignored: %s", error)
+            logger.debug("Ignored: %s", mask_text(str(error)))
 
     def _say_trouble(self, trouble: str) -> None:
+        trouble = mask_text(trouble)  # it goes into the log and the database, and `show` tells it to everybody
         if self._trouble is None:
             logger.warning("Waiting: %s", trouble, extra={"action": "waiting"})
         self._trouble = trouble

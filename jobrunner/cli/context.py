@@ -12,6 +12,7 @@ from celery.app.utils import find_app
 
 from jobrunner.app import JobRunner
 from jobrunner.errors import ConfigurationError, InvalidParametersError, NotFoundError
+from jobrunner.masking import mask_text, mask_url
 from jobrunner.settings import Settings
 from jobrunner.store import reading
 from jobrunner.store.database import Database
@@ -62,7 +63,7 @@ def load_runner(module: str) -> JobRunner:
     try:
         app = find_app(module)
     except (ImportError, AttributeError) as error:
-        msg = f"The Celery app {module!r} cannot be loaded ({error})."
+        msg = f"The Celery app {mask_url(module)!r} cannot be loaded ({mask_text(str(error))})."
         raise ConfigurationError(
             msg, "Name a module on the path that holds a Celery app, as with `celery -A`."
         ) from error
