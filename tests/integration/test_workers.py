@@ -87,7 +87,7 @@ def test_the_late_goodbye_of_a_process_that_was_replaced_is_not_its_successors(h
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://:secret@127.0.0.1:1/0", "redis://anna:secret@127.0.0.1:1/0", "rediss://:secret@127.0.0.1:1/0"],
+    ["redis://:secret@127.0.0.1:1/0", "rediss://anna:secret@127.0.0.1:1/0", "amqp://anna:secret@127.0.0.1:1//"],
 )
 def test_a_tracker_that_cannot_reach_its_broker_tells_no_password(house: House, url: str) -> None:
     job = house.jobs.submit(house.proj.add.s(1, 2))
