@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from celery import Celery, signals
-from celery.backends.base import BaseKeyValueStoreBackend
 from celery.canvas import Signature
-from celery.exceptions import ImproperlyConfigured
 from celery.utils.imports import symbol_by_name
 
 from jobrunner import submit
@@ -16,8 +14,8 @@ from jobrunner.embedded import broker
 from jobrunner.errors import ConfigurationError, NotFoundError
 from jobrunner.event_log import open_writer
 from jobrunner.handle import Job
-from jobrunner.masking import mask_text, mask_url
 from jobrunner.named import NamedJob
+from jobrunner.servers import check_backend, check_broker
 from jobrunner.settings import Settings
 from jobrunner.store.database import Database
 
@@ -46,9 +44,6 @@ _REQUEST = "workers.request:Request"
 _EVENTS = "workers.events:Events"
 _STOCK_EVENTS = "celery.app.events:Events"
 
-#: What Celery and kombu raise for a URL that they cannot read. Their sentences may hold a part of its password.
-_NO_URL = (ValueError, TypeError, LookupError, AttributeError)
-_QUOTING = "Write it as redis://:password@host:6379/0, with %23, %2F and %3F for #, / and ? in the password."
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -74,7 +69,7 @@ class JobRunner:
         self.database = Database(database or self.settings.database_url)
         self.named: dict[str, NamedJob] = {}
         self._configure()
-        self._check_backend()
+        check_backend(app)
         self._set_classes()
         app.jobrunner = self
 
@@ -145,28 +140,6 @@ class JobRunner:
             conf.result_backend = settings.result_backend
         self.app.add_defaults({setting: wanted for setting, (wanted, _) in WANTED.items()})
 
-    def _check_backend(self) -> None:
-        remedy = "Set result_backend to a key-value store that workers share, such as redis://host/1."
-        url = self.app.conf.result_backend
-        if not url or str(url).startswith("disabled"):
-            msg = (
-                f"The Celery app {self.app.main!r} has no result backend, where tasks leave their values for the next."
-            )
-            raise ConfigurationError(msg, remedy)
-        try:
-            backend = self.app.backend
-        except (ImproperlyConfigured, ImportError) as error:
-            where = f"The result backend {mask_url(str(url))!r} of the Celery app {self.app.main!r}"
-            msg = f"{where} cannot be used ({mask_text(str(error)).rstrip('.')})."
-            raise ConfigurationError(msg, remedy) from None
-        except _NO_URL:
-            msg = f"The result backend of the Celery app {self.app.main!r}, {mask_url(str(url))!r}, is no URL of one."
-            raise ConfigurationError(msg, _QUOTING) from None
-        if not isinstance(backend, BaseKeyValueStoreBackend):
-            scheme = str(url).partition(":")[0]
-            msg = f"The result backend {scheme}:// of the Celery app {self.app.main!r} cannot hand values on to tasks."
-            raise ConfigurationError(msg, remedy)
-
     def _set_classes(self) -> None:
         events_cls = self.app.events_cls
         if events_cls not in {_STOCK_EVENTS, _EVENTS}:
@@ -235,25 +208,3 @@ class JobRunner:
             self.app.connection_for_write(connect_timeout=1, transport_options=options) as connection,
         ):
             open_writer(connection).wake()
-
-
-def broker_of(app: Celery) -> str:
-    """Return the URL of an app's broker, of several as Celery writes them: separated by semicolons."""
-    urls = app.conf.broker_write_url
-    return urls if isinstance(urls, str) else ";".join(urls)
-
-
-def check_broker(app: Celery) -> None:
-    """Raise unless the broker can hold the event log; asked by workers and trackers, not by those who submit.
-
-    Raises:
-        ConfigurationError: it is neither Redis (or Valkey) nor RabbitMQ, or its URL cannot be read.
-    """
-    try:
-        transport = app.connection_for_write().transport.driver_type
-    except _NO_URL:
-        msg = f"The broker of the Celery app {app.main!r}, {mask_url(broker_of(app))!r}, is no URL of one."
-        raise ConfigurationError(msg, _QUOTING) from None
-    if transport not in {"redis", "amqp"}:
-        msg = f"The broker of the Celery app {app.main!r} is {transport}, which cannot hold the event log."
-        raise ConfigurationError(msg, "Use Redis, Valkey or RabbitMQ as broker.")

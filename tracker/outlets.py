@@ -60,21 +60,41 @@ class PipelinedOutlet:
 class ConfirmedOutlet:
     """RabbitMQ: publishes all messages of a batch, then waits until each is confirmed.
 
-    A queue that is missing is made, as Celery's own clients do; one that is there is left alone, whatever it looks
-    like.
+    A queue or exchange that is missing is made, as Celery's clients do; one that is there is left alone, whatever it
+    looks like. To publish to an exchange that is not there would end the channel, and leave the whole batch in doubt.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._confirmed = ConfirmedChannel(connection)
         self._producer = Producer(self._confirmed.channel, auto_declare=False)
+        self._exchanges = {""}
 
     def send(self, sendings: Sequence[Sending]) -> list[Sending]:
         """Publish all of these."""
-        homeless = self._publish(sendings)
+        lost = [one for one in sendings if not self._has_exchange(one)]
+        homeless = self._publish([one for one in sendings if one not in lost] if lost else sendings)
         for one in {one.queue: one for one in homeless}.values():
             self._make_queue(one)
-        return self._publish(homeless) if homeless else []
+        return lost + (self._publish(homeless) if homeless else [])
+
+    def _has_exchange(self, sending: Sending) -> bool:
+        name = sending.properties["exchange"]
+        if name not in self._exchanges:
+            if not self._exists(name):
+                self._make_queue(sending)
+                if not self._exists(name):
+                    return False
+            self._exchanges.add(name)
+        return True
+
+    def _exists(self, exchange: str) -> bool:
+        try:
+            with self._connection.channel() as channel:
+                channel.exchange_declare(exchange, "direct", passive=True)
+        except ChannelError:
+            return False
+        return True
 
     def _publish(self, sendings: Sequence[Sending]) -> list[Sending]:
         for one in sendings:

@@ -3,12 +3,12 @@
 import click
 from celery import Celery
 
-from jobrunner.app import broker_of
 from jobrunner.cli import output
 from jobrunner.cli.context import app_option, json_option, load_runner
 from jobrunner.embedded import broker
 from jobrunner.errors import ConfigurationError
 from jobrunner.masking import mask_url
+from jobrunner.servers import broker_of
 from jobrunner.settings import OPTIONS, Settings
 from jobrunner.store.database import Database
 

@@ -14,7 +14,7 @@ from typing import Any
 import click
 from celery import Celery
 
-from jobrunner.app import JobRunner, broker_of, check_broker
+from jobrunner.app import JobRunner
 from jobrunner.cli import output
 from jobrunner.cli.context import DEMO, app_option, load_runner
 from jobrunner.embedded import broker
@@ -22,6 +22,7 @@ from jobrunner.embedded.lock import hold_lock
 from jobrunner.embedded.supervisor import Child, Supervisor
 from jobrunner.errors import ConfigurationError, WaitTimeoutError
 from jobrunner.masking import mask_url
+from jobrunner.servers import broker_of, check_backend, check_broker
 from jobrunner.settings import Settings
 from jobrunner.states import ENDED_JOB, JobState
 from jobrunner.store.database import Database
@@ -181,6 +182,7 @@ def tracker(module: str | None, broker_url: str | None, result_backend: str | No
     with database.read():
         pass  # a missing or outdated database is told before anything starts
     check_broker(app)
+    check_backend(app)
     # In containers every process is number 1, maybe of one host name: the last part tells them apart.
     holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     process = Tracker(database=database, app=app, log=open_log(app), holder=holder)
