@@ -10,6 +10,7 @@ import click
 
 from jobrunner.cli.context import AppOption
 from jobrunner.cli.database import db
+from jobrunner.cli.flower import flower
 from jobrunner.cli.jobs import list_command, show, submit, tasks, watch
 from jobrunner.cli.services import demo, tracker, up, worker
 from jobrunner.errors import JobrunnerError
@@ -26,7 +27,7 @@ def cli(context: click.Context, app: str | None) -> None:
     context.obj = AppOption(app)
 
 
-for command in (up, demo, worker, tracker, submit, list_command, show, tasks, watch, db):
+for command in (up, demo, worker, tracker, flower, submit, list_command, show, tasks, watch, db):
     cli.add_command(command)
 
 

@@ -176,7 +176,7 @@ def tracker(module: str | None, broker_url: str | None, result_backend: str | No
     from tracker.loop import Tracker  # noqa: PLC0415
 
     logging.basicConfig(level=loglevel.upper(), format="%(asctime)s %(levelname)s tracker: %(message)s")
-    app, database = _tracker_app(module, broker_url, result_backend)
+    app, database = tracker_app(module, broker_url, result_backend)
     with database.read():
         pass  # a missing or outdated database is told before anything starts
     check_broker(app)
@@ -189,7 +189,8 @@ def tracker(module: str | None, broker_url: str | None, result_backend: str | No
     process.run()
 
 
-def _tracker_app(module: str | None, broker_url: str | None, result_backend: str | None) -> tuple[Celery, Database]:
+def tracker_app(module: str | None, broker_url: str | None, result_backend: str | None) -> tuple[Celery, Database]:
+    """Return a Celery app with the broker and result backend to follow, and the database that belongs to it."""
     if module is not None and broker_url is None:
         runner = load_runner(module)
         return runner.app, runner.database
