@@ -16,6 +16,7 @@ from celery import Celery
 
 from jobrunner.app import JobRunner, check_broker
 from jobrunner.cli import output
+from jobrunner.cli.check import check_option
 from jobrunner.cli.context import DEMO, app_option, load_runner
 from jobrunner.embedded import broker
 from jobrunner.embedded.lock import hold_lock
@@ -161,6 +162,7 @@ def worker(module: str | None, options: Sequence[str]) -> int:
 
 
 @click.command(short_help="Run the tracker.")
+@check_option
 @app_option
 @click.option(
     "-b", "--broker", "broker_url", metavar="URL", help="The broker; else that of the app, or JOBRUNNER_BROKER."
