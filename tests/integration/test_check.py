@@ -1,6 +1,11 @@
-"""`jobrunner tracker --check`, which health checks ask."""
+"""What the health checks of docker-compose.yml ask: the tracker's `--check`, and the worker's pid file."""
 
-from tests.house import PATIENCE, House
+import subprocess
+import sys
+
+import yaml
+
+from tests.house import PATIENCE, PROJ, ROOT, House
 from tests.waiting import until
 
 
@@ -30,3 +35,23 @@ def test_it_says_what_keeps_the_leader_from_its_work(house: House) -> None:
     code, text = until(lambda: (found := check(house))[0] and found, timeout=PATIENCE, what="the leader's trouble")
     assert code == 5
     assert "cannot work: " in text
+
+
+def test_the_check_of_a_worker_passes_while_it_is_there(house: House) -> None:
+    service = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["worker"]
+    kind, check = service["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    there = next(one.partition("=")[2] for one in service["command"] if one.startswith("--pidfile="))
+    assert there in check
+    here = house.path("worker.pid")
+    check = check.replace("$$", "$").replace(there, here)
+    command = [one.replace(there, here) for one in service["command"]]
+    healthy = lambda: subprocess.run(["/bin/sh", "-c", check], check=False, capture_output=True).returncode == 0  # noqa: E731
+
+    assert not healthy()
+    house.broker()
+    worker = house.start("worker", [sys.executable, "-m", "jobrunner.cli", *command, "-A", PROJ, "-c", "1"])
+    until(healthy, timeout=PATIENCE, what="the worker to be healthy")
+    worker.says("ready.")
+    assert worker.stop() == 0
+    assert not healthy()
