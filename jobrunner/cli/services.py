@@ -16,6 +16,7 @@ from celery import Celery
 
 from jobrunner.app import JobRunner
 from jobrunner.cli import output
+from jobrunner.cli.check import check_option
 from jobrunner.cli.context import DEMO, app_option, load_runner
 from jobrunner.embedded import broker
 from jobrunner.embedded.lock import hold_lock
@@ -163,6 +164,7 @@ def worker(module: str | None, options: Sequence[str]) -> int:
 
 
 @click.command(short_help="Run the tracker.")
+@check_option
 @app_option
 @click.option(
     "-b", "--broker", "broker_url", metavar="URL", help="The broker; else that of the app, or JOBRUNNER_BROKER."
@@ -178,7 +180,7 @@ def tracker(module: str | None, broker_url: str | None, result_backend: str | No
     from tracker.loop import Tracker  # noqa: PLC0415
 
     logging.basicConfig(level=loglevel.upper(), format="%(asctime)s %(levelname)s tracker: %(message)s")
-    app, database = _tracker_app(module, broker_url, result_backend)
+    app, database = tracker_app(module, broker_url, result_backend)
     with database.read():
         pass  # a missing or outdated database is told before anything starts
     check_broker(app)
@@ -191,7 +193,8 @@ def tracker(module: str | None, broker_url: str | None, result_backend: str | No
     process.run()
 
 
-def _tracker_app(module: str | None, broker_url: str | None, result_backend: str | None) -> tuple[Celery, Database]:
+def tracker_app(module: str | None, broker_url: str | None, result_backend: str | None) -> tuple[Celery, Database]:
+    """Return a Celery app with the broker and result backend to follow, and the database that belongs to it."""
     if module is not None and broker_url is None:
         runner = load_runner(module)
         return runner.app, runner.database
