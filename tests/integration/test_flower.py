@@ -205,7 +205,7 @@ def test_without_the_package_it_says_what_to_install(house: House) -> None:
 
 def test_a_password_is_neither_in_the_list_of_processes_nor_printed(away: House) -> None:
     flower = Flower(away)
-    assert "redis://:**@127.0.0.1:1/0" in flower.process.text
+    assert "redis://:***@127.0.0.1:1/0" in flower.process.text
     command = Path(f"/proc/{flower.process.pid}/cmdline")
     if command.exists():
         assert "hidden" not in command.read_text()
