@@ -24,6 +24,7 @@ from jobrunner.embedded import broker
 from jobrunner.embedded.lock import hold_lock
 from jobrunner.handle import Job
 from jobrunner.records import Attempt
+from jobrunner.states import TaskState
 from jobrunner.store import leases, tracking
 from jobrunner.store.schema import metadata
 from jobrunner.store.schema import worker as workers
@@ -149,6 +150,20 @@ class House:
             return attempts if all(one.outcome for ones in attempts for one in ones) else []
 
         return until(ended, timeout=PATIENCE, what="the ends of all attempts to be known")
+
+    def received(self, job: Job) -> int:
+        """Return how many attempts of a job some worker is known to have had in hand."""
+        return sum(one.received_at is not None for ones in self.attempts(job).values() for one in ones)
+
+    def check_completed_once(self, job: Job) -> None:
+        """See that every task of a job is completed, by one success of its present delivery."""
+        view = job.view
+        assert view.counts == {TaskState.COMPLETED: view.total}
+        attempts = self.attempts(job)
+        for task in job.tasks():
+            assert task.state is TaskState.COMPLETED
+            present = [one for one in attempts[task.id] if one.delivery == task.delivery]
+            assert [one.outcome for one in present].count("succeeded") == 1
 
     def tracker_holder(self) -> str | None:
         """Return who holds the lease, host:pid, while it runs."""

@@ -50,23 +50,8 @@ def ran_twice(house: House, job: Job) -> set[int]:
     return {arrival for arrival, times in runs.items() if times > 1}
 
 
-def received(house: House, job: Job) -> int:
-    return sum(one.received_at is not None for ones in house.attempts(job).values() for one in ones)
-
-
 def sent_again(job: Job) -> set[int]:
     return {task.arrival for task in job.tasks() if task.delivery > 1}
-
-
-def check_completed_once(house: House, job: Job) -> None:
-    """See that every task is completed, by one success of its present delivery."""
-    view = job.view
-    assert view.counts == {TaskState.COMPLETED: view.total}
-    attempts = house.attempts(job)
-    for task in job.tasks():
-        assert task.state is TaskState.COMPLETED
-        present = [one for one in attempts[task.id] if one.delivery == task.delivery]
-        assert [one.outcome for one in present].count("succeeded") == 1
 
 
 @contextmanager
@@ -110,7 +95,7 @@ def test_a_tracker_killed_with_work_in_flight_goes_on_where_it_was(
 
     house.tracker()
     assert job.result(PATIENCE) == sum(range(0, CHAINS * STEPS, STEPS)) + CHAINS * STEPS
-    check_completed_once(house, job)
+    house.check_completed_once(job)
     twice, again = ran_twice(house, job), sent_again(job)
     with capsys.disabled():
         print(  # noqa: T201  the figure is asked for
@@ -129,7 +114,7 @@ def test_what_was_committed_but_not_published_is_sent_by_the_next_tracker(house:
         tracker.kill()
     house.tracker()
     assert job.wait(PATIENCE) is JobState.COMPLETED
-    check_completed_once(house, job)
+    house.check_completed_once(job)
     assert sent_again(job) == set(range(20))
     assert ran_twice(house, job) == set()
 
@@ -147,7 +132,7 @@ def test_what_was_published_but_not_noted_is_known_by_its_events(house: House) -
             tracker.kill()
     house.tracker()
     assert job.wait(PATIENCE) is JobState.COMPLETED
-    check_completed_once(house, job)
+    house.check_completed_once(job)
     assert sent_again(job) == set()
     assert ran_twice(house, job) == set()
 
@@ -166,7 +151,7 @@ def test_what_was_published_and_heard_of_by_nobody_may_run_twice_and_ends_once(h
     house.worker()
     assert job.result(PATIENCE) == [number + 1 for number in range(20)]
     until(lambda: len(house.lines("lines")) == 40, timeout=PATIENCE, what="the messages of both deliveries to be run")
-    check_completed_once(house, job)
+    house.check_completed_once(job)
     assert ran_twice(house, job) == sent_again(job)
 
 
@@ -206,7 +191,7 @@ def test_a_tracker_that_was_frozen_beyond_its_lease_writes_and_sends_nothing_mor
     first.says("Another tracker has taken the lease.")
     house.worker()
     assert job.wait(PATIENCE) is JobState.COMPLETED
-    check_completed_once(house, job)
+    house.check_completed_once(job)
     assert sent_again(job) == set()
     assert ran_twice(house, job) == set()
 
@@ -229,7 +214,7 @@ def test_the_task_of_a_killed_pool_process_runs_again_by_celerys_retry(house: Ho
     gate.reached(2)
     gate.open()
     assert job.result(PATIENCE) == ["held", *range(2, 22)]
-    check_completed_once(house, job)
+    house.check_completed_once(job)
     held, *others = house.ended_attempts(job)
     assert [(one.delivery, one.retries, one.outcome) for one in held] == [(1, 0, "retried"), (1, 1, "succeeded")]
     assert "WorkerLostError" in (held[0].exception or "")
@@ -246,12 +231,12 @@ def test_the_tasks_of_a_killed_worker_are_sent_again_when_its_name_comes_back(ho
     gate = house.gate("open")
     job = house.jobs.submit(group(house.proj.hold.s(number, str(gate)) for number in range(20)))
     gate.reached(2)
-    until(lambda: received(house, job) == IN_HAND, timeout=PATIENCE, what="all that the worker has to be known")
+    until(lambda: house.received(job) == IN_HAND, timeout=PATIENCE, what="all that the worker has to be known")
     worker.kill()
     gate.open()
     house.worker()
     assert job.result(PATIENCE) == list(range(20))
-    check_completed_once(house, job)
+    house.check_completed_once(job)
     lost = [task.arrival for task in job.tasks() if house.attempts(job)[task.id][0].outcome == "lost"]
     assert len(lost) == IN_HAND  # what the worker had, and not what waited on the broker
     assert sent_again(job) == set(lost)
@@ -271,28 +256,12 @@ def test_a_job_survives_a_killed_broker(house: House, capsys: pytest.CaptureFixt
     assert job.state is JobState.ACTIVE
     house.broker()
     assert job.result(PATIENCE) == sum(range(0, CHAINS * STEPS, STEPS)) + CHAINS * STEPS
-    check_completed_once(house, job)
+    house.check_completed_once(job)
     twice, again = ran_twice(house, job), sent_again(job)
     with capsys.disabled():
         print(f"\nbroker killed: {len(again)} sent again, {len(twice)} ran twice")  # noqa: T201
     # Those of one delivery were running when the broker died, and could not be acknowledged.
     assert len(twice - again) <= IN_HAND
-
-
-def test_what_a_worker_had_received_when_the_broker_was_killed_is_sent_again(house: House) -> None:
-    """Celery's worker drops it when it connects anew, and the broker would keep it for an hour."""
-    broker = house.broker()
-    house.tracker()
-    house.worker(module="jobrunner")
-    gate = house.gate("open")
-    job = house.jobs.submit(group(house.proj.hold.s(number, str(gate)) for number in range(20)))
-    gate.reached(2)
-    until(lambda: received(house, job) == IN_HAND, timeout=PATIENCE, what="all that the worker has to be known")
-    broker.kill()
-    house.broker()
-    gate.open()
-    assert job.result(PATIENCE) == list(range(20))
-    check_completed_once(house, job)
 
 
 def test_a_job_submitted_without_a_broker_waits_says_why_and_goes_on(house: House) -> None:
@@ -306,5 +275,5 @@ def test_a_job_submitted_without_a_broker_waits_says_why_and_goes_on(house: Hous
     until(lambda: "no worker is online" in house.cli("show", job.id).stdout, timeout=PATIENCE, what="show to say why")
     house.worker()
     assert job.wait(PATIENCE) is JobState.COMPLETED
-    check_completed_once(house, job)
+    house.check_completed_once(job)
     assert ran_twice(house, job) == set()

@@ -24,14 +24,14 @@ _SERVERS: dict[str, ModuleType] = {"Redis": redis, "PostgreSQL": postgresql, "Ra
 
 def pytest_report_header() -> str:
     """Name the servers that this session runs on."""
-    return "servers: " + ", ".join(f"{name} {_version(module)}" for name, module in _SERVERS.items())
+    return "servers: " + ", ".join(_found(name, module) for name, module in _SERVERS.items())
 
 
-def _version(module: ModuleType) -> str:
+def _found(name: str, module: ModuleType) -> str:
     try:
         return str(module.version())
     except (AbsentError, ConfigurationError):
-        return "none installed"
+        return f"{name}: none installed"
 
 
 @pytest.fixture(scope="session")

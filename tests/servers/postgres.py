@@ -121,12 +121,12 @@ class Postgres(Server):
 
 
 def version() -> str:
-    """Return the version that `Postgres` would run.
+    """Return which server `Postgres` would run.
 
     Raises:
         AbsentError: there is none.
     """
-    return version_of(_binaries() / "postgres")
+    return f"PostgreSQL {version_of(_binaries() / 'postgres')}"
 
 
 @functools.cache

@@ -133,7 +133,7 @@ class RabbitMQ(Server):
 
 
 def version() -> str:
-    """Return the version of the server, by its folder: asking the server itself takes seconds.
+    """Return which server `RabbitMQ` would run, by its folder: asking the server itself takes seconds.
 
     Raises:
         AbsentError: there is none.
@@ -141,7 +141,7 @@ def version() -> str:
     plugins = _server_script().parents[1] / "plugins"
     found = next(re.search(r"^rabbit-([\d.]*\d)", path.name) for path in plugins.glob("rabbit-*"))
     assert found
-    return found[1]
+    return f"RabbitMQ {found[1]}"
 
 
 @functools.cache

@@ -27,6 +27,6 @@ class Redis(Server):
 
 
 def version() -> str:
-    """Return which program it is, and its version."""
+    """Return which server `Redis` would run."""
     binary = broker.server_binary()
     return f"{binary.name} {version_of(binary)}"

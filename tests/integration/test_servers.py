@@ -1,0 +1,99 @@
+"""The same promises on every database with every broker: values are right, and killed processes lose nothing."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from celery import Signature, chain, chord, group
+
+from jobrunner.states import JobState
+from tests.house import PATIENCE, House
+from tests.waiting import until
+
+Canvas = Callable[[ModuleType], Signature]
+
+CANVASES: dict[str, tuple[Canvas, Any]] = {
+    "a task": (lambda p: p.add.s(1, 2), 3),
+    "a chain": (lambda p: chain(p.add.s(1, 2), p.add.s(3), p.add.s(4)), 10),
+    "a group": (lambda p: group(p.add.s(i, i) for i in range(5)), [0, 2, 4, 6, 8]),
+    "a chord": (lambda p: chord([p.add.s(i, i) for i in range(5)], p.total.s()), 20),
+    "chords in a chord": (lambda p: chord([chord([p.add.s(i, 1), p.add.s(i, 2)], p.total.s()) for i in range(3)],
+                                          chain(p.total.s(), p.add.s(1))), 16),
+}  # fmt: skip
+
+#: More than a header of 128 kB names, which RabbitMQ would drop without a word.
+LARGE = 10_000
+CHAINS, STEPS = 100, 3
+#: Messages that a worker with two processes takes: the two that run, and Celery's prefetch of four per process.
+IN_HAND = 2 + 2 * 4
+
+
+@pytest.mark.parametrize(("canvas", "value"), CANVASES.values(), ids=CANVASES)
+def test_a_job_has_the_value_of_its_canvas(running_everywhere: House, canvas: Canvas, value: object) -> None:
+    job = running_everywhere.jobs.submit(canvas(running_everywhere.proj))
+    assert job.result(PATIENCE) == value
+    running_everywhere.check_completed_once(job)
+    assert all(task.delivery == 1 for task in job.tasks())
+
+
+def test_a_task_that_fails_and_then_succeeds_keeps_both_attempts(running_everywhere: House) -> None:
+    proj = running_everywhere.proj
+    job = running_everywhere.jobs.submit(proj.fail_times.s("value", 1, running_everywhere.path("twice")))
+    assert job.result(PATIENCE) == "value"
+    (attempts,) = running_everywhere.ended_attempts(job)
+    assert [(one.retries, one.outcome) for one in attempts] == [(0, "retried"), (1, "succeeded")]
+
+
+def test_a_failure_fails_the_job_and_cancels_what_comes_after(running_everywhere: House) -> None:
+    proj = running_everywhere.proj
+    job = running_everywhere.jobs.submit(chain(proj.identity.s("no luck"), proj.fail.s(), proj.identity.s()))
+    assert job.wait(PATIENCE) is JobState.FAILED
+    assert [str(task.state) for task in job.tasks()] == ["completed", "failed", "canceled"]
+    assert job.tasks()[1].exception == "ValueError('no luck')"
+
+
+def test_a_tracker_killed_with_work_in_flight_goes_on_where_it_was(house_everywhere: House) -> None:
+    house = house_everywhere
+    house.broker()
+    tracker = house.tracker()
+    house.worker()
+    step, path = house.proj.step, house.path("lines")
+    firsts = range(0, CHAINS * STEPS, STEPS)
+    chains = [chain(step.s(i, str(i), path), step.s(str(i + 1), path), step.s(str(i + 2), path)) for i in firsts]
+    job = house.jobs.submit(chord(chains, house.proj.total.s()))
+    until(lambda: job.progress.done >= 50, timeout=PATIENCE, what="50 tasks to end")
+    tracker.kill()
+    assert job.progress.done < job.progress.total
+    tracker.start()
+    assert job.result(PATIENCE) == sum(firsts) + CHAINS * STEPS
+    house.check_completed_once(job)
+    assert set(house.lines("lines")) == {str(number) for number in range(CHAINS * STEPS)}
+
+
+def test_a_worker_that_holds_messages_is_back_by_itself_when_its_broker_was_killed(house_everywhere: House) -> None:
+    """What it had received, Celery's worker drops when it connects anew, and Redis would keep it for an hour."""
+    house = house_everywhere
+    broker = house.broker()
+    house.tracker()
+    worker = house.worker(module="jobrunner")
+    gate = house.gate("open")
+    job = house.jobs.submit(group(house.proj.hold.s(number, str(gate)) for number in range(20)))
+    gate.reached(2)
+    until(lambda: house.received(job) == IN_HAND, timeout=PATIENCE, what="all that the worker has to be known")
+    broker.kill()
+    broker.start()
+    gate.open()
+    assert job.result(PATIENCE) == list(range(20))
+    house.check_completed_once(job)
+    assert worker.running
+    assert house.jobs.submit(house.proj.add.s(1, 2)).result(PATIENCE) == 3
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("running_everywhere", ["postgresql-rabbitmq"], indirect=True)
+def test_a_join_over_ten_thousand_tasks_has_all_their_values(running_everywhere: House) -> None:
+    proj = running_everywhere.proj
+    job = running_everywhere.jobs.submit(chord([proj.identity.s(1) for _ in range(LARGE)], proj.total.s()))
+    assert job.result(4 * PATIENCE) == LARGE
+    assert job.progress.done == LARGE + 1
