@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from kombu import Connection, Queue
 
-from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.redis import Redis
 from tracker.loop import _BROKER_ERRORS
 from tracker.outlets import Sending, open_outlet
+
+if TYPE_CHECKING:
+    from tests.servers.rabbitmq import RabbitMQ
 
 REDIS, RABBITMQ = "redis", "rabbitmq"
 

@@ -93,9 +93,9 @@ class Postgres(Server):
         return self._url_of(name)
 
     @contextlib.contextmanager
-    def database(self) -> Iterator[str]:
-        """Yield the URL of a new database with the newest schema, and remove it, whoever is still connected to it."""
-        url = self.new_database()
+    def database(self, *, template: bool = True) -> Iterator[str]:
+        """Yield the URL of a new database as above, and remove it, whoever is still connected to it."""
+        url = self.new_database(template=template)
         yield url
         self.start()
         with self._administration() as connection:
