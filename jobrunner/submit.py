@@ -80,17 +80,19 @@ def write(database: Database, submission: Submission) -> tuple[str, bool]:
         InvalidCanvasError: an id that the caller chose for a task belongs to one of another job.
         UnreachableError: the database is away; nothing was written.
     """
-    key = submission.job["key"]
+    job, key, chosen_ids = submission.job, submission.job["key"], submission.chosen_ids
     with database.write() as connection:
         taken = submissions.find_key(connection, key) if key else None
         if taken is None:
-            _refuse_taken_ids(submissions.find_tasks(connection, submission.chosen_ids), submission.chosen_ids)
-        if taken is None and submissions.insert_job(
-            connection, submission.job, submission.blocks, submission.tasks, submission.messages
-        ):
-            return submission.job["id"], True
-        taken = taken or submissions.find_key(connection, key)
-    if taken is None or taken.digest != submission.job["digest"]:
+            _refuse_taken_ids(submissions.find_tasks(connection, chosen_ids), chosen_ids)
+            if submissions.insert_job(
+                connection, job, submission.blocks, submission.tasks, submission.messages, chosen_ids=chosen_ids
+            ):
+                return job["id"], True
+            taken = submissions.find_key(connection, key) if key else None
+            if taken is None:
+                _refuse_taken_ids(submissions.find_tasks(connection, chosen_ids), chosen_ids)
+    if taken is None or taken.digest != job["digest"]:
         msg = f"The key {key!r} belongs to job {taken and taken.id}, which has other tasks or arguments."
         raise KeyConflictError(msg, "Submit the same canvas again, or choose another key.")
     return taken.id, False

@@ -32,6 +32,13 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(params=DATABASES)
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return a database that no migration has seen, once on SQLite and once on PostgreSQL."""
+    with new_database_on(request.param, request, tmp_path, template=False) as url:
+        yield url
+
+
+@pytest.fixture(params=DATABASES)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Return a new database with the newest schema, once on SQLite and once on PostgreSQL."""
     with new_database_on(request.param, request, tmp_path) as url:

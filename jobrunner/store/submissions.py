@@ -31,15 +31,21 @@ def insert_job(
     blocks: Sequence[Mapping[str, Any]],
     tasks: Sequence[Mapping[str, Any]],
     messages: Sequence[Mapping[str, Any]],
+    *,
+    chosen_ids: Collection[str],
 ) -> bool:
-    """Write a job with its whole plan; False, and nothing written, if another process has taken its key meanwhile."""
+    """Write a job with its whole plan.
+
+    False, and nothing written, if another process has meanwhile taken its key, or one of the ids that the caller chose
+    for tasks.
+    """
     try:
         with connection.begin_nested():
             connection.execute(insert(job), row)
             for table, rows in ((block, blocks), (task, tasks), (message, messages)):
                 insert_rows(connection, table, rows)
     except IntegrityError:
-        if row["key"] is None or find_key(connection, row["key"]) is None:
-            raise
-        return False
+        if (row["key"] and find_key(connection, row["key"])) or find_tasks(connection, chosen_ids):
+            return False
+        raise
     return True

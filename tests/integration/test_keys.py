@@ -11,8 +11,9 @@ from celery import chain
 
 from jobrunner.errors import KeyConflictError
 from jobrunner.store.database import Database
+from jobrunner.store.migrations import HEAD
 from jobrunner.store.upgrade import upgrade
-from tests.apps import SHOP, count_rows, new_database, new_runner, nobody, read_rows, sqlite_url, store
+from tests.apps import SHOP, count_rows, new_database, new_runner, nobody, read_rows, store
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = 20
@@ -42,11 +43,12 @@ def work(index, barrier, answers):
         return x + y
 
     last = index % 2 if what == "conflict" else 0
-    canvas = chain(add.s(1, 2), add.s(last))
+    chosen = {"task_id": "chosen"} if what == "ids" else {}
+    canvas = chain(add.s(1, 2), add.s(last).set(**chosen))
     jobs.prepare_tasks()
     barrier.wait(30)
     try:
-        answers.put(f"{last} {jobs.submit(canvas, key='nightly').id}")
+        answers.put(f"{last} {jobs.submit(canvas, key=None if chosen else 'nightly').id}")
     except JobrunnerError as error:
         answers.put(f"{last} {type(error).__name__}")
 
@@ -94,11 +96,21 @@ def test_of_two_contents_under_one_key_one_wins_and_the_other_is_refused_everywh
     assert answers == {f"{winner} {job['id']}": PROCESSES // 2, f"{loser} KeyConflictError": PROCESSES // 2}
 
 
-def test_processes_that_upgrade_a_new_database_together_all_succeed(tmp_path: Path) -> None:
-    answers = Counter(together("upgrade", tmp_path, sqlite_url(tmp_path), 8))
-    assert sum(answers.values()) == 8
-    assert answers["(None, '0001')"] == 1
-    assert upgrade(sqlite_url(tmp_path)) == ("0001", "0001")
+def test_of_jobs_that_choose_the_same_id_for_a_task_one_is_made_and_the_others_are_refused(
+    tmp_path: Path, database_url: str
+) -> None:
+    database = Database(database_url)
+    answers = Counter(together("ids", tmp_path, database_url, PROCESSES))
+    (job,) = read_rows(database, "job")
+    assert count_rows(database)["task"] == 2
+    database.close()
+    assert answers == {f"0 {job['id']}": 1, "0 InvalidCanvasError": PROCESSES - 1}
+
+
+def test_processes_that_upgrade_a_new_database_together_all_succeed(tmp_path: Path, empty_database_url: str) -> None:
+    answers = Counter(together("upgrade", tmp_path, empty_database_url, 8))
+    assert answers == {f"(None, '{HEAD}')": 1, f"('{HEAD}', '{HEAD}')": 7}
+    assert upgrade(empty_database_url) == (HEAD, HEAD)
 
 
 def test_a_key_taken_by_other_arguments_is_refused_with_the_job_that_has_it(tmp_path: Path) -> None:

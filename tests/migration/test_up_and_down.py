@@ -1,40 +1,22 @@
 """Migrations up, down and up again with rows in place, and the schema they make, on both databases."""
 
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pytest
 from alembic import command
 from alembic.config import Config
 from celery import chain, chord
-from sqlalchemy import insert, inspect, select
+from sqlalchemy import insert, inspect
 
 from jobrunner.store.check import check
 from jobrunner.store.database import Database
 from jobrunner.store.migrations import FOLDER, HEAD
 from jobrunner.store.schema import attempt, metadata, orders
 from jobrunner.store.upgrade import upgrade
-from tests.apps import new_runner, read_rows, sqlite_url, store
+from tests.apps import new_runner, read_rows, store
 from tests.builders import MIDNIGHT
-from tests.servers.databases import DATABASES
-
-if TYPE_CHECKING:
-    from tests.servers.postgres import Postgres
 
 FIRST = "0001"
-
-
-@pytest.fixture(params=DATABASES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Return an empty database, which no migration has seen."""
-    if request.param == "sqlite":
-        yield sqlite_url(tmp_path)
-        return
-    server: Postgres = request.getfixturevalue("postgres")
-    with server.database(template=False) as url:
-        yield url
 
 
 def migrate(url: str, target: str) -> None:
@@ -80,64 +62,46 @@ def tables(url: str) -> list[str]:
     return sorted(found)
 
 
-def test_rows_are_kept_by_every_step_down_to_the_first_schema_and_up_again(url: str, tmp_path: Path) -> None:
-    upgrade(url)
-    fill(url, tmp_path)
-    before = contents(url)
+def test_rows_are_kept_by_every_step_down_to_the_first_schema_and_up_again(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    upgrade(empty_database_url)
+    fill(empty_database_url, tmp_path)
+    before = contents(empty_database_url)
     assert before["job"]
     assert before["attempt"][0]["received_at"] == MIDNIGHT
-    migrate(url, FIRST)
-    assert upgrade(url) == (FIRST, HEAD)
-    assert contents(url) == before
+    migrate(empty_database_url, FIRST)
+    assert upgrade(empty_database_url) == (FIRST, HEAD)
+    assert contents(empty_database_url) == before
 
 
-def test_rows_of_the_first_schema_are_there_after_the_upgrade(url: str) -> None:
-    migrate(url, HEAD)
-    migrate(url, FIRST)
-    database = Database(url, create=True)  # which does not ask for the newest schema
+def test_rows_of_the_first_schema_are_there_after_the_upgrade(empty_database_url: str) -> None:
+    migrate(empty_database_url, HEAD)
+    migrate(empty_database_url, FIRST)
+    database = Database(empty_database_url, create=True)  # which does not ask for the newest schema
     with database.write() as connection:
         connection.execute(metadata.tables["lease"].delete())  # as it was before a tracker had made it
         connection.execute(insert(orders).values(id="o", kind="pause", arguments="{}", asked_by="x", asked_at=MIDNIGHT))
     database.close()
-    upgrade(url)
-    found = contents(url)
+    upgrade(empty_database_url)
+    found = contents(empty_database_url)
     assert [row["id"] for row in found["orders"]] == ["o"]
     assert [row["name"] for row in found["lease"]] == ["tracker"]
 
 
-def test_down_to_nothing_leaves_nothing_and_up_again_makes_it_anew(url: str, tmp_path: Path) -> None:
-    upgrade(url)
-    fill(url, tmp_path)
-    migrate(url, "base")
-    assert tables(url) == ["alembic_version"]
-    assert upgrade(url) == (None, HEAD)
-    assert contents(url)["job"] == []
-    fill(url, tmp_path)
-    assert len(contents(url)["task"]) == 4
+def test_down_to_nothing_leaves_nothing_and_up_again_makes_it_anew(empty_database_url: str, tmp_path: Path) -> None:
+    upgrade(empty_database_url)
+    fill(empty_database_url, tmp_path)
+    migrate(empty_database_url, "base")
+    assert tables(empty_database_url) == ["alembic_version"]
+    assert upgrade(empty_database_url) == (None, HEAD)
+    assert contents(empty_database_url)["job"] == []
+    fill(empty_database_url, tmp_path)
+    assert len(contents(empty_database_url)["task"]) == 4
 
 
-def test_what_migrations_make_is_what_models_declare(url: str) -> None:
-    upgrade(url)
-    database = Database(url)
+def test_what_migrations_make_is_what_models_declare(empty_database_url: str) -> None:
+    upgrade(empty_database_url)
+    database = Database(empty_database_url)
     assert check(database) == []
-    database.close()
-
-
-def test_upgrades_that_start_at_once_run_one_after_the_other(url: str) -> None:
-    together = threading.Barrier(4)
-    told: list[tuple[str | None, str]] = []
-
-    def run() -> None:
-        together.wait()
-        told.append(upgrade(url))
-
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(told, key=str) == [(HEAD, HEAD)] * 3 + [(None, HEAD)]
-    database = Database(url)
-    with database.read() as connection:
-        assert len(connection.execute(select(metadata.tables["lease"])).all()) == 1
     database.close()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.apps import new_database
+from tests.apps import new_database, sqlite_url
 
 if TYPE_CHECKING:
     from tests.servers.postgres import Postgres
@@ -16,11 +16,11 @@ DATABASES = ("sqlite", "postgresql")
 
 
 @contextmanager
-def new_database_on(kind: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
-    """Yield the URL of a new database with the newest schema, on one of `DATABASES`."""
+def new_database_on(kind: str, request: pytest.FixtureRequest, folder: Path, *, template: bool = True) -> Iterator[str]:
+    """Yield the URL of a new database on one of `DATABASES`, with the newest schema or empty."""
     if kind == "sqlite":
-        yield new_database(folder)
+        yield new_database(folder) if template else sqlite_url(folder)
         return
     server: Postgres = request.getfixturevalue("postgres")
-    with server.database() as url:
+    with server.database(template=template) as url:
         yield url

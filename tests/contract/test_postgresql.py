@@ -1,0 +1,96 @@
+"""What a PostgreSQL server may do to those who use it, and what they then say."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+
+from jobrunner.errors import UnreachableError
+from jobrunner.store import engines
+from jobrunner.store.database import Database
+from jobrunner.store.upgrade import upgrade
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from tests.servers.postgres import Postgres
+
+
+@pytest.fixture
+def url(postgres: "Postgres") -> Iterator[str]:
+    with postgres.database() as url:
+        yield url
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    opened = Database(url)
+    yield opened
+    opened.close()
+
+
+def jobs(database: Database) -> int:
+    with database.read() as connection:
+        return int(connection.execute(text("SELECT count(*) FROM job")).scalar_one())
+
+
+def test_connections_that_a_restart_has_cut_are_replaced(database: Database, postgres: "Postgres") -> None:
+    assert jobs(database) == 0
+    postgres.kill()
+    with pytest.raises(UnreachableError, match="cannot be reached"):
+        jobs(database)
+    postgres.start()
+    assert jobs(database) == 0
+    postgres.restart()
+    assert jobs(database) == 0
+
+
+def test_a_reader_cannot_write(database: Database) -> None:
+    with pytest.raises(UnreachableError, match="read-only"), database.read() as connection:
+        connection.execute(text("DELETE FROM job"))
+
+
+def test_a_session_that_is_frozen_within_a_transaction_is_ended(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would hold the row of the lease, and a standby would wait for it for ever."""
+    monkeypatch.setattr(engines, "_FROZEN", 0.2)
+    frozen, other = Database(url), Database(url)
+
+    def holds() -> bool:
+        with other.read() as connection:
+            locks = connection.execute(text("SELECT count(*) FROM pg_locks WHERE mode = 'ExclusiveLock' AND granted"
+                                            " AND relation = 'lease'::regclass"))  # fmt: skip
+            return locks.scalar_one() == 1
+
+    def freeze() -> None:
+        with frozen.write() as connection:
+            connection.execute(text("LOCK TABLE lease IN EXCLUSIVE MODE"))
+            assert holds()
+            until(lambda: not holds(), what="the server to end the session")
+            connection.execute(text("SELECT 1"))
+
+    with pytest.raises(UnreachableError, match="idle-in-transaction timeout"):
+        freeze()
+    assert jobs(frozen) == 0
+    frozen.close()
+    other.close()
+
+
+def test_a_user_without_rights_is_told_what_to_grant(database: Database, url: str, postgres: "Postgres") -> None:
+    with database.write() as connection:
+        connection.execute(text("CREATE ROLE stranger LOGIN"))
+    stranger = Database(url.replace("postgres@", "stranger@"))
+    with pytest.raises(UnreachableError, match="permission denied for table") as caught:
+        jobs(stranger)
+    assert "Grant" in caught.value.remedy
+    stranger.close()
+    with postgres.database(template=False) as empty, pytest.raises(UnreachableError, match="permission denied for sch"):
+        upgrade(empty.replace("postgres@", "stranger@"))
+    with database.write() as connection:
+        connection.execute(text("DROP ROLE stranger"))
+
+
+def test_a_database_that_is_not_there_is_told_with_its_name(url: str) -> None:
+    absent = Database(url.replace("jobs", "nothing"))
+    with pytest.raises(UnreachableError, match=r'database "nothing.*" does not exist'):
+        jobs(absent)
+    absent.close()
