@@ -31,8 +31,15 @@ _NOT_ROUTED = _ELSEWHERE | {
     "expires", "shadow", "time_limit", "soft_time_limit", "ignore_result", "group_index",
 }  # fmt: skip
 
+#: Headers that the tracker adds to each delivery.
+_PER_DELIVERY = frozenset({"id", "root_id", "retries"})
+
 #: Longest countdown and expiry in seconds, about 100 years: what a clock can be moved by without leaving the calendar.
 LONGEST = 100 * 366 * 86_400.0
+
+#: Arguments and what is in them, where `repr` is as good as `saferepr`.
+_FLAT = frozenset({tuple, list, dict})
+_PLAIN = frozenset({int, float, bool, str, type(None)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +61,9 @@ class Envelope:
         """Return the headers of one message as JSON."""
         headers = self.headers
         if self.argsrepr:
-            headers += f', "argsrepr": {json.dumps(self.argsrepr(args or ()))}'
-        if self.kwargsrepr:  # most have none, and even so `saferepr` thinks about it
-            headers += f', "kwargsrepr": {json.dumps(self.kwargsrepr(kwargs) if kwargs else "{}")}'
+            headers += f', "argsrepr": {json.dumps(self.argsrepr(args))}'
+        if self.kwargsrepr:
+            headers += f', "kwargsrepr": {json.dumps(self.kwargsrepr(kwargs))}'
         return headers + "}"
 
 
@@ -86,7 +93,8 @@ class Envelopes:
         if "stamped_headers" not in options:  # a stamp may have any name, also one of these
             options = {name: value for name, value in options.items() if name not in _ELSEWHERE}
         try:
-            return marshal.dumps(options)  # knows 1 from True and from 1.0, and refuses all but plain values
+            # Knows 1 from True and from 1.0, and refuses all but plain values. Version 2: equal values, equal bytes.
+            return marshal.dumps(options, 2)
         except ValueError:
             return None
 
@@ -104,33 +112,17 @@ def _make(app: Celery, task: Task, leaf: Leaf, *, is_taken: bool) -> Envelope:
     args, kwargs = leaf.signature.args, leaf.signature.kwargs
     options: dict[str, Any] = {**(task._get_exec_options() or {}), **leaf.signature.options}  # noqa: SLF001  as Celery
     added = options.get("headers") or {}
-    expires = options.get("expires", task.expires)
-    headers, _, (_, _, embed), _ = app.amqp.as_task_v2(
-        leaf.id,
-        task.name,
-        shadow=options.get("shadow") or task.shadow_name(args, kwargs, options),
-        expires=None if isinstance(expires, int | float) else expires,
-        time_limit=options.get("time_limit"),
-        soft_time_limit=options.get("soft_time_limit"),
-        # What another task takes is stored, also where nobody else asks for it: with Celery it travels in the message.
-        ignore_result=not is_taken and options.get("ignore_result", task.ignore_result),
-        group_index=options.get("group_index"),
-        argsrepr=options.get("argsrepr"),
-        kwargsrepr=options.get("kwargsrepr"),
-        stamped_headers=options.get("stamped_headers"),
-        **{stamp: options[stamp] for stamp in options.get("stamped_headers") or ()},
-    )
-    headers |= added
+    headers, embed = _headers(app, task, leaf, options, is_taken=is_taken)
     shown = {name for name in ("argsrepr", "kwargsrepr") if options.get(name) is None and name not in added}
-    for added_later in ("id", "root_id", "retries", *shown):
-        del headers[added_later]
+    headers = {name: value for name, value in (headers | added).items() if name not in _PER_DELIVERY | shown}
+    expires = options.get("expires", task.expires)
     if isinstance(expires, int | float):
         if math.fabs(expires) > LONGEST:
             msg = f"expires={expires!r}"
             raise OverflowError(msg)
         headers["expires"] = float(expires)  # seconds, from when it is sent: the tracker makes it a time
     queue, properties = _properties(app, task, args, kwargs, options)
-    represent = partial(saferepr, maxlevels=app.conf.task_repr_maxlevels)
+    represent = partial(_represent, maxlevels=app.conf.task_repr_maxlevels)
     return Envelope(
         queue=queue,
         properties=json.dumps(properties),
@@ -140,6 +132,30 @@ def _make(app: Celery, task: Task, leaf: Leaf, *, is_taken: bool) -> Envelope:
         argsrepr=partial(represent, maxlen=app.amqp.argsrepr_maxsize) if "argsrepr" in shown else None,
         kwargsrepr=partial(represent, maxlen=app.amqp.kwargsrepr_maxsize) if "kwargsrepr" in shown else None,
     )
+
+
+def _headers(
+    app: Celery, task: Task, leaf: Leaf, options: Mapping[str, Any], *, is_taken: bool
+) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Return the headers that Celery makes, and what follows the arguments in the body."""
+    expires = options.get("expires", task.expires)
+    stamped = options.get("stamped_headers")
+    message = app.amqp.as_task_v2(
+        leaf.id,
+        task.name,
+        shadow=options.get("shadow") or task.shadow_name(leaf.signature.args, leaf.signature.kwargs, options),
+        expires=None if isinstance(expires, int | float) else expires,
+        time_limit=options.get("time_limit"),
+        soft_time_limit=options.get("soft_time_limit"),
+        # What another task takes is stored, also where nobody else asks for it: with Celery it travels in the message.
+        ignore_result=not is_taken and options.get("ignore_result", task.ignore_result),
+        group_index=options.get("group_index"),
+        argsrepr=options.get("argsrepr"),
+        kwargsrepr=options.get("kwargsrepr"),
+        stamped_headers=stamped,
+        **{stamp: options[stamp] for stamp in stamped or ()},
+    )
+    return message.headers, message.body[2]
 
 
 def _properties(
@@ -165,3 +181,17 @@ def _properties(
     } | compression | {
         name: value for name, value in route.items() if name in {"priority", "delivery_mode", "expiration"}
     }
+
+
+def _represent(arguments: Any, *, maxlen: int, maxlevels: int) -> str:
+    """Return what `saferepr` does: by Python's `repr`, ten times as fast, where both say the same.
+
+    They differ in nested containers, in other people's classes, in what is cut, and in text that `repr` escapes or puts into
+    double quotes.
+    """
+    parts = [*arguments, *arguments.values()] if type(arguments) is dict else arguments
+    if type(arguments) in _FLAT and {*map(type, parts)} <= _PLAIN:
+        text = repr(arguments)
+        if len(text) <= maxlen and '"' not in text and "\\" not in text:
+            return text
+    return str(saferepr(arguments, maxlen, maxlevels))

@@ -16,8 +16,8 @@ from jobrunner.envelope import LONGEST, Envelopes
 from jobrunner.errors import InvalidCanvasError
 from jobrunner.plan import Leaf
 
-#: Longest headers in bytes of JSON. RabbitMQ drops a message whose headers exceed a frame (128 kB) without an error, and
-#: the tracker adds some of its own.
+#: Longest headers in bytes of JSON: RabbitMQ drops a message whose headers exceed a frame (128 kB) without an error.
+#: The tracker adds some of its own.
 _HEADERS = 100_000
 
 
@@ -70,7 +70,7 @@ def message_row(envelopes: Envelopes, task: Task, leaf: Leaf, *, is_taken: bool)
         msg = f"the options of {task.name} do not fit ({str(error) or type(error).__name__})."
         raise InvalidCanvasError(msg, "Write them as for apply_async.", path=leaf.path) from error
     if len(headers) > _HEADERS:
-        msg = f"the headers of {task.name} have {len(headers):,} bytes, and brokers drop a message above {_HEADERS:,}."
+        msg = f"the headers of {task.name} have {len(headers):,} bytes; every broker carries {_HEADERS:,}."
         raise InvalidCanvasError(msg, "Put large things into arguments, or pass an id or a path.", path=leaf.path)
     return envelope.queue, {
         "task_id": leaf.id,
@@ -101,7 +101,8 @@ def _arguments(task: Task, leaf: Leaf, serializer: str) -> tuple[Any, Any]:
 
 def not_before(leaf: Leaf) -> tuple[datetime | None, float | None]:
     """Return a leaf's `eta` and its `countdown` in seconds, which counts from when the task becomes ready."""
-    eta, countdown = leaf.signature.options.get("eta"), leaf.signature.options.get("countdown")
+    options = leaf.signature.options
+    eta, countdown = options.get("eta"), options.get("countdown")
     if eta is not None and not (isinstance(eta, datetime) and eta.tzinfo is not None):
         msg = f"eta={eta!r} is no aware datetime."
         raise InvalidCanvasError(msg, "Give it a time zone, such as datetime.now(UTC).", path=leaf.path)
