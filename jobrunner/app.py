@@ -6,19 +6,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from celery import Celery, signals
-from celery.backends.base import BaseKeyValueStoreBackend
 from celery.canvas import Signature
-from celery.exceptions import ImproperlyConfigured
 from celery.utils.imports import symbol_by_name
 
 from jobrunner import submit
 from jobrunner.embedded import broker
 from jobrunner.errors import ConfigurationError, NotFoundError
+from jobrunner.event_log import open_writer
 from jobrunner.handle import Job
 from jobrunner.named import NamedJob
+from jobrunner.servers import check_backend, check_broker
 from jobrunner.settings import Settings
 from jobrunner.store.database import Database
-from jobrunner.wire import EVENT_LOG
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +44,7 @@ _REQUEST = "workers.request:Request"
 _EVENTS = "workers.events:Events"
 _STOCK_EVENTS = "celery.app.events:Events"
 
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -62,14 +62,14 @@ class JobRunner:
     def __init__(self, app: Celery, *, database: str | None = None) -> None:
         """Bind to `app`.
 
-        `database` is a SQLAlchemy URL; by default `JOBRUNNER_DATABASE`, else a SQLite file below `.jobrunner`.
+        `database` is a SQLAlchemy URL; by default that of the settings, else a SQLite file below `.jobrunner`.
         """
         self.app = app
-        self.settings = Settings.from_environment()
+        self.settings = Settings.read()
         self.database = Database(database or self.settings.database_url)
         self.named: dict[str, NamedJob] = {}
         self._configure()
-        self._check_backend()
+        check_backend(app)
         self._set_classes()
         app.jobrunner = self
 
@@ -140,24 +140,6 @@ class JobRunner:
             conf.result_backend = settings.result_backend
         self.app.add_defaults({setting: wanted for setting, (wanted, _) in WANTED.items()})
 
-    def _check_backend(self) -> None:
-        remedy = "Set result_backend to a key-value store that workers share, such as redis://host/1."
-        url = self.app.conf.result_backend
-        if not url or str(url).startswith("disabled"):
-            msg = (
-                f"The Celery app {self.app.main!r} has no result backend, where tasks leave their values for the next."
-            )
-            raise ConfigurationError(msg, remedy)
-        try:
-            backend = self.app.backend
-        except (ImproperlyConfigured, ImportError) as error:
-            msg = f"{error}."
-            raise ConfigurationError(msg, remedy) from None
-        if not isinstance(backend, BaseKeyValueStoreBackend):
-            scheme = str(url).partition(":")[0]
-            msg = f"The result backend {scheme}:// of the Celery app {self.app.main!r} cannot hand values on to tasks."
-            raise ConfigurationError(msg, remedy)
-
     def _set_classes(self) -> None:
         events_cls = self.app.events_cls
         if events_cls not in {_STOCK_EVENTS, _EVENTS}:
@@ -216,6 +198,8 @@ class JobRunner:
             **self.app.conf.broker_transport_options,
             "socket_connect_timeout": 1,
             "socket_timeout": 1,
+            "read_timeout": 1,
+            "write_timeout": 1,
             "max_retries": 0,
         }
         # The job is safe in the database, so whatever ails the broker is not for the one who submits.
@@ -223,16 +207,4 @@ class JobRunner:
             contextlib.suppress(Exception),
             self.app.connection_for_write(connect_timeout=1, transport_options=options) as connection,
         ):
-            connection.default_channel.client.xadd(EVENT_LOG, {"wake": "1"})
-
-
-def check_broker(app: Celery) -> None:
-    """Raise unless the broker can hold the event log; asked by workers and trackers, not by those who submit.
-
-    Raises:
-        ConfigurationError: it is neither Redis nor Valkey.
-    """
-    transport = app.connection_for_write().transport.driver_type
-    if transport != "redis":
-        msg = f"The broker of the Celery app {app.main!r} is {transport}, which cannot hold the event log yet."
-        raise ConfigurationError(msg, "Use Redis or Valkey as broker.")
+            open_writer(connection).wake()

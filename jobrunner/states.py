@@ -138,6 +138,14 @@ class TaskState(_Documented):
     )
 
 
+class WorkerState(_Documented):
+    """What the tracker knows of a worker."""
+
+    ONLINE = ("online", "The tracker hears it, or has not been without it for 30 s.")
+    OFFLINE = ("offline", "It has said goodbye.")
+    LOST = ("lost", "It was silent for 30 s. What it had in its hands was sent again.")
+
+
 class FailureReason(_Documented):
     """Why a job, or a task of it, failed."""
 

@@ -17,6 +17,7 @@ from jobrunner.states import (
     FailureReason,
     JobState,
     TaskState,
+    WorkerState,
 )
 from jobrunner.terminology import ACTIVE_EVENTS, FOREIGN, INACTIVE_EVENTS, System, Term, theirs
 
@@ -59,6 +60,12 @@ A task starts out `pending`. Most go from there by `ready`, `queued` and `active
 of an end before it learns of the start, so `queued` leads to every end.
 """
 
+_WORKERS = """\
+## Workers
+
+`jobrunner workers` shows the workers that the tracker knows, in one of these states.
+"""
+
 _NAMES = """\
 ## Names in other systems
 
@@ -86,6 +93,8 @@ def page() -> str:
         _TASKS,
         _moves(TASK_MOVES),
         _sets({"ended": ENDED_TASK, "ended well": WELL, "open": OPEN_TASK}, TaskState),
+        _WORKERS,
+        _table(("state", "meaning"), ((_code(state), state.__doc__ or "") for state in WorkerState)),
         _NAMES,
         "### From their names to ours\n",
         _terms(term for term in FOREIGN if term.kind != "word"),

@@ -1,6 +1,7 @@
 """Publish what a committed turn put into the outbox: Celery messages in one batch, and `task-sent` for monitors."""
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,10 +12,13 @@ from celery.events import event
 from kombu.messaging import Producer
 
 from jobrunner.wire import HEADER, INPUTS_IN_HEADER, INPUTS_KEY, VERSION, Inputs, TaskHeader
+from tracker.outlets import Outlet, Sending, open_outlet
 from tracker.turn import Outgoing
 
 if TYPE_CHECKING:
     from kombu.connection import Connection
+
+logger = logging.getLogger(__name__)
 
 
 class Dispatch:
@@ -24,35 +28,40 @@ class Dispatch:
         self._app = app
         self._hostname = hostname
         self._connection: Connection = app.connection_for_write()
+        self._outlet: Outlet | None = None
+        #: Whether the broker gives what a lost worker had only received to another worker by itself.
+        self.redelivers = self._connection.transport.driver_type == "amqp"
 
-    def publish(self, outgoing: Sequence[Outgoing]) -> None:
-        """Publish messages that the database already holds (C1: reported before forwarded)."""
-        producer = Producer(self._channel(), auto_declare=False)
-        sent_events = []
-        with producer.batch(max_size=len(outgoing)):
-            for one in outgoing:
-                headers, properties = self._envelope(one)
-                producer.publish(
-                    one.letter.body,
-                    content_type=one.letter.content_type,
-                    content_encoding=one.letter.content_encoding,
-                    headers=headers,
-                    correlation_id=one.celery_id,
-                    **properties,
-                )
-                sent_events.append(self._sent_event(one.letter.queue, headers, properties))
-        exchange = event.get_exchange(self._connection, name=self._app.conf.event_exchange)
-        producer.publish(
-            sent_events,
-            exchange=exchange.name,
-            routing_key="task.multi",
-            declare=[exchange],
-            serializer=self._app.conf.event_serializer,
-            headers={"hostname": self._hostname},
-            delivery_mode=1,
+    def publish(self, outgoing: Sequence[Outgoing]) -> list[Outgoing]:
+        """Publish messages that the database already holds (C1: reported before forwarded); return what was taken."""
+        sendings = {one.celery_id: self._sending(one) for one in outgoing}
+        outlet = self._connected()
+        for homeless in outlet.send(list(sendings.values())):
+            logger.error(
+                "No queue takes the message of task %s: there is none at exchange %r for %r. It is sent when a tracker "
+                "starts anew.",
+                homeless.celery_id,
+                homeless.properties["exchange"],
+                homeless.properties["routing_key"],
+                extra={"action": "unroutable", "task": homeless.celery_id},
+            )
+            del sendings[homeless.celery_id]
+        self._tell_monitors([self._sent_event(one) for one in sendings.values()])
+        return [one for one in outgoing if one.celery_id in sendings]
+
+    def _sending(self, one: Outgoing) -> Sending:
+        letter = one.letter
+        properties = json.loads(letter.properties)
+        return Sending(
+            celery_id=one.celery_id,
+            queue=letter.queue,
+            declaration=properties.pop("declaration", {}),
+            body=letter.body,
+            headers=self._headers(one),
+            properties=properties | {"content_type": letter.content_type, "content_encoding": letter.content_encoding},
         )
 
-    def _envelope(self, one: Outgoing) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _headers(self, one: Outgoing) -> dict[str, Any]:
         letter = one.letter
         ours = TaskHeader(v=VERSION, task=letter.task_id, run=letter.run, delivery=letter.delivery)
         if one.inputs is not None and _size(one.inputs) <= INPUTS_IN_HEADER:
@@ -68,9 +77,22 @@ class Dispatch:
         }
         if isinstance(headers["expires"], float):
             headers["expires"] = (datetime.now(UTC) + timedelta(seconds=headers["expires"])).isoformat()
-        return headers, json.loads(letter.properties)
+        return headers
 
-    def _sent_event(self, queue: str, headers: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
+    def _tell_monitors(self, sent_events: Sequence[dict[str, Any]]) -> None:
+        exchange = event.get_exchange(self._connection, name=self._app.conf.event_exchange)
+        Producer(self._connection.default_channel, auto_declare=False).publish(
+            sent_events,
+            exchange=exchange.name,
+            routing_key="task.multi",
+            declare=[exchange],
+            serializer=self._app.conf.event_serializer,
+            headers={"hostname": self._hostname},
+            delivery_mode=1,
+        )
+
+    def _sent_event(self, sending: Sending) -> dict[str, Any]:
+        headers = sending.headers
         return event.Event(
             "task-sent",
             hostname=self._hostname,
@@ -86,25 +108,30 @@ class Dispatch:
             retries=headers["retries"],
             eta=headers["eta"],
             expires=headers["expires"],
-            queue=queue,
-            exchange=properties["exchange"],
-            routing_key=properties["routing_key"],
+            queue=sending.queue,
+            exchange=sending.properties["exchange"],
+            routing_key=sending.properties["routing_key"],
         )
 
     def is_empty(self, queue: str) -> bool:
         """Whether a queue holds no message that waits for a worker."""
+        self._connected()
         try:
-            return self._channel().queue_declare(queue, passive=True).message_count == 0
+            with self._connection.channel() as channel:
+                return channel.queue_declare(queue, passive=True).message_count == 0
         except self._connection.channel_errors:  # no such queue; on Redis an empty list is none
             return True
 
-    def _channel(self) -> Any:
-        # One try per host: kombu's own patience is longer than the lease.
-        self._connection.ensure_connection(max_retries=len(self._connection.alt))
-        return self._connection.default_channel
+    def _connected(self) -> Outlet:
+        if self._outlet is None or not self._connection.connected:
+            # One try per host: kombu's own patience is longer than the lease.
+            self._connection.ensure_connection(max_retries=len(self._connection.alt))
+            self._outlet = open_outlet(self._connection)
+        return self._outlet
 
     def close(self) -> None:
         """Drop the connection; the next publish makes a new one."""
+        self._outlet = None
         self._connection.close()
 
 

@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from amqp.exceptions import AMQPError, MessageNacked
 from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
 from jobrunner.errors import UnreachableError
+from jobrunner.masking import mask_text
 from jobrunner.store import leases, tracking
 from jobrunner.store.database import Database
 from tracker.dispatch import Dispatch
@@ -38,12 +40,13 @@ _LOOK = 5.0
 #: Seconds after the broker came back in which nothing is taken for lost: workers try to reach it every 2 s, and have
 #: yet to tell what they have done meanwhile.
 _CALM = 3.0
-_TRIM = 1.0
+#: Seconds between two notes of who was heard: people read them, nothing is decided by them.
+_NOTE = 5.0
 #: Under load, seconds from the begin of one turn to the next: a turn costs the same for one event as for fifty.
 _PACE = 0.05
 _LOAD = 10
 
-_BROKER_ERRORS = (OSError, KombuError, OperationalError, RedisError)
+_BROKER_ERRORS = (OSError, KombuError, OperationalError, RedisError, AMQPError, MessageNacked)
 
 
 class LeaseLostError(Exception):
@@ -69,7 +72,7 @@ class Tracker:
         self._queues = QueueWatch()
         self._outbox_in_doubt = True
         self._trouble: str | None = None
-        self._renewed = self._trimmed = self._looked = self._calm_at = time.monotonic()
+        self._renewed = self._looked = self._calm_at = self._heard_at = time.monotonic()
 
     def stop(self) -> None:
         """End the loop after the present turn; may be called from a signal handler."""
@@ -140,6 +143,7 @@ class Tracker:
                 leases.write_position(connection, self._log.name, batch.position)
             if batch is None or batch.drained:
                 self._recover(turn)
+            self._note_heard(turn)
             turn.take_up()
             turn.move_on()
             outgoing = [] if self._trouble else turn.take_ready()
@@ -148,7 +152,7 @@ class Tracker:
         self._published = []
         if batch is not None:
             self._position = batch.position
-            self._trim()
+            self._quietly(lambda: self._log.trim(batch.position))
         self._publish(outgoing)
         if batch is not None and batch.size > _LOAD:
             self._stop.wait(max(0.0, began + _PACE - time.monotonic()))
@@ -179,14 +183,16 @@ class Tracker:
     def _absorb(self, turn: Turn, batch: Batch) -> None:
         for arrival in self._roster.hear(batch.entries, time.monotonic()):
             # A node's name is unique: whoever bore it before is gone, and what that process held is lost.
-            number = give_up_worker(turn, arrival.name, living_source=arrival.source)
+            number = self._give_up(turn, arrival.name, living_source=arrival.source)
             self._tell(number, f"of the worker {arrival.name} before")
             tracking.save_worker(turn.connection, arrival.name, arrival.source, arrival.pid, online=True, now=turn.now)
         events = list(read_events(batch.entries))
         turn.fold(events)
         turn.move_on()
         for event in events:
-            if event.type in {"worker-online", "worker-offline"} and event.source is not None:
+            if event.source is None or event.source in self._roster.replaced:
+                continue  # what a process that was replaced says late is nothing about its successor
+            if event.type in {"worker-online", "worker-offline"}:
                 online = event.type == "worker-online"
                 if online:
                     forget_receipts(turn, event.worker, event.at)
@@ -202,12 +208,20 @@ class Tracker:
             self._tell(resend_outbox(turn), "left in the outbox")
             self._outbox_in_doubt = False
         for name in self._roster.silent(time.monotonic()):
-            self._tell(give_up_worker(turn, name, living_source=None), f"of the lost worker {name}")
-            tracking.save_worker(turn.connection, name, "", None, online=False, now=turn.now)
+            self._tell(self._give_up(turn, name, living_source=None), f"of the lost worker {name}")
+            tracking.lose_worker(turn.connection, name)
         if time.monotonic() - self._looked > _LOOK:
             self._looked = time.monotonic()
             # The broker is asked before anything is written; if it is away, the next read will tell.
             self._quietly(lambda: self._tell(self._queues.look(turn, self._dispatch.is_empty), "lost by their queue"))
+
+    def _note_heard(self, turn: Turn) -> None:
+        if time.monotonic() - self._heard_at > _NOTE:
+            self._heard_at = time.monotonic()
+            tracking.note_heard(turn.connection, self._roster.newly_heard(), turn.now)
+
+    def _give_up(self, turn: Turn, name: str, *, living_source: str | None) -> int:
+        return give_up_worker(turn, name, living_source=living_source, redelivers=self._dispatch.redelivers)
 
     def _tell(self, number: int, which: str) -> None:
         if number:
@@ -221,17 +235,10 @@ class Tracker:
         if time.monotonic() - self._renewed > LEASE:
             raise LeaseLostError
         try:
-            self._dispatch.publish(outgoing)
+            self._published = self._dispatch.publish(outgoing)
         except _BROKER_ERRORS as error:
             self._outbox_in_doubt = True  # some may have gone out: decided once the log can be read again
             self._broker_away(error)
-        else:
-            self._published = outgoing
-
-    def _trim(self) -> None:
-        if self._position is not None and time.monotonic() - self._trimmed > _TRIM:
-            self._trimmed = time.monotonic()
-            self._quietly(lambda: self._log.trim(str(self._position)))
 
     def _broker_away(self, error: BaseException) -> None:
         self._say_trouble(f"the broker cannot be reached ({error})")
@@ -243,9 +250,10 @@ class Tracker:
         try:
             action()
         except _BROKER_ERRORS as error:
-            logger.debug("Ignored: %s", error)
+            logger.debug("Ignored: %s", mask_text(str(error)))
 
     def _say_trouble(self, trouble: str) -> None:
+        trouble = mask_text(trouble)  # it goes into the log and the database, and `show` tells it to everybody
         if self._trouble is None:
             logger.warning("Waiting: %s", trouble, extra={"action": "waiting"})
         self._trouble = trouble

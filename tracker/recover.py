@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from jobrunner.records import Task
+from jobrunner.records import Attempt, Task
 from jobrunner.states import TaskState
 from jobrunner.store import tracking
 from tracker.turn import Turn
@@ -48,12 +48,16 @@ class QueueWatch:
         return _ready_again(turn, lost, "sent again: its queue was found empty and no worker had it")
 
 
-def give_up_worker(turn: Turn, name: str, *, living_source: str | None) -> int:
+def give_up_worker(turn: Turn, name: str, *, living_source: str | None, redelivers: bool) -> int:
     """End the open attempts of a worker process that is gone as lost, and send their tasks again, `retries` going on.
 
-    `living_source` is the process that bears the name now; its attempts are left alone.
+    `living_source` is the process that bears the name now; its attempts are left alone. If the broker `redelivers` by
+    itself what a worker had received and not started, that is left to it.
     """
     held = tracking.tasks_held_by(turn.connection, name, living_source)
+    if redelivers:
+        _drop(turn, [attempt for _, attempt in held if attempt.started_at is None])
+        held = [(task, attempt) for task, attempt in held if attempt.started_at is not None]
     lost = [replace(attempt, outcome="lost", ended_at=turn.now) for _, attempt in held]
     tracking.update_attempts(turn.connection, lost)
     for task, attempt in held:
@@ -69,12 +73,13 @@ def forget_receipts(turn: Turn, name: str, before: datetime) -> None:
     The broker keeps such messages for the worker that was, on Redis for an hour: they are in nobody's hands, and
     `QueueWatch` decides. Both times are that worker's own.
     """
-    held = tracking.tasks_held_by(turn.connection, name, None)
-    dropped = [
-        replace(attempt, worker=None, source=None, pid=None)
-        for _, attempt in held
-        if attempt.started_at is None and attempt.received_at is not None and attempt.received_at < before
-    ]
+    held = [attempt for _, attempt in tracking.tasks_held_by(turn.connection, name, None)]
+    _drop(turn, [one for one in held if one.started_at is None and one.received_at and one.received_at < before])
+
+
+def _drop(turn: Turn, attempts: Iterable[Attempt]) -> None:
+    """Take received messages out of a worker's hands."""
+    dropped = [replace(attempt, worker=None, source=None, pid=None) for attempt in attempts]
     tracking.update_attempts(turn.connection, dropped)
 
 

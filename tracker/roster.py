@@ -30,6 +30,7 @@ class Roster:
     sources: dict[str, str] = field(default_factory=dict)
     heard: dict[str, float] = field(default_factory=dict)
     replaced: set[str] = field(default_factory=set)
+    fresh: set[str] = field(default_factory=set)
 
     def know(self, sources: dict[str, str], moment: float) -> None:
         """Begin with the workers that a tracker before us knew to be online: each has a full time-out to be heard."""
@@ -53,7 +54,13 @@ class Roster:
                 self.sources[name] = entry.source
                 arrivals.append(Arrival(name=name, source=entry.source, pid=_pid(entry.events)))
             self.heard[name] = moment
+            self.fresh.add(name)
         return arrivals
+
+    def newly_heard(self) -> set[str]:
+        """Return who has spoken since this was asked last."""
+        names, self.fresh = self.fresh, set()
+        return names
 
     def silent(self, moment: float) -> list[str]:
         """Return workers not heard for `SILENCE` seconds, and forget them."""

@@ -13,7 +13,8 @@ from celery import Celery, signals
 from celery.events.event import get_exchange
 from kombu.messaging import Producer
 
-from jobrunner.wire import EVENT_LOG, VERSION
+from jobrunner.event_log import EventLogWriter, WrittenBatch, open_writer
+from jobrunner.wire import VERSION
 
 if TYPE_CHECKING:
     from kombu.connection import Connection
@@ -57,6 +58,7 @@ class Flusher:
         self._some = threading.Event()
         self._writing = False
         self._connection: Connection | None = None
+        self._log: EventLogWriter | None = None
         self._thread = threading.Thread(target=self._run, name="jobrunner-flusher", daemon=True)
         self._thread.start()
         signals.worker_shutdown.connect(self._farewell)
@@ -110,17 +112,14 @@ class Flusher:
 
     def _deliver(self, batch: list[_Buffered]) -> None:
         """Write a batch, trying until the broker takes it; the tracker does not mind a batch twice."""
-        entry = {
-            "v": VERSION,
-            "source": self.source,
-            "worker": self._worker,
-            "events": json.dumps([event for event, _ in batch]),
-        }
+        written = WrittenBatch(
+            v=VERSION, source=self.source, worker=self._worker, events=json.dumps([event for event, _ in batch])
+        )
         monitored = [event for event, is_monitored in batch if is_monitored]
         pause = _FIRST_RETRY
         while True:
             try:
-                self._write(entry, monitored)
+                self._write(written, monitored)
             except Exception:  # whatever ails the broker: the thread must live, and the events wait
                 if pause == _FIRST_RETRY:
                     logger.warning("Events wait for the broker.", exc_info=True, extra={"action": "events-waiting"})
@@ -130,14 +129,15 @@ class Flusher:
             else:
                 return
 
-    def _write(self, entry: dict[str, Any], monitored: list[dict[str, Any]]) -> None:
+    def _write(self, batch: WrittenBatch, monitored: list[dict[str, Any]]) -> None:
         if self._connection is None:
             self._connection = self._app.connection_for_write()
+        if self._log is None:
             # One try per host: kombu would sleep longer and longer between its own.
             self._connection.ensure_connection(max_retries=len(self._connection.alt))
-        channel: Any = self._connection.default_channel
-        channel.client.xadd(EVENT_LOG, entry)
-        self._copy(Producer(channel, auto_declare=False), monitored)
+            self._log = open_writer(self._connection)
+        self._log.append(batch)
+        self._copy(Producer(self._connection.default_channel, auto_declare=False), monitored)
 
     def _copy(self, producer: Producer, events: list[dict[str, Any]]) -> None:
         """Publish to Celery's exchange, task events together, as its own dispatcher does."""
@@ -156,7 +156,7 @@ class Flusher:
             )
 
     def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._log = self._connection, None, None
         if connection is not None:
             try:
                 connection.close()

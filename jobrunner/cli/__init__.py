@@ -8,10 +8,13 @@ import sys
 
 import click
 
+from jobrunner.cli.config import config
 from jobrunner.cli.context import AppOption
 from jobrunner.cli.database import db
+from jobrunner.cli.flower import flower
 from jobrunner.cli.jobs import list_command, show, submit, tasks, watch
 from jobrunner.cli.services import demo, tracker, up, worker
+from jobrunner.cli.workers import workers_command
 from jobrunner.errors import JobrunnerError
 
 _INTERRUPTED = 130
@@ -26,7 +29,10 @@ def cli(context: click.Context, app: str | None) -> None:
     context.obj = AppOption(app)
 
 
-for command in (up, demo, worker, tracker, submit, list_command, show, tasks, watch, db):
+_COMMANDS = (
+    up, demo, worker, tracker, flower, submit, list_command, show, tasks, watch, workers_command, db, config,
+)  # fmt: skip
+for command in _COMMANDS:
     cli.add_command(command)
 
 

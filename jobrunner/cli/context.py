@@ -12,6 +12,7 @@ from celery.app.utils import find_app
 
 from jobrunner.app import JobRunner
 from jobrunner.errors import ConfigurationError, InvalidParametersError, NotFoundError
+from jobrunner.masking import mask_text, mask_url
 from jobrunner.settings import Settings
 from jobrunner.store import reading
 from jobrunner.store.database import Database
@@ -31,11 +32,11 @@ class AppOption:
 
 
 def app_option(function: _F) -> _F:
-    """Add `-A MODULE` to a command; its value is the command's, the group's, or `JOBRUNNER_APP`."""
+    """Add `-A MODULE` to a command; its value is the command's, the group's, or that of the settings."""
 
     def resolve(context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
         group = context.find_object(AppOption)
-        return value or (group and group.given) or Settings.from_environment().app
+        return value or (group and group.given) or Settings.read().app
 
     option = click.option(
         "-A",
@@ -62,7 +63,7 @@ def load_runner(module: str) -> JobRunner:
     try:
         app = find_app(module)
     except (ImportError, AttributeError) as error:
-        msg = f"The Celery app {module!r} cannot be loaded ({error})."
+        msg = f"The Celery app {mask_url(module)!r} cannot be loaded ({mask_text(str(error))})."
         raise ConfigurationError(
             msg, "Name a module on the path that holds a Celery app, as with `celery -A`."
         ) from error
@@ -74,7 +75,7 @@ def load_runner(module: str) -> JobRunner:
 
 def open_database() -> Database:
     """Open the database of the settings, for commands that only read and need no user code; closed at their end."""
-    database = Database(Settings.from_environment().database_url)
+    database = Database(Settings.read().database_url)
     click.get_current_context().call_on_close(database.close)
     return database
 

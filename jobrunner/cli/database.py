@@ -2,6 +2,7 @@
 
 import click
 
+from jobrunner.cli.context import open_database
 from jobrunner.settings import Settings
 from jobrunner.store.database import Database
 
@@ -16,10 +17,27 @@ def upgrade() -> None:
     """Create the database's tables, or bring them to the newest schema; the data stays."""
     from jobrunner.store.upgrade import upgrade as run  # noqa: PLC0415  Alembic takes 0.2 s to import
 
-    url = Settings.from_environment().database_url
+    url = Settings.read().database_url
     before, after = run(url)
     where = Database(url).where
     if before == after:
         click.echo(f"{where} is at schema {after} already.")
     else:
         click.echo(f"{where} is at schema {after} now" + (f"; it was at {before}." if before else "."))
+
+
+@db.command(short_help="Compare the database with what it should be.")
+def check() -> int:
+    """Compare the schema with the models, and every counter with the rows it counts; exit with 1 if they differ.
+
+    Changes nothing, and may be run while jobs run.
+    """
+    from jobrunner.store.check import check as run  # noqa: PLC0415  Alembic takes 0.2 s to import
+
+    database = open_database()
+    faults = run(database)
+    for fault in faults:
+        click.echo(fault)
+    if not faults:
+        click.echo(f"{database.where} is as it should be.")
+    return 1 if faults else 0

@@ -1,9 +1,9 @@
-"""How jobs and tasks look: tables for people, JSON for programs, a bar for those who wait."""
+"""How jobs, tasks, workers and settings look: tables for people, JSON for programs, a bar for those who wait."""
 
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -16,9 +16,12 @@ from rich.text import Text
 
 from jobrunner.handle import Progress as JobProgress
 from jobrunner.states import JobState, TaskState, success
-from jobrunner.store.reading import JobView, TaskView
+from jobrunner.store.reading import JobView, TaskView, WorkerView
 
-_COLORS = {"completed": "green", "failed": "red", "canceled": "yellow", "active": "cyan", "soft-failed": "magenta"}
+_COLORS = {"completed": "green", "failed": "red", "canceled": "yellow", "active": "cyan", "soft-failed": "magenta",
+           "online": "green", "lost": "red"}  # fmt: skip
+#: Columns that go on in the next line where a terminal is narrow.
+_FOLDED = frozenset({"NOTE", "VALUE", "ORIGIN"})
 #: Columns of a table that goes to a file or a pipe, which has no width.
 _WIDE = 200
 
@@ -49,6 +52,11 @@ def job_json(view: JobView) -> dict[str, Any]:
 def task_json(view: TaskView) -> dict[str, Any]:
     """Return a task as JSON-friendly values; `success` is Arvados's (A9)."""
     return dataclasses.asdict(view) | {"success": success(view.state)}
+
+
+def worker_json(view: WorkerView) -> dict[str, Any]:
+    """Return a worker as JSON-friendly values."""
+    return dataclasses.asdict(view)
 
 
 def jobs_table(views: Iterable[JobView]) -> Table:
@@ -82,6 +90,30 @@ def tasks_table(views: Sequence[TaskView]) -> Table:
             runtime,
             view.note or view.result or "",
         )
+    return table
+
+
+def workers_table(views: Iterable[WorkerView]) -> Table:
+    """Return workers as a table."""
+    table = _table("WORKER", "STATE", "PID", "SINCE", "HEARD", "ACTIVE", "RECEIVED")
+    for view in views:
+        table.add_row(
+            view.name,
+            state_text(view.state),
+            "" if view.pid is None else str(view.pid),
+            _stamp(view.online_at),
+            _ago(view.seen_at),
+            str(view.active),
+            str(view.received),
+        )
+    return table
+
+
+def origins_table(head: str, rows: Mapping[str, tuple[str | None, str]]) -> Table:
+    """Return values with their origins as a table, by name."""
+    table = _table(head, "VALUE", "ORIGIN")
+    for name, (value, origin) in rows.items():
+        table.add_row(name, value or "", origin)
     return table
 
 
@@ -137,7 +169,7 @@ def ended_line(view: JobView) -> str:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        table.add_column(column, no_wrap=column != "NOTE", overflow="fold")
+        table.add_column(column, no_wrap=column not in _FOLDED, overflow="fold")
     return table
 
 

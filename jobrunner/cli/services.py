@@ -14,13 +14,16 @@ from typing import Any
 import click
 from celery import Celery
 
-from jobrunner.app import JobRunner, check_broker
+from jobrunner.app import JobRunner
 from jobrunner.cli import output
+from jobrunner.cli.check import check_option
 from jobrunner.cli.context import DEMO, app_option, load_runner
 from jobrunner.embedded import broker
 from jobrunner.embedded.lock import hold_lock
 from jobrunner.embedded.supervisor import Child, Supervisor
 from jobrunner.errors import ConfigurationError, WaitTimeoutError
+from jobrunner.masking import mask_url
+from jobrunner.servers import broker_of, check_backend, check_broker
 from jobrunner.settings import Settings
 from jobrunner.states import ENDED_JOB, JobState
 from jobrunner.store.database import Database
@@ -138,7 +141,7 @@ def _worker_command(module: str, concurrency: int | None) -> list[str]:
 def _broker_text(runner: JobRunner) -> str:
     if runner.embedded:
         return f"{broker.socket_path(runner.settings.home)} ({broker.server_binary().name}, started here)"
-    return runner.app.connection_for_write().as_uri()
+    return mask_url(broker_of(runner.app))
 
 
 @click.command(short_help="Run a Celery worker.", context_settings={"ignore_unknown_options": True})
@@ -161,6 +164,7 @@ def worker(module: str | None, options: Sequence[str]) -> int:
 
 
 @click.command(short_help="Run the tracker.")
+@check_option
 @app_option
 @click.option(
     "-b", "--broker", "broker_url", metavar="URL", help="The broker; else that of the app, or JOBRUNNER_BROKER."
@@ -172,28 +176,29 @@ def tracker(module: str | None, broker_url: str | None, result_backend: str | No
 
     It needs no user code: with -A it takes broker and result backend from the app's configuration.
     """
-    from tracker.eventlog.redis_stream import RedisStream  # noqa: PLC0415  clients need not load the tracker
+    from tracker.eventlog import open_log  # noqa: PLC0415  clients need not load the tracker
     from tracker.loop import Tracker  # noqa: PLC0415
 
     logging.basicConfig(level=loglevel.upper(), format="%(asctime)s %(levelname)s tracker: %(message)s")
-    app, database = _tracker_app(module, broker_url, result_backend)
+    app, database = tracker_app(module, broker_url, result_backend)
     with database.read():
         pass  # a missing or outdated database is told before anything starts
     check_broker(app)
+    check_backend(app)
     # In containers every process is number 1, maybe of one host name: the last part tells them apart.
     holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    log = RedisStream(app.connection_for_write())
-    process = Tracker(database=database, app=app, log=log, holder=holder)
+    process = Tracker(database=database, app=app, log=open_log(app), holder=holder)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: process.stop())
     process.run()
 
 
-def _tracker_app(module: str | None, broker_url: str | None, result_backend: str | None) -> tuple[Celery, Database]:
+def tracker_app(module: str | None, broker_url: str | None, result_backend: str | None) -> tuple[Celery, Database]:
+    """Return a Celery app with the broker and result backend to follow, and the database that belongs to it."""
     if module is not None and broker_url is None:
         runner = load_runner(module)
         return runner.app, runner.database
-    settings = Settings.from_environment()
+    settings = Settings.read()
     url = broker_url or settings.broker or broker.url(settings.home)
     backend = result_backend or settings.result_backend or url
     return Celery("jobrunner.tracker", broker=url, backend=backend, set_as_current=False), Database(

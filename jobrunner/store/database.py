@@ -1,24 +1,20 @@
-"""Opening a database, and the two kinds of transactions: reading and writing.
+"""A database, by its URL: reading and writing transactions, and plain words for what may be wrong with it."""
 
-SQLite runs in WAL mode: readers and the one writer do not wait for each other. A writing transaction begins IMMEDIATE:
-it takes the write lock at once, so that it never has to give up half-way because another writer was faster.
-"""
-
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InternalError, OperationalError
 
 from jobrunner.errors import ConfigurationError, UnreachableError
+from jobrunner.masking import mask_text, mask_url
+from jobrunner.store.engines import normalized, postgresql_engines, sqlite_engines
 from jobrunner.store.migrations import HEAD
 
-#: Seconds that a writer waits for another one on SQLite.
-_BUSY_TIMEOUT = 60
+#: What ails the database or the way to it, and not a statement; PostgreSQL's word for a session that it has ended
+#: because it was frozen is an internal error.
+_AWAY = (OperationalError, InterfaceError, InternalError)
 
 
 class Database:
@@ -27,14 +23,16 @@ class Database:
     def __init__(self, url: str, *, create: bool = False) -> None:
         """`create` allows a SQLite file to be made; without it a missing file is an error that says where it looked."""
         try:
-            self.url: URL = make_url(url)
-            self._engine = _sqlite_engine(self.url, create) if self.is_sqlite else create_engine(self.url)
+            self.url = normalized(url)
+            self._reading, self._writing = (
+                sqlite_engines(self.url, create=create) if self.is_sqlite else postgresql_engines(self.url)
+            )
         except (ArgumentError, ValueError):  # the latter for a port that is no number
-            msg = f"{_masked(url)!r} is no database URL."
+            msg = f"{mask_url(url)!r} is no database URL."
             raise ConfigurationError(msg, "Write it as sqlite:///path or postgresql://user@host/name.") from None
         except ImportError as error:
             msg = f"The driver of the database {self.where} is not installed ({error})."
-            raise ConfigurationError(msg, "Install it, or set JOBRUNNER_DATABASE to another database.") from None
+            raise ConfigurationError(msg, "Install it with `pip install 'jobrunner[postgresql]'`.") from None
         self._create = create
         self._checked = create
 
@@ -48,18 +46,18 @@ class Database:
         """The place for people: the path of the file, or the URL without its password."""
         if self.is_sqlite:
             return str(Path(str(self.url.database)).absolute())
-        return self.url.render_as_string(hide_password=True)
+        return mask_url(self.url.set(drivername="postgresql").render_as_string(hide_password=True))
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads: one consistent view."""
-        with self._transaction(self._engine.execution_options(jobrunner_begin="BEGIN")) as connection:
+        with self._transaction(self._reading) as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that writes; committed at the end of the block, rolled back on any exception."""
-        with self._transaction(self._engine) as connection:
+        with self._transaction(self._writing) as connection:
             yield connection
 
     @contextmanager
@@ -72,8 +70,10 @@ class Database:
             with connecting as connection, connection.begin():
                 self._check_schema(connection)
                 yield connection
-        except (OperationalError, InterfaceError) as error:
-            raise self._away(error) from error
+        except DBAPIError as error:
+            if isinstance(error, _AWAY) or _is_forbidden(error):
+                raise self._away(error) from error
+            raise
 
     def _check_schema(self, connection: Connection) -> None:
         if self._checked:
@@ -105,14 +105,19 @@ class Database:
                 f"The database {self.where} cannot be used ({str(error.orig).strip()}).",
                 "See that it is a SQLite file that you may write to, or set JOBRUNNER_DATABASE to another one.",
             )
+        if _is_forbidden(error):
+            return UnreachableError(
+                f"The database {self.where} cannot be used ({str(error.orig).strip()}).",
+                "Grant that right to its user, or set JOBRUNNER_DATABASE to another one.",
+            )
         return UnreachableError(
-            f"The database {self.where} cannot be reached ({str(error.orig).strip()}).",
+            f"The database {self.where} cannot be reached ({mask_text(str(error.orig).strip())}).",
             "Start it, or set JOBRUNNER_DATABASE to another one.",
         )
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
+        self._writing.dispose()  # both engines share one pool
 
 
 def schema_version(connection: Connection) -> str | None:
@@ -122,29 +127,5 @@ def schema_version(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def _masked(url: str) -> str:
-    """Return what may be a URL without what may be its password."""
-    return re.sub(r":.*@", ":***@", str(url))
-
-
-def _sqlite_engine(url: URL, create: bool) -> Engine:
-    if not url.database or url.database == ":memory:":
-        msg = "A SQLite database in memory is gone with its process."
-        raise ConfigurationError(msg, "Name a file, such as sqlite:///jobs.db.")
-    # SQLite makes a missing file unless it is told not to, which only a URI can.
-    mode = "rwc" if create else "rw"
-    location = url.set(database=f"file:{quote(url.database)}", query={"mode": mode, "uri": "true"})
-    engine = create_engine(location, connect_args={"timeout": _BUSY_TIMEOUT})
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver's own BEGIN would come too late, and deferred
-        connection.execute("PRAGMA journal_mode=WAL")
-        # A commit survives any process; a power cut may take the last ones, and never leaves half of one.
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("jobrunner_begin", "BEGIN IMMEDIATE"))
-
-    return engine
+def _is_forbidden(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) == "42501"  # PostgreSQL's "insufficient privilege"

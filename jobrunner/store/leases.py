@@ -47,9 +47,7 @@ class TrackerStatus:
 
 
 def acquire(connection: Connection, holder: str, seconds: float) -> bool:
-    """Take the lease if nobody holds it, or its time is up; True if it is ours now."""
-    if connection.execute(select(lease.c.name).where(lease.c.name == _TRACKER)).first() is None:
-        connection.execute(insert(lease).values(name=_TRACKER, holder="", expires_at=0.0))
+    """Take the lease if nobody holds it, or its time is up; True if it is ours now. A migration has made its row."""
     taken = connection.execute(
         update(lease)
         .where(lease.c.name == _TRACKER, (lease.c.expires_at < _now()) | (lease.c.holder == holder))
@@ -81,7 +79,7 @@ def tracker_status(connection: Connection) -> TrackerStatus | None:
     """Return who tracks; None if nobody ever has."""
     row = connection.execute(
         select(lease.c.holder, lease.c.trouble, (lease.c.expires_at >= _now()).label("alive")).where(
-            lease.c.name == _TRACKER
+            lease.c.name == _TRACKER, lease.c.holder != ""
         )
     ).first()
     return None if row is None else TrackerStatus(holder=row.holder, alive=bool(row.alive), trouble=row.trouble)

@@ -4,15 +4,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, case, func, select
 
 from jobrunner import ids
-from jobrunner.states import JobState, TaskState
+from jobrunner.states import JobState, TaskState, WorkerState
 from jobrunner.store.schema import COUNTERS, attempt, block, job, task, worker
 from jobrunner.wire import Inputs
 
 #: Ids per `IN (…)`: what every database takes at once.
 CHUNK = 500
+#: States of a task that an attempt may be about.
+_IN_HAND = (TaskState.QUEUED, TaskState.ACTIVE, TaskState.SOFT_FAILED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,22 @@ class TaskView:
     result: str | None
     exception: str | None
     traceback: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerView:
+    """A worker as people see it, and how many tasks it has in its hands: running, and received but not started.
+
+    `seen_at` is when it was last heard, to within 5 s; `online_at` when its present process came.
+    """
+
+    name: str
+    state: WorkerState
+    pid: int | None
+    online_at: datetime
+    seen_at: datetime
+    active: int
+    received: int
 
 
 def _job_view(row: Row[*tuple[Any, ...]]) -> JobView:
@@ -166,3 +184,36 @@ def workers_online(connection: Connection) -> int:
     """Return how many workers are known to be online."""
     query = select(func.count()).select_from(worker).where(worker.c.online.is_(True))
     return connection.execute(query).scalar_one()
+
+
+def list_workers(connection: Connection, since: datetime | None) -> list[WorkerView]:
+    """Return workers by name: those online, and those gone that were heard after `since` (all of them if None)."""
+    present = (task.c.id == attempt.c.task_id) & (task.c.delivery == attempt.c.delivery)
+    held = (
+        select(
+            attempt.c.worker,
+            func.count(attempt.c.started_at).label("active"),
+            func.sum(case((attempt.c.started_at.is_(None), 1), else_=0)).label("received"),
+        )
+        .join_from(attempt, task, present)
+        .where(attempt.c.outcome.is_(None), attempt.c.worker.is_not(None), task.c.state.in_(_IN_HAND))
+        .group_by(attempt.c.worker)
+        .subquery()
+    )
+    query = (
+        select(
+            worker, func.coalesce(held.c.active, 0).label("active"), func.coalesce(held.c.received, 0).label("received")
+        )
+        .join_from(worker, held, held.c.worker == worker.c.name, isouter=True)
+        .order_by(worker.c.name)
+    )
+    if since is not None:
+        query = query.where(worker.c.online.is_(True) | (worker.c.seen_at >= since))
+    return [_worker_view(row) for row in connection.execute(query)]
+
+
+def _worker_view(row: Row[*tuple[Any, ...]]) -> WorkerView:
+    values = row._asdict()
+    source, online = values.pop("source"), values.pop("online")
+    gone = WorkerState.OFFLINE if source else WorkerState.LOST
+    return WorkerView(**values, state=WorkerState.ONLINE if online else gone)

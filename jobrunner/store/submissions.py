@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from jobrunner.store.bulk import insert_rows
 from jobrunner.store.reading import CHUNK
 from jobrunner.store.schema import block, job, message, task
 
@@ -36,8 +37,7 @@ def insert_job(
         with connection.begin_nested():
             connection.execute(insert(job), row)
             for table, rows in ((block, blocks), (task, tasks), (message, messages)):
-                if rows:
-                    connection.execute(insert(table), rows)
+                insert_rows(connection, table, rows)
     except IntegrityError:
         if row["key"] is None or find_key(connection, row["key"]) is None:
             raise

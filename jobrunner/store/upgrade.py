@@ -4,11 +4,14 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from jobrunner.errors import UnreachableError
 from jobrunner.store.database import Database, schema_version
 from jobrunner.store.migrations import FOLDER, HEAD
+
+#: Held to the end of the transaction: two upgrades that start at once run one after the other.
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('jobrunner upgrade'))")
 
 
 def upgrade(url: str) -> tuple[str | None, str]:
@@ -24,6 +27,8 @@ def upgrade(url: str) -> tuple[str | None, str]:
         _make_file(Path(database.where))
     try:
         with database.write() as connection:
+            if not database.is_sqlite:
+                connection.execute(_LOCK)  # SQLite's writers are alone anyway
             before = schema_version(connection)
             if before is not None:
                 database.refuse_newer(before)

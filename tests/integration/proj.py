@@ -122,6 +122,14 @@ def fail_and_wait(self: Any, seconds: float) -> None:
     raise self.retry(exc=ValueError(message), countdown=seconds)
 
 
+@plain(bind=True)
+def second_try(self: Any, value: Any, seconds: float) -> Any:
+    """Ask for another try after a while, and return the value in that."""
+    if not self.request.retries:
+        raise self.retry(countdown=seconds, exc=ValueError("not yet"))
+    return value
+
+
 @task()
 def die_once(value: Any, path: str) -> Any:
     """Kill our own process the first time."""

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,12 @@ import pytest
 from celery import chord
 
 from jobrunner import JobRunner, cli
-from tests.apps import SHOP, count_rows, new_runner, nobody, store
+from jobrunner.embedded import broker
+from jobrunner.records import Attempt
+from jobrunner.settings import OPTIONS, variable
+from jobrunner.store import leases, tracking
+from jobrunner.store.migrations import HEAD
+from tests.apps import SHOP, count_rows, new_runner, nobody, read_rows, store
 
 
 @dataclass(frozen=True)
@@ -182,8 +188,8 @@ def test_a_job_that_is_not_there_is_told_with_where_it_looked(
 
 def test_db_upgrade_makes_the_database_and_says_where(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
-    assert run("db", "upgrade") == Ended(0, f"{path} is at schema 0001 now.\n", "")
-    assert run("db", "upgrade") == Ended(0, f"{path} is at schema 0001 already.\n", "")
+    assert run("db", "upgrade") == Ended(0, f"{path} is at schema {HEAD} now.\n", "")
+    assert run("db", "upgrade") == Ended(0, f"{path} is at schema {HEAD} already.\n", "")
     assert run("list").code == 0
 
 
@@ -191,14 +197,14 @@ def test_a_tracker_says_which_brokers_it_can_work_with(run: Run) -> None:
     run("db", "upgrade")
     ended = run("tracker", "-b", "memory://")
     assert ended.code == 2
-    assert "Use Redis or Valkey as broker." in ended.err
+    assert "Use Redis, Valkey or RabbitMQ as broker." in ended.err
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("list",), ("show", "x"), ("tasks", "x"), ("watch", "x"), ("submit", "nightly", "region=eu", "-A", "shop"),
-        ("tracker", "-b", "memory://"),
+        ("list",), ("show", "x"), ("tasks", "x"), ("watch", "x"), ("workers",),
+        ("submit", "nightly", "region=eu", "-A", "shop"), ("tracker", "-b", "memory://"),
     ],
     ids=lambda arguments: arguments[0],
 )  # fmt: skip
@@ -217,6 +223,196 @@ def test_a_database_url_that_cannot_be_read_is_a_usage_mistake(run: Run, monkeyp
     ended = run("list")
     assert (ended.code, ended.out) == (2, "")
     assert "'jobs.db' is no database URL" in ended.err
+
+
+# ---- settings ----------------------------------------------------------------------------------------------
+
+SECRET = "redis://:secret@127.0.0.1:1/0?password=secret"  # noqa: S105  what nothing may print
+
+
+def table(printed: str) -> dict[str, list[str]]:
+    """Return the lines of tables by their first word."""
+    return {words[0]: words[1:] for words in map(str.split, printed.splitlines()) if words}
+
+
+def test_config_shows_every_setting_with_its_origin(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "jobrunner.toml").write_text('broker = "redis://:secret@host/0"\n')
+    monkeypatch.setenv("JOBRUNNER_RESULT_BACKEND", "redis://host/1")
+    found = run("config", "--json").json
+    assert list(found["settings"]) == list(OPTIONS)
+    file = str(tmp_path / "jobrunner.toml")
+    assert {name: (one["value"], one["origin"]) for name, one in found["settings"].items()} == {
+        "home": (str(tmp_path / ".jobrunner"), "default"),
+        "database": (f"sqlite:///{tmp_path / 'jobs.db'}", "JOBRUNNER_DATABASE"),
+        "broker": ("redis://:***@host/0", file),
+        "result_backend": ("redis://host/1", "JOBRUNNER_RESULT_BACKEND"),
+        "app": (None, "default"),
+    }
+    assert {name: (one["value"], one["origin"]) for name, one in found["used"].items()} == {
+        "database": (str(tmp_path / "jobs.db"), "JOBRUNNER_DATABASE"),
+        "broker": ("redis://:***@host/0", file),
+        "result_backend": ("redis://host/1", "JOBRUNNER_RESULT_BACKEND"),
+    }
+    settings, used = run("config").out.split("\n\n")
+    assert table(settings)["SETTING"] == table(used)["USED"] == ["VALUE", "ORIGIN"]
+    assert table(settings)["broker"] == table(used)["broker"] == ["redis://:***@host/0", file]
+    assert table(settings)["app"] == ["default"]
+    assert table(used)["database"] == [str(tmp_path / "jobs.db"), "JOBRUNNER_DATABASE"]
+
+
+def test_config_without_anything_set_tells_what_is_used(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JOBRUNNER_DATABASE")
+    used = run("config", "--json").json["used"]
+    assert {one["origin"] for one in used.values()} == {"default"}
+    assert used["database"]["value"] == str(tmp_path / ".jobrunner" / "jobrunner.db")
+    assert used["broker"]["value"] == used["result_backend"]["value"] == broker.url(tmp_path / ".jobrunner")
+
+
+def test_config_tells_the_broker_of_an_app_and_that_it_is_the_apps_own(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBRUNNER_BROKER", "redis://elsewhere")
+    found = run("config", "-A", "shop", "--json").json
+    assert found["settings"]["broker"]["origin"] == "JOBRUNNER_BROKER"
+    assert found["used"] == {
+        "app": {"value": "shop", "origin": "-A"},
+        "database": {"value": str(tmp_path / "jobs.db"), "origin": "JOBRUNNER_DATABASE"},
+        "broker": {"value": nobody(tmp_path), "origin": "the app"},
+        "result_backend": {"value": nobody(tmp_path), "origin": "the app"},
+    }
+    monkeypatch.setenv("JOBRUNNER_APP", "shop")
+    assert run("config", "--json").json["used"]["app"] == {"value": "shop", "origin": "JOBRUNNER_APP"}
+
+
+def test_config_tells_what_an_app_without_broker_and_database_of_its_own_takes_from_the_settings(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBRUNNER_BROKER", "redis://:secret@host/0")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "bare.py").write_text(
+        "from celery import Celery\nfrom jobrunner import JobRunner\n"
+        f"app = Celery('bare', set_as_current=False)\nJobRunner(app, database='sqlite:///{tmp_path}/own.db')\n"
+    )
+    used = run("config", "-A", "bare", "--json").json["used"]
+    assert used["broker"] == {"value": "redis://:***@host/0", "origin": "JOBRUNNER_BROKER"}
+    assert used["result_backend"] == {"value": "redis://:***@host/0", "origin": "default"}
+    assert used["database"] == {"value": str(tmp_path / "own.db"), "origin": "the app"}
+    sys.modules.pop("bare")
+
+
+@pytest.mark.parametrize("command", [("config",), ("list",), ("workers",), ("submit", "nightly", "-A", "shop")])
+def test_mistakes_in_a_file_of_settings_end_with_2_and_a_sentence_each(
+    run: Run, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "jobrunner.toml").write_text('brokr = "redis://:secret@host"\nhome = 1\n')
+    path = tmp_path / "jobrunner.toml"
+    assert run(*command) == Ended(
+        2,
+        "",
+        "error: The settings cannot be used.\n"
+        f"  {path}: 'brokr' is no setting; did you mean broker?\n"
+        f"  {path}: home is a number, not text.\n"
+        "\nhint: Correct this; the settings are home, database, broker, result_backend, app.\n",
+    )
+
+
+def test_help_is_there_whatever_the_settings(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "jobrunner.toml").write_text("not toml")
+    assert run("config", "--help").code == 0
+
+
+def test_a_password_in_every_setting_is_in_no_output(
+    jobs: JobRunner, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submitted(jobs)
+    update(jobs, "UPDATE job SET applied_at = 1")
+    for name in OPTIONS:
+        if name != "database":
+            monkeypatch.setenv(variable(name), SECRET)
+    app = ("-A", "shop")
+    everything = [run("config", *app), run("config", "--json", *app), run("list"), run("show", job), run("workers")]
+    monkeypatch.delenv("JOBRUNNER_APP")
+    everything += [run("config"), run("config", "--json"), run("tracker"), run("tracker", "-b", "foo://a:secret@h")]
+    assert [ended.code for ended in everything] == [0] * 7 + [2, 2]
+    assert "redis://:***@127.0.0.1:1/0?password=***" in everything[0].out
+    assert everything[7].err.startswith("error: The broker of the Celery app 'jobrunner.tracker', 'redis://:***@")
+    assert "hint: Write it as redis://:password@host:6379/0" in everything[7].err
+    monkeypatch.setenv("JOBRUNNER_DATABASE", "postgresql://anna:secret@127.0.0.1:1/jobs?password=secret")
+    everything += [run("list"), run("show", job), run("db", "upgrade"), run("config"), run("tracker")]
+    monkeypatch.setenv("JOBRUNNER_DATABASE", "postgres:/anna:secret@host")
+    everything += [run("list"), run("config"), run("db", "upgrade")]
+    monkeypatch.setenv("JOBRUNNER_APP", "redis://anna:secret@host")
+    everything += [run("config"), run("worker"), run("up")]
+    assert all(ended.code in {0, 2, 5} for ended in everything)
+    for ended in everything:
+        assert "secret" not in ended.out + ended.err
+
+
+# ---- workers -----------------------------------------------------------------------------------------------
+
+
+def moments_ago(seconds: float) -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=seconds)
+
+
+def test_workers_shows_who_works_who_was_lost_and_what_they_hold(jobs: JobRunner, run: Run) -> None:
+    submitted(jobs)
+    update(jobs, "UPDATE task SET state = 'queued', delivery = 1, sent_at = 1")
+    first, second, third = (task["id"] for task in read_rows(jobs.database, "task"))
+    held = {"delivery": 1, "retries": 0, "worker": "w1@host", "source": "one"}
+    with jobs.database.write() as connection:
+        for name, source, ago in (("w1@host", "one", 60), ("w2@host", "two", 90), ("w3@host", "three", 90)):
+            tracking.save_worker(connection, name, source, 7, online=True, now=moments_ago(ago))
+        tracking.note_heard(connection, ["w1@host"], moments_ago(2))
+        tracking.lose_worker(connection, "w2@host")
+        tracking.save_worker(connection, "w3@host", "three", 7, online=False, now=moments_ago(30))
+        tracking.lose_worker(connection, "w3@host")  # it has said goodbye: nobody misses it
+        tracking.insert_attempts(
+            connection,
+            [
+                Attempt(task_id=first, celery_id=first, started_at=moments_ago(3), **held),
+                Attempt(task_id=second, celery_id=second, received_at=moments_ago(3), **held),
+                Attempt(task_id=third, celery_id=third, started_at=moments_ago(3), outcome="lost", **held),
+            ],
+        )
+    found = run("workers", "--json").json
+    assert [(one["name"], one["state"], one["pid"], one["active"], one["received"]) for one in found] == [
+        ("w1@host", "online", 7, 1, 1),
+        ("w2@host", "lost", 7, 0, 0),
+        ("w3@host", "offline", 7, 0, 0),
+    ]
+    heard = [round((datetime.now(UTC) - datetime.fromisoformat(one["seen_at"])).total_seconds(), -1) for one in found]
+    assert heard == [0, 90, 30]
+    lines = run("workers").out.splitlines()
+    assert lines[0].split() == ["WORKER", "STATE", "PID", "SINCE", "HEARD", "ACTIVE", "RECEIVED"]
+    assert lines[2].split()[:3] == ["w2@host", "lost", "7"]
+    assert "1 min 30 s ago" in lines[2]
+
+
+def test_workers_leaves_out_who_has_been_gone_for_long_unless_asked_for_all(jobs: JobRunner, run: Run) -> None:
+    with jobs.database.write() as connection:
+        for name, ago in (("long@host", 90_000), ("lately@host", 80_000), ("on@host", 90_000)):
+            tracking.save_worker(connection, name, name, 7, online=name == "on@host", now=moments_ago(ago))
+    assert [one["name"] for one in run("workers", "--json").json] == ["lately@host", "on@host"]
+    assert [one["name"] for one in run("workers", "--json", "--all").json] == ["lately@host", "long@host", "on@host"]
+
+
+def test_no_workers_are_told_on_stderr_and_are_an_empty_list_for_programs(jobs: JobRunner, run: Run) -> None:
+    with jobs.database.write() as connection:
+        leases.acquire(connection, "tracker", 60)
+    assert run("workers") == Ended(0, "", "No workers yet; `jobrunner worker` starts one.\n")
+    assert run("workers", "--json") == Ended(0, "[]\n", "")
+
+
+def test_workers_says_when_it_may_not_be_how_things_are(jobs: JobRunner, run: Run) -> None:
+    ended = run("workers", "--json")
+    assert (ended.out, ended.err) == ("[]\n", "No tracker is running: this is what the last one knew.\n")
+    with jobs.database.write() as connection:
+        leases.acquire(connection, "tracker", 60)
+        leases.renew(connection, "tracker", 60, "the broker cannot be reached (gone)")
+    assert run("workers", "--json").err == "The tracker hears nobody: the broker cannot be reached (gone).\n"
 
 
 # ---- submitting --------------------------------------------------------------------------------------------

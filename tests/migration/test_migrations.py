@@ -28,14 +28,14 @@ FAILING = """
 from alembic import op
 import sqlalchemy as sa
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade():
     op.create_table("half", sa.Column("id", sa.Integer()))
     op.drop_table("worker")
-    raise RuntimeError("the second half of 0002")
+    raise RuntimeError("the second half of 0003")
 """
 
 
@@ -198,13 +198,13 @@ def test_a_later_migration_that_fails_half_way_leaves_the_old_schema(
     url = new_database(tmp_path)
     before = schema(tmp_path / "jobs.db")
     shutil.copytree(FOLDER, tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "migrations" / "versions" / "0002_fails.py").write_text(FAILING)
+    (tmp_path / "migrations" / "versions" / "0003_fails.py").write_text(FAILING)
     monkeypatch.setattr(upgrading, "FOLDER", tmp_path / "migrations")
-    monkeypatch.setattr(upgrading, "HEAD", "0002")
-    with pytest.raises(RuntimeError, match="the second half of 0002"):
+    monkeypatch.setattr(upgrading, "HEAD", "0003")
+    with pytest.raises(RuntimeError, match="the second half of 0003"):
         upgrade(url)
     assert schema(tmp_path / "jobs.db") == before
-    assert version(tmp_path / "jobs.db") == [("0001",)]
+    assert version(tmp_path / "jobs.db") == [(HEAD,)]
     database = Database(url)
     assert count_rows(database)["worker"] == 0
     database.close()

@@ -138,7 +138,7 @@ def test_an_older_schema_is_refused_with_the_command_that_helps(tmp_path: Path, 
 
 @pytest.mark.parametrize(
     "url",
-    ["", "jobs.db", "postgres:/anna:secret@host/jobs", "foo://anna:secret@host/jobs", "postgresql://anna:secret@h:x/j"],
+    ["", "jobs.db", "postgres:/anna:secret@host/jobs", "postgresql://anna:secret@h:x/j"],
 )
 def test_what_is_no_database_url_is_told_without_its_password(url: str) -> None:
     error = trouble(url)
@@ -148,9 +148,23 @@ def test_what_is_no_database_url_is_told_without_its_password(url: str) -> None:
     assert "sqlite:///path" in error.remedy
 
 
+@pytest.mark.parametrize("driver", ["mysql", "postgresql+psycopg2", "foo"])
+def test_a_database_that_jobrunner_cannot_use_is_told(driver: str) -> None:
+    error = trouble(f"{driver}://anna:secret@host/jobs")
+    assert isinstance(error, ConfigurationError)
+    assert error.problem == f"jobrunner keeps its data in SQLite or PostgreSQL, not by {driver}."
+    assert "postgresql://user@host" in error.remedy
+
+
 def test_a_postgresql_database_that_is_away_is_told_without_its_password() -> None:
-    error = trouble("postgresql://anna:secret@127.0.0.1:1/jobs")  # no driver, or nobody there
+    error = trouble("postgresql://anna:secret@127.0.0.1:1/jobs")
     assert "postgresql://anna:***@127.0.0.1:1/jobs" in error.problem
+    assert "secret" not in str(error)
+
+
+def test_a_password_among_the_parameters_of_a_url_is_not_told() -> None:
+    error = trouble("postgresql://127.0.0.1:1/jobs?user=anna&password=secret")
+    assert "127.0.0.1:1/jobs" in error.problem
     assert "secret" not in str(error)
 
 

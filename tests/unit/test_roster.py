@@ -126,3 +126,12 @@ def test_nobody_is_lost_for_a_silence_in_which_nobody_could_be_heard() -> None:
     roster.excuse(NOON + 10 * SILENCE)
     assert roster.silent(NOON + 11 * SILENCE) == []
     assert roster.silent(NOON + 11 * SILENCE + 1) == ["w1@host"]
+
+
+def test_who_has_spoken_is_told_once() -> None:
+    roster = Roster()
+    roster.know({"w1@host": "process-1", "w2@host": "process-2"}, NOON)
+    assert roster.newly_heard() == set()
+    roster.hear([heartbeat("w1@host"), heartbeat("w3@host", source="process-3")], NOON)
+    assert roster.newly_heard() == {"w1@host", "w3@host"}
+    assert roster.newly_heard() == set()

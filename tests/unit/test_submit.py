@@ -668,6 +668,12 @@ def test_binding_twice_prepares_tasks_once(jobs: JobRunner) -> None:
         ({"backend": None}, "has no result backend"),
         ({"backend": "disabled://"}, "has no result backend"),
         ({"backend": "rpc://"}, "The result backend rpc://"),
+        ({"backend": "redis://:se#cret@host/0"}, "'redis://:***@host/0', is no URL"),
+        ({"backend": "redis:se/cret@host"}, "'redis:***@host', is no URL"),
+        (
+            {"backend": "nowhere://:secret@host"},
+            "'nowhere://:***@host' of the Celery app 'shop' cannot be used (No module",
+        ),
         ({"events": "theirs.events:Events"}, "events class of its own, 'theirs.events:Events'"),
     ],
 )
@@ -682,6 +688,7 @@ def test_an_app_that_is_not_fit_for_jobs_is_refused_when_binding(
     assert caught.value.remedy.endswith(".")
     assert caught.value.exit_code == 2
     assert not hasattr(app, "jobrunner")
+    assert "cret" not in str(caught.value)
 
 
 def test_an_app_without_a_broker_gets_the_embedded_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,21 +1,22 @@
 """The event log as a Redis stream: one entry per batch, read with XREAD, trimmed behind the committed position."""
 
-import json
 import logging
+import time
 from typing import Any
 
 from kombu.connection import Connection
 from redis import Redis, ResponseError
 
-from jobrunner.text import NAME, SOURCE, bounded
-from jobrunner.wire import EVENT_LOG, VERSION
-from tracker.eventlog import Batch, Entry
+from jobrunner.wire import EVENT_LOG
+from tracker.eventlog.entries import Batch, Entry, decode
 
 logger = logging.getLogger(__name__)
 
 #: Entries per read; an entry holds up to 200 events.
 _ENTRIES = 50
 _BEGINNING = "0-0"
+#: Seconds from one trim to the next.
+_TRIM = 1.0
 
 
 class RedisStream:
@@ -27,6 +28,7 @@ class RedisStream:
         self._connection = connection
         self._redis: Redis | None = None
         self._anew = False
+        self._trimmed = 0.0
 
     def read(self, position: str | None, wait: float) -> Batch | None:
         """Return entries behind `position`; raises the broker's connection errors."""
@@ -51,8 +53,9 @@ class RedisStream:
         return self._redis
 
     def trim(self, position: str) -> None:
-        """Forget what is committed; approximately, so that it costs nothing."""
-        if self._redis is not None:
+        """Forget what is committed; now and then, and approximately, so that it costs nothing."""
+        if self._redis is not None and time.monotonic() - self._trimmed > _TRIM:
+            self._trimmed = time.monotonic()
             self._redis.xtrim(EVENT_LOG, minid=position, approximate=True)
 
     def close(self) -> None:
@@ -84,17 +87,6 @@ def _order(stream_id: str) -> tuple[int, int]:
 
 
 def _entry(fields: dict[bytes, bytes]) -> Entry:
-    """Decode an entry; what is malformed or newer than this version is left out and told."""
     if b"events" not in fields:
         return Entry()
-    try:
-        if int(fields[b"v"]) > VERSION:
-            logger.error("Events of version %s are newer than this tracker: upgrade it.", int(fields[b"v"]))
-            return Entry()
-        events = json.loads(fields[b"events"])
-        source = bounded(fields[b"source"].decode(), SOURCE)
-        worker = bounded(fields[b"worker"].decode(), NAME)
-    except (KeyError, ValueError, RecursionError):
-        logger.exception("A malformed entry of the event log was left out.", extra={"action": "event-rejected"})
-        return Entry()
-    return Entry(source=source, worker=worker, events=events if isinstance(events, list) else [])
+    return decode(fields.get(b"v"), fields.get(b"source"), fields.get(b"worker"), fields[b"events"])

@@ -13,7 +13,14 @@ from jobrunner.store.tracking.tasks import (
     update_attempts,
     update_tasks,
 )
-from jobrunner.store.tracking.workers import save_worker, tasks_held_by, unheard_tasks, worker_sources
+from jobrunner.store.tracking.workers import (
+    lose_worker,
+    note_heard,
+    save_worker,
+    tasks_held_by,
+    unheard_tasks,
+    worker_sources,
+)
 
 __all__ = [
     "attempts_of",
@@ -22,9 +29,11 @@ __all__ = [
     "failed_task",
     "insert_attempts",
     "jobs_by_id",
+    "lose_worker",
     "mark_applied",
     "mark_sent",
     "new_jobs",
+    "note_heard",
     "open_place",
     "queue_tasks",
     "save_worker",

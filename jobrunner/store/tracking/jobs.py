@@ -7,8 +7,9 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from jobrunner.records import Job
 from jobrunner.states import JobState, TaskState
+from jobrunner.store.bulk import Update
 from jobrunner.store.schema import COUNTERS, attempt, job, task
-from jobrunner.store.tracking.bulk import IDS, NOW, chunks, rows_of
+from jobrunner.store.tracking.rows import IDS, NOW, chunks, rows_of
 
 _JOB = [job.c[name] for name in ("id", "name", "state", "reason", "note", "total", "started_at", "ended_at")]
 
@@ -62,29 +63,16 @@ def jobs_by_id(connection: Connection, job_ids: Collection[str]) -> dict[str, Jo
     return found
 
 
-_UPDATE_JOB = (
-    update(job)
-    .where(job.c.id == bindparam("row_id"))
-    .values(
-        {job.c[name]: bindparam(name) for name in ("state", "reason", "note", "started_at", "ended_at")}
-        | {job.c[name]: bindparam(name) for name in COUNTERS.values()}
-    )
-)
+_CHANGES = ("state", "reason", "note", "started_at", "ended_at")
+_UPDATE = Update(job, ["id"], [*_CHANGES, *COUNTERS.values()])
 
 
 def update_jobs(connection: Connection, jobs: Collection[Job]) -> None:
     """Write jobs that changed."""
     rows = [
-        {
-            "row_id": one.id,
-            "state": one.state,
-            "reason": one.reason,
-            "note": one.note,
-            "started_at": one.started_at,
-            "ended_at": one.ended_at,
-        }
+        {"id": one.id}
+        | {name: getattr(one, name) for name in _CHANGES}
         | {column: one.counts[state] for state, column in COUNTERS.items()}
         for one in jobs
     ]
-    if rows:
-        connection.execute(_UPDATE_JOB, rows)
+    _UPDATE.run(connection, rows)

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, exists, literal_column, or_, select, update
+from sqlalchemy import Connection, bindparam, exists, literal_column, or_, select
 
 from jobrunner.records import Letter, Task
 from jobrunner.states import TaskState
+from jobrunner.store.bulk import Update
 from jobrunner.store.schema import job, message, task
-from jobrunner.store.tracking.bulk import NOW, TASK, as_task
+from jobrunner.store.tracking.rows import NOW, TASK, as_task
 
 _READY = (
     task.c.state == literal_column("'ready'"),  # a literal, for the partial index
@@ -53,39 +54,23 @@ def take_ready(connection: Connection, now: datetime, limit: int) -> list[Letter
     return [Letter(**row._asdict()) for row in rows]
 
 
-_QUEUE = (
-    update(task)
-    .where(task.c.id == bindparam("row_id"))
-    .values(
-        state=TaskState.QUEUED,
-        delivery=bindparam("number"),
-        celery_id=bindparam("delivery_id"),
-        queued_at=bindparam("moment"),
-        sent_at=None,
-    )
-)
+_QUEUE = Update(task, ["id"], ["state", "delivery", "celery_id", "queued_at", "sent_at"])
 
 
 def queue_tasks(connection: Connection, deliveries: Sequence[tuple[str, int, str]], now: datetime) -> None:
     """Note the next delivery of tasks: (task, delivery, Celery id). They are in the outbox until marked as sent."""
-    if deliveries:
-        rows = [
-            {"row_id": id_, "number": n, "delivery_id": celery_id, "moment": now} for id_, n, celery_id in deliveries
-        ]
-        connection.execute(_QUEUE, rows)
+    fixed = {"state": TaskState.QUEUED, "queued_at": now, "sent_at": None}
+    _QUEUE.run(
+        connection, [{"id": id_, "delivery": n, "celery_id": celery_id, **fixed} for id_, n, celery_id in deliveries]
+    )
 
 
-_MARK_SENT = (
-    update(task)
-    .where(task.c.id == bindparam("row_id"), task.c.delivery == bindparam("sent_delivery"), task.c.sent_at.is_(None))
-    .values(sent_at=bindparam("moment"))
-)
+_MARK_SENT = Update(task, ["id", "delivery"], ["sent_at"], task.c.sent_at.is_(None))
 
 
 def mark_sent(connection: Connection, deliveries: Sequence[tuple[str, int]], now: datetime) -> None:
     """Take (task, delivery) out of the outbox: the broker has its message."""
-    if deliveries:
-        connection.execute(_MARK_SENT, [{"row_id": id_, "sent_delivery": n, "moment": now} for id_, n in deliveries])
+    _MARK_SENT.run(connection, [{"id": id_, "delivery": n, "sent_at": now} for id_, n in deliveries])
 
 
 def unsent_tasks(connection: Connection) -> list[Task]:

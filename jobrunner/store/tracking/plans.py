@@ -7,8 +7,9 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from jobrunner.records import Block
 from jobrunner.states import TaskState
+from jobrunner.store.bulk import Update
 from jobrunner.store.schema import block, task
-from jobrunner.store.tracking.bulk import IDS, rows_of
+from jobrunner.store.tracking.rows import IDS, rows_of
 
 _BLOCK = [block.c[name] for name in Block.__slots__]
 
@@ -22,13 +23,12 @@ def blocks_upward(connection: Connection, block_ids: Collection[str]) -> dict[st
     return {values["id"]: Block(**values) for values in rows_of(connection, _UPWARD, block_ids)}
 
 
-_UPDATE_BLOCK = update(block).where(block.c.id == bindparam("row_id")).values(remaining=bindparam("left"))
+_UPDATE = Update(block, ["id"], ["remaining"])
 
 
 def update_blocks(connection: Connection, blocks: Collection[Block]) -> None:
     """Write how many children of each block have not ended well yet."""
-    if blocks:
-        connection.execute(_UPDATE_BLOCK, [{"row_id": one.id, "left": one.remaining} for one in blocks])
+    _UPDATE.run(connection, [{"id": one.id, "remaining": one.remaining} for one in blocks])
 
 
 _PLACE = task.c.opens_block == bindparam("block_id_"), task.c.opens_at == bindparam("position_")
@@ -36,7 +36,7 @@ _OPEN = update(task).where(*_PLACE, task.c.state == TaskState.PENDING).values(st
 _DELAYED = select(task.c.id, task.c.countdown).where(
     *_PLACE, task.c.state == TaskState.READY, task.c.countdown.is_not(None), task.c.not_before.is_(None)
 )
-_DELAY = update(task).where(task.c.id == bindparam("row_id")).values(not_before=bindparam("moment"))
+_DELAY = Update(task, ["id"], ["not_before"])
 
 
 def open_place(connection: Connection, block_id: str, position: int, now: datetime) -> int:
@@ -44,9 +44,7 @@ def open_place(connection: Connection, block_id: str, position: int, now: dateti
     place = {"block_id_": block_id, "position_": position}
     number = connection.execute(_OPEN, place).rowcount
     delayed = connection.execute(_DELAYED, place).all()
-    if delayed:
-        moments = [{"row_id": row.id, "moment": now + timedelta(seconds=row.countdown)} for row in delayed]
-        connection.execute(_DELAY, moments)
+    _DELAY.run(connection, [{"id": row.id, "not_before": now + timedelta(seconds=row.countdown)} for row in delayed])
     return number
 
 

@@ -1,18 +1,14 @@
 """Tasks and their attempts, as events change them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, literal_column, select, update
+from sqlalchemy import Connection, literal_column, select
 
 from jobrunner.records import Attempt, Task
+from jobrunner.store.bulk import Update, insert_rows
 from jobrunner.store.schema import attempt, task
-from jobrunner.store.tracking.bulk import ATTEMPT, IDS, TASK, as_task, rows_of
-
-
-def _values(one: Attempt) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in Attempt.__slots__}
-
+from jobrunner.store.tracking.rows import ATTEMPT, IDS, TASK, as_task, rows_of
 
 _TASKS = select(task.c.celery_id.label("told"), *TASK).where(task.c.celery_id.in_(IDS))
 _TASKS_OF_FIRST = select(task.c.id.label("told"), *TASK).where(task.c.id.in_(IDS))
@@ -43,43 +39,28 @@ def attempts_of(connection: Connection, task_ids: Collection[str]) -> dict[tuple
     return {(one.task_id, one.delivery, one.retries): one for one in attempts}
 
 
-_INSERT_ATTEMPT = insert(attempt)
-
-
 def insert_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None:
     """Write attempts that had no row yet."""
-    if attempts:
-        connection.execute(_INSERT_ATTEMPT, [_values(one) for one in attempts])
+    insert_rows(connection, attempt, [_values(one, Attempt.__slots__) for one in attempts])
 
 
-_ATTEMPT_KEY = ("task_id", "delivery", "retries")
-_UPDATE_ATTEMPT = (
-    update(attempt)
-    .where(*(attempt.c[name] == bindparam(f"key_{name}") for name in _ATTEMPT_KEY))
-    .values({column: bindparam(column.name) for column in attempt.columns if column.name not in _ATTEMPT_KEY})
-)
+_KEY = ("task_id", "delivery", "retries")
+_UPDATE_ATTEMPT = Update(attempt, _KEY, [name for name in Attempt.__slots__ if name not in _KEY])
 
 
 def update_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None:
     """Write attempts that changed."""
-    rows = []
-    for one in attempts:
-        row = _values(one)
-        rows.append(row | {f"key_{name}": row.pop(name) for name in _ATTEMPT_KEY})
-    if rows:
-        connection.execute(_UPDATE_ATTEMPT, rows)
+    _UPDATE_ATTEMPT.run(connection, [_values(one, Attempt.__slots__) for one in attempts])
 
 
-_TASK_CHANGES = ("state", "note", "delivery", "celery_id", "first_retries", "sent_at", "started_at", "ended_at")
-_UPDATE_TASK = (
-    update(task)
-    .where(task.c.id == bindparam("row_id"))
-    .values({task.c[name]: bindparam(name) for name in _TASK_CHANGES})
-)
+_CHANGES = ("state", "note", "delivery", "celery_id", "first_retries", "sent_at", "started_at", "ended_at")
+_UPDATE_TASK = Update(task, ["id"], _CHANGES)
 
 
 def update_tasks(connection: Connection, tasks: Collection[Task]) -> None:
     """Write tasks that changed."""
-    rows = [{"row_id": one.id} | {name: getattr(one, name) for name in _TASK_CHANGES} for one in tasks]
-    if rows:
-        connection.execute(_UPDATE_TASK, rows)
+    _UPDATE_TASK.run(connection, [_values(one, ("id", *_CHANGES)) for one in tasks])
+
+
+def _values(one: Attempt | Task, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in names}

@@ -1,5 +1,6 @@
 """Workers, and what is in their hands."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import Connection, exists, func, insert, literal, select, update
@@ -7,7 +8,7 @@ from sqlalchemy import Connection, exists, func, insert, literal, select, update
 from jobrunner.records import Attempt, Task
 from jobrunner.states import TaskState
 from jobrunner.store.schema import attempt, task, worker
-from jobrunner.store.tracking.bulk import ATTEMPT, TASK, as_task
+from jobrunner.store.tracking.rows import ATTEMPT, IDS, NOW, TASK, as_task, chunks
 from jobrunner.store.tracking.tasks import tasks_by_celery_id
 
 
@@ -25,6 +26,24 @@ def save_worker(
     same = connection.execute(known.where(worker.c.source == source).values(values))
     if not same.rowcount and not connection.execute(known.values(values | {"online_at": now})).rowcount:
         connection.execute(insert(worker).values(values | {"name": name, "online_at": now}))
+
+
+def lose_worker(connection: Connection, name: str) -> None:
+    """Note that a worker is gone without a word: no process bears the name. When it was heard last stays.
+
+    One that has said goodbye stays as it is.
+    """
+    heard = update(worker).where(worker.c.name == name, worker.c.online.is_(True))
+    connection.execute(heard.values(source="", online=False))
+
+
+_HEARD = update(worker).where(worker.c.name.in_(IDS), worker.c.online.is_(True)).values(seen_at=NOW)
+
+
+def note_heard(connection: Connection, names: Collection[str], now: datetime) -> None:
+    """Note that these workers live."""
+    for chunk in chunks(names):
+        connection.execute(_HEARD, {**chunk, "moment": now})
 
 
 def unheard_tasks(connection: Connection, sent_before: datetime) -> list[tuple[str, Task]]:

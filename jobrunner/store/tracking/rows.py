@@ -1,7 +1,4 @@
-"""Many rows at once: what all statements of the tracker share.
-
-Statements are built once, at import: building one costs more than running it.
-"""
+"""Rows found by many ids at once: what all questions of the tracker share."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any

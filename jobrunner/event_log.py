@@ -1,0 +1,93 @@
+"""Writing to the event log, whichever broker holds it: a stream on Redis, a durable queue on RabbitMQ.
+
+Workers append batches of events, clients wake the tracker up; only the tracker reads (`tracker.eventlog`).
+"""
+
+import uuid
+from typing import Any, Protocol, TypedDict
+
+from kombu.connection import Connection
+
+from jobrunner.confirms import ConfirmedChannel
+from jobrunner.errors import UnreachableError
+from jobrunner.wire import EVENT_LOG
+
+#: Seconds that RabbitMQ may take to confirm a batch of events.
+_CONFIRM = 10.0
+#: Milliseconds after which RabbitMQ forgets a wake-up that nobody was there to hear.
+_WAKE_EXPIRES = "60000"
+
+
+class WrittenBatch(TypedDict):
+    """A batch of events of one process, as it is written: the version of its form, who wrote it, and JSON."""
+
+    v: int
+    source: str
+    worker: str
+    events: str
+
+
+class EventLogWriter(Protocol):
+    """Appends to the log over a connection that is already there; raises the errors of that broker."""
+
+    def append(self, batch: WrittenBatch) -> None:
+        """Write a batch; when this returns, the broker has it."""
+
+    def wake(self) -> None:
+        """Write an empty entry, for a tracker that waits for one; it does not matter if it is lost."""
+
+
+def open_writer(connection: Connection) -> EventLogWriter:
+    """Return the writer for the broker of this connection."""
+    return QueueWriter(connection) if connection.transport.driver_type == "amqp" else StreamWriter(connection)
+
+
+class StreamWriter:
+    """Adds entries to a Redis stream."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._channel: Any = connection.default_channel
+
+    def append(self, batch: WrittenBatch) -> None:
+        """Write a batch."""
+        self._channel.client.xadd(EVENT_LOG, batch)
+
+    def wake(self) -> None:
+        """Write an empty entry."""
+        self._channel.client.xadd(EVENT_LOG, {"wake": "1"})
+
+
+class QueueWriter:
+    """Publishes persistent messages to a durable queue, and waits until RabbitMQ confirms them.
+
+    Each has an id, by which the tracker knows how far it had got when it reads on after a break.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._confirmed = ConfirmedChannel(connection)
+        declare_queue(self._confirmed.channel)
+
+    def append(self, batch: WrittenBatch) -> None:
+        """Write a batch."""
+        headers = {"v": batch["v"], "source": batch["source"], "worker": batch["worker"]}
+        self._publish(batch["events"].encode(), headers=headers, delivery_mode=2)
+        if self._confirmed.wait(_CONFIRM):
+            msg = f"RabbitMQ has no queue {EVENT_LOG!r} any more."
+            raise UnreachableError(msg, "It is made again with the next connection.")
+
+    def wake(self) -> None:
+        """Write an empty entry."""
+        self._publish(b"", delivery_mode=1, expiration=_WAKE_EXPIRES)
+
+    def _publish(self, body: bytes, headers: dict[str, object] | None = None, **properties: object) -> None:
+        channel = self._confirmed.channel
+        properties["message_id"] = uuid.uuid4().hex
+        message = channel.prepare_message(body, content_type="application/json", headers=headers, properties=properties)
+        channel.basic_publish(message, exchange="", routing_key=EVENT_LOG, mandatory=True)
+        self._confirmed.count()
+
+
+def declare_queue(channel: Any) -> tuple[int, int]:
+    """Make the queue if it is not there; return how many messages wait in it and how many readers it has."""
+    found = channel.queue_declare(EVENT_LOG, durable=True, auto_delete=False)
+    return found.message_count, found.consumer_count

@@ -1,0 +1,60 @@
+"""Whether an app's broker and result backend are fit for durable jobs."""
+
+from celery import Celery
+from celery.backends.base import BaseKeyValueStoreBackend
+from celery.exceptions import ImproperlyConfigured
+
+from jobrunner.errors import ConfigurationError
+from jobrunner.masking import mask_text, mask_url
+
+#: What Celery and kombu raise for a URL that they cannot read. Their sentences may hold a part of its password.
+_NO_URL = (ValueError, TypeError, LookupError, AttributeError)
+_QUOTING = "Write it as redis://:password@host:6379/0, with %23, %2F and %3F for #, / and ? in the password."
+
+
+def broker_of(app: Celery) -> str:
+    """Return the URL of an app's broker, of several as Celery writes them: separated by semicolons."""
+    urls = app.conf.broker_write_url
+    return urls if isinstance(urls, str) else ";".join(urls)
+
+
+def check_broker(app: Celery) -> None:
+    """Raise unless the broker can hold the event log; asked by workers and trackers, not by those who submit.
+
+    Raises:
+        ConfigurationError: it is neither Redis (or Valkey) nor RabbitMQ, or its URL cannot be read.
+    """
+    try:
+        transport = app.connection_for_write().transport.driver_type
+    except _NO_URL:
+        msg = f"The broker of the Celery app {app.main!r}, {mask_url(broker_of(app))!r}, is no URL of one."
+        raise ConfigurationError(msg, _QUOTING) from None
+    if transport not in {"redis", "amqp"}:
+        msg = f"The broker of the Celery app {app.main!r} is {transport}, which cannot hold the event log."
+        raise ConfigurationError(msg, "Use Redis, Valkey or RabbitMQ as broker.")
+
+
+def check_backend(app: Celery) -> None:
+    """Raise unless the result backend can hand values from task to task.
+
+    Raises:
+        ConfigurationError: there is none, or it is no key-value store that workers share.
+    """
+    remedy = "Set result_backend, or JOBRUNNER_RESULT_BACKEND, to a key-value store, such as redis://host/1."
+    url = app.conf.result_backend
+    if not url or str(url).startswith("disabled"):
+        msg = f"The Celery app {app.main!r} has no result backend, where tasks leave their values for the next."
+        raise ConfigurationError(msg, remedy)
+    try:
+        backend = app.backend
+    except (ImproperlyConfigured, ImportError) as error:
+        where = f"The result backend {mask_url(str(url))!r} of the Celery app {app.main!r}"
+        msg = f"{where} cannot be used ({mask_text(str(error)).rstrip('.')})."
+        raise ConfigurationError(msg, remedy) from None
+    except _NO_URL:
+        msg = f"The result backend of the Celery app {app.main!r}, {mask_url(str(url))!r}, is no URL of one."
+        raise ConfigurationError(msg, _QUOTING) from None
+    if not isinstance(backend, BaseKeyValueStoreBackend):
+        scheme = str(url).partition(":")[0]
+        msg = f"The result backend {scheme}:// of the Celery app {app.main!r} cannot hand values on to tasks."
+        raise ConfigurationError(msg, remedy)

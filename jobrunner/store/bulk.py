@@ -1,0 +1,92 @@
+"""Many rows at once, as each database does it best: executemany on SQLite, COPY and arrays on PostgreSQL.
+
+Statements are built once, at import: building one costs more than running it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    DateTime,
+    Table,
+    bindparam,
+    column,
+    func,
+    insert,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.exc import DBAPIError
+
+from jobrunner.store.schema import Moment
+
+_Row = Mapping[str, Any]
+
+
+def insert_rows(connection: Connection, table: Table, rows: Sequence[_Row]) -> None:
+    """Insert rows that all have the same columns, in the same order."""
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        _copy(connection, table, rows)
+    else:
+        connection.execute(insert(table), rows)
+
+
+def _copy(connection: Connection, table: Table, rows: Sequence[_Row]) -> None:
+    import psycopg  # noqa: PLC0415  an extra: whoever is here has it
+    from psycopg.sql import SQL, Identifier  # noqa: PLC0415
+
+    names = SQL(", ").join(map(Identifier, rows[0]))
+    statement = SQL("COPY {} ({}) FROM STDIN").format(Identifier(table.name), names)
+    try:
+        with connection.connection.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[attr-defined]
+            for row in rows:
+                copy.write_row(tuple(row.values()))
+    except psycopg.Error as error:
+        text = statement.as_string()
+        raise DBAPIError.instance(text, None, error, psycopg.Error, dialect=connection.dialect) from error
+
+
+class Update:
+    """`UPDATE table SET changes WHERE keys = … AND conditions`, for rows that each have all keys and changes."""
+
+    def __init__(
+        self, table: Table, keys: Sequence[str], changes: Sequence[str], *conditions: ColumnElement[bool]
+    ) -> None:
+        self._names = [*keys, *changes]
+        each: dict[str, BindParameter[Any]] = {name: bindparam(_name(name)) for name in self._names}
+        self._one_by_one = (
+            update(table)
+            .where(*(table.c[name] == each[name] for name in keys), *conditions)
+            .values({table.c[name]: each[name] for name in changes})
+        )
+        arrays = (bindparam(_name(name), type_=_array_of(table, name)) for name in self._names)
+        given = func.unnest(*arrays).table_valued(*(column(name, table.c[name].type) for name in self._names))
+        given = given.render_derived(name="given")
+        self._at_once = (
+            update(table)
+            .where(*(table.c[name] == given.c[name] for name in keys), *conditions)
+            .values({table.c[name]: given.c[name] for name in changes})
+        )
+
+    def run(self, connection: Connection, rows: Sequence[_Row]) -> None:
+        """Change these rows; keys of rows that do not exist, or do not meet the conditions, are passed over."""
+        if not rows:
+            return
+        if connection.dialect.name == "postgresql":
+            connection.execute(self._at_once, {_name(name): [row[name] for row in rows] for name in self._names})
+        else:
+            connection.execute(self._one_by_one, [{_name(name): row[name] for name in self._names} for row in rows])
+
+
+def _name(column_name: str) -> str:
+    return f"each_{column_name}"  # SQLAlchemy keeps a column's own name to itself
+
+
+def _array_of(table: Table, name: str) -> ARRAY[Any]:
+    kind = table.c[name].type
+    return ARRAY(DateTime(timezone=True) if isinstance(kind, Moment) else kind)

@@ -1,0 +1,121 @@
+"""What the tracker writes down of workers, and what it says of a broker that it cannot reach."""
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from celery import group
+
+from jobrunner.masking import MASK
+from jobrunner.wire import EVENT_LOG, VERSION
+from tests.house import PATIENCE, House
+from tests.waiting import until
+
+pytestmark = pytest.mark.nodes
+
+W1, W2 = "one@house", "two@house"
+
+
+def workers(house: House) -> dict[str, dict[str, Any]]:
+    """Return what `jobrunner workers` says, by name."""
+    return {one["name"]: one for one in json.loads(house.cli("workers", "--json").stdout)}
+
+
+def told(house: House, what: str, condition: Callable[[dict[str, dict[str, Any]]], Any]) -> dict[str, dict[str, Any]]:
+    """Wait until what `jobrunner workers` says fulfils a condition, and return it."""
+
+    def fulfilled() -> dict[str, dict[str, Any]]:
+        found = workers(house)
+        return found if condition(found) else {}
+
+    return until(fulfilled, timeout=PATIENCE, what=what)
+
+
+def say(house: House, source: str, **event: Any) -> None:
+    """Write into the event log what a worker process would write."""
+    events = [{"hostname": W1, "timestamp": 1.0, "pid": 7, **event}]
+    with house.redis() as redis:
+        redis.xadd(EVENT_LOG, {"v": VERSION, "source": source, "worker": W1, "events": json.dumps(events)})
+
+
+def test_a_killed_worker_is_lost_and_the_other_ones_work_is_told(house: House) -> None:
+    """The other one has nothing to do: it is heard all the same."""
+    house.broker()
+    house.tracker()
+    killed = house.worker("one")
+    gate = house.gate("open")
+    job = house.jobs.submit(group(house.proj.hold.s(number, str(gate)) for number in range(3)))
+    gate.reached(2)
+    busy = told(house, "both hands of the worker", lambda found: found[W1]["active"] == 2 and found[W1]["received"])
+    assert (busy[W1]["state"], busy[W1]["received"], busy[W1]["pid"]) == ("online", 1, killed.pid)
+    house.worker("two", queues="other")
+    killed.kill()
+
+    lost = told(house, "the worker to be lost", lambda found: found[W1]["state"] == "lost")
+    assert (lost[W1]["active"], lost[W1]["received"]) == (0, 0)
+    assert lost[W2]["state"] == "online"
+    heard = {name: datetime.fromisoformat(one["seen_at"]) for name, one in lost.items()}
+    assert heard[W2] - heard[W1] > timedelta(seconds=15)
+    assert heard[W1] >= datetime.fromisoformat(busy[W1]["seen_at"])
+    assert heard[W2] - datetime.fromisoformat(lost[W2]["online_at"]) > timedelta(seconds=15)
+    assert job.progress.done == 0
+
+
+def test_a_worker_that_says_goodbye_is_offline(house: House) -> None:
+    house.broker()
+    house.tracker()
+    say(house, "first", type="worker-online")
+    told(house, "the worker", lambda found: found.get(W1, {}).get("state") == "online")
+    say(house, "first", type="worker-offline")
+    told(house, "its goodbye", lambda found: found[W1]["state"] == "offline")
+
+
+def test_the_late_goodbye_of_a_process_that_was_replaced_is_not_its_successors(house: House) -> None:
+    house.broker()
+    house.tracker()
+    say(house, "first", type="worker-online")
+    say(house, "second", type="worker-online", pid=8)
+    say(house, "first", type="worker-offline")
+    job = house.jobs.submit(house.proj.add.s(1, 2))
+    say(house, "second", type="task-received", uuid=job.tasks()[0].id)
+    found = told(house, "what was said last", lambda found: found.get(W1, {}).get("received"))
+    assert (found[W1]["state"], found[W1]["pid"]) == ("online", 8)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://:secret@127.0.0.1:1/0", "rediss://anna:secret@127.0.0.1:1/0", "amqp://anna:secret@127.0.0.1:1//"],
+)
+def test_a_tracker_that_cannot_reach_its_broker_tells_no_password(house: House, url: str) -> None:
+    job = house.jobs.submit(house.proj.add.s(1, 2))
+    argv = [sys.executable, "-m", "jobrunner.cli", "tracker", "-l", "DEBUG"]
+    tracker = house.start("tracker", argv, JOBRUNNER_BROKER=url)
+    tracker.says("the broker cannot be reached")
+    shown = until(
+        lambda: "cannot be reached" in (text := house.cli("show", job.id).stdout) and text,
+        timeout=PATIENCE,
+        what="show to say why",
+    )
+    for text in (shown, tracker.text, house.cli("show", job.id, "--json").stdout, house.cli("workers").stderr):
+        assert "secret" not in text
+    assert tracker.stop() == 0
+    assert "secret" not in tracker.text
+
+
+def test_up_masks_the_password_of_an_apps_broker(house: House) -> None:
+    """It also says where the rest is: nothing of it is a secret."""
+    (house.home / "away.py").write_text(
+        "from celery import Celery\nurl = 'redis://:secret@127.0.0.1:1/0'\n"
+        "app = Celery('away', broker=url, backend=url, set_as_current=False)\n"
+    )
+    argv = [sys.executable, "-m", "jobrunner.cli", "up", "-A", "away"]
+    up = house.start("printed", argv, PYTHONPATH=f"{house.home}:{house.environment.get('PYTHONPATH', '')}")
+    up.says("Ready for jobs")
+    assert f"broker    redis://:{MASK}@127.0.0.1:1/0" in up.text
+    log = house.home / "up.log"
+    until(lambda: "cannot be reached" in log.read_text(), timeout=PATIENCE, what="the tracker to have tried")
+    up.stop()
+    assert "secret" not in up.text + log.read_text()
