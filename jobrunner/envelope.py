@@ -63,7 +63,7 @@ class Envelope:
         if self.argsrepr:
             headers += f', "argsrepr": {json.dumps(self.argsrepr(args))}'
         if self.kwargsrepr:
-            headers += f', "kwargsrepr": {json.dumps(self.kwargsrepr(kwargs))}'
+            headers += f', "kwargsrepr": {json.dumps(self.kwargsrepr(kwargs) if kwargs else "{}")}'
         return headers + "}"
 
 
