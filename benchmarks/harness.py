@@ -20,6 +20,7 @@ from subprocess import Popen
 from types import FrameType
 from typing import Self, TypeVar
 
+from benchmarks import postgres
 from jobrunner.embedded import broker
 from jobrunner.embedded.supervisor import Child, Supervisor
 from jobrunner.store.upgrade import upgrade
@@ -30,6 +31,8 @@ CONCURRENCY = 2
 LOOK = 0.005
 #: Seconds that a process of a house gets to end by itself.
 _GRACE = 10.0
+#: Seconds that a server may take to answer.
+_START = 30.0
 #: A private broker has one worker: nobody to mingle or gossip with. `jobrunner up` gives its worker the same.
 _WORKER = ("--without-mingle", "--without-gossip", "-l", "WARNING", "-c", str(CONCURRENCY))
 #: Celery prefers these to what an app was made with; a private house must not end up on somebody's broker.
@@ -66,6 +69,16 @@ class House:
         """Create the database and start a tracker on it."""
         upgrade(self.database_url)
         self._start("tracker", [sys.executable, "-m", "jobrunner.cli", "tracker", "-b", self.url, "-l", "WARNING"])
+
+    def start_postgresql(self) -> str | None:
+        """Start a PostgreSQL with an up-to-date database and return its URL; None if it is not installed."""
+        programs, folder = postgres.find(), self.home / "postgres"
+        if programs is None:
+            return None
+        self._start("postgres", postgres.prepare(programs, folder), last=True)
+        self.wait_for(lambda: postgres.answers(programs, folder), timeout=_START, what="PostgreSQL")
+        upgrade(postgres.url(folder))
+        return postgres.url(folder)
 
     def start_worker(self, app: str, *options: str) -> None:
         """Start a worker of ours for the app of a module."""

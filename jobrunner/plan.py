@@ -20,7 +20,7 @@ kept.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery import Task, group
 from celery.canvas import Signature, _chain, _chord, chunks, maybe_signature
@@ -111,8 +111,7 @@ def from_canvas(canvas: object, *, new_id: Callable[[], str]) -> Plan:
     return Plan(job_id=job_id, leaves=walk.leaves, blocks=walk.blocks, value=end.value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Start:
+class _Start(NamedTuple):
     """What a node inherits from where it stands."""
 
     place: Place | None
@@ -126,8 +125,7 @@ class _Start:
         return cls(place=None, opens=Place(job_id, 0), takes=None, yields=None, sequence=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _End:
+class _End(NamedTuple):
     """What a node leaves to the one after it: its value, the next free level, and whether it holds any task."""
 
     value: Source | None
@@ -162,15 +160,16 @@ class _Walk:
                 return self.leaf(signature, path, start)
 
     def leaf(self, signature: Signature, path: str, start: _Start) -> _End:
+        options = signature.options
         for option in ("link", "link_error"):
-            if signature.options.get(option):
+            if options.get(option):
                 msg = f"a plan cannot represent {option}."
                 raise InvalidCanvasError(
                     msg, "Put the callback into the canvas, as the next task of a chain.", path=path
                 )
         assert start.place is not None  # noqa: S101  a leaf always stands in a block, at least in the root
         leaf = Leaf(
-            id=signature.options.get("task_id") or self.new_id(),
+            id=options.get("task_id") or self.new_id(),
             signature=signature,
             path=path,
             sequence=start.sequence,
@@ -232,22 +231,22 @@ def _chord_steps(signature: Signature, path: str) -> list[tuple[Any, str]]:
 
 
 def _as_signature(candidate: object, path: str) -> Signature:
+    if isinstance(candidate, Signature):
+        return candidate
     if isinstance(candidate, Task):
         msg = f"the task {candidate.name} is no canvas yet."
         raise InvalidCanvasError(msg, f"Pass a signature of it, such as {candidate.name}.s(…).", path=path)
     if isinstance(candidate, ResultBase | AsyncResult):
         msg = "this is a result: its canvas has been sent already."
         raise InvalidCanvasError(msg, "Pass the canvas itself and let submit send it.", path=path)
-    if isinstance(candidate, dict) and not isinstance(candidate, Signature) and "task" in candidate:
+    if isinstance(candidate, dict) and "task" in candidate:
         try:
-            candidate = maybe_signature({"args": (), "kwargs": {}, "options": {}, **candidate})
+            return maybe_signature({"args": (), "kwargs": {}, "options": {}, **candidate})
         except (KeyError, TypeError, AttributeError) as error:
             msg = f"this dict is no signature that Celery can read ({error!r})."
             raise InvalidCanvasError(msg, "Pass the signature itself.", path=path) from None
-    if not isinstance(candidate, Signature):
-        msg = f"{type(candidate).__name__} is no canvas."
-        raise InvalidCanvasError(msg, "Pass a signature, chain, group or chord of tasks.", path=path)
-    return candidate
+    msg = f"{type(candidate).__name__} is no canvas."
+    raise InvalidCanvasError(msg, "Pass a signature, chain, group or chord of tasks.", path=path)
 
 
 def _refuse_extras(signature: Signature, path: str) -> None:

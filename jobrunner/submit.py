@@ -9,6 +9,7 @@ from typing import Any
 from celery import Celery
 
 from jobrunner import ids
+from jobrunner.envelope import Envelopes
 from jobrunner.errors import InvalidCanvasError, InvalidParametersError, KeyConflictError
 from jobrunner.message import check_task, message_row, not_before
 from jobrunner.plan import Block, Leaf, Plan, from_canvas
@@ -46,9 +47,10 @@ def prepare(app: Celery, canvas: object, *, name: str | None, key: str | None) -
     plan = from_canvas(canvas, new_id=ids.uuid7)
     chosen_ids = _chosen_ids(plan)
     taken = _taken(plan)
+    envelopes = Envelopes(app)
     tasks, messages = [], []
     for arrival, leaf in enumerate(plan.leaves):
-        queue, message = message_row(app, check_task(app, leaf), leaf, is_taken=leaf.id in taken)
+        queue, message = message_row(envelopes, check_task(app, leaf), leaf, is_taken=leaf.id in taken)
         messages.append(message)
         tasks.append(_task_row(plan, leaf, arrival, queue))
     name = name or (plan.leaves[-1].signature.task if plan.leaves else "empty")

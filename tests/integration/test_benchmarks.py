@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import postgres
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +22,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 def folder() -> Iterator[Path]:
     """Return a temporary folder with a path that is short enough for a socket below it, which pytest's own is not."""
     with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o711)  # a server that does not run as root must find its own folder in it
         yield Path(name)
 
 
@@ -57,5 +59,22 @@ def test_join_prints_its_figures_as_the_last_line_and_leaves_nothing_behind(fold
     assert set(figures["ratios"]) == {"chord", "chord_get"}
     assert all(value > 0 for side in ("ours", "theirs", "ratios") for value in figures[side].values())
     # The guardian is the last to go: it looks after the others.
+    until(lambda: not processes_of(folder), what=f"the end of {processes_of(folder)}")
+    assert not list(folder.iterdir())
+
+
+@needs_proc
+def test_submit_prints_its_figures_and_names_the_database_that_is_not_installed(folder: Path) -> None:
+    done = run("submit", "--quick", "--tasks", "50", "--rounds", "1", folder=folder)
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert list(figures) == ["name", "ours", "theirs", "ratios", "skipped"]
+    databases = {"sqlite"} if postgres.find() is None else {"sqlite", "postgresql"}
+    assert set(figures["ours"]) == {f"{database}_tasks_per_s" for database in databases}
+    assert figures["skipped"] == sorted({"sqlite", "postgresql"} - databases)
+    assert set(figures["theirs"]) == {"group_apply_async_tasks_per_s"}
+    assert set(figures["ratios"]) == {"group_apply_async"}
+    assert all(value > 0 for side in ("ours", "theirs", "ratios") for value in figures[side].values())
     until(lambda: not processes_of(folder), what=f"the end of {processes_of(folder)}")
     assert not list(folder.iterdir())

@@ -17,10 +17,11 @@ from sqlalchemy import insert, update
 
 import workers.request
 import workers.task
-from jobrunner import JobRunner, submit
+from jobrunner import JobRunner, ids, submit
 from jobrunner.app import RETRY_POLICY
 from jobrunner.condition import why_waiting
 from jobrunner.embedded import broker
+from jobrunner.envelope import Envelopes
 from jobrunner.errors import (
     ConfigurationError,
     InvalidCanvasError,
@@ -31,6 +32,7 @@ from jobrunner.errors import (
     UnreachableError,
 )
 from jobrunner.handle import Job
+from jobrunner.plan import from_canvas
 from jobrunner.states import JobState, TaskState
 from jobrunner.store import leases, reading, schema
 from jobrunner.store.database import Database
@@ -180,6 +182,21 @@ def test_an_eta_without_time_zone_is_refused(jobs: JobRunner, eta: Any) -> None:
 )
 def test_an_option_that_cannot_be_kept_is_refused(jobs: JobRunner, options: Any, problem: str) -> None:
     assert problem in refuse(jobs, add(jobs, 1, 2).set(**options), InvalidCanvasError, 2).problem
+
+
+@pytest.mark.parametrize("args", ["ab", {"x": 1}], ids=str)
+def test_arguments_that_are_no_list_are_refused(jobs: JobRunner, args: Any) -> None:
+    signature = anything(jobs)
+    signature["args"] = args
+    assert "its arguments must be a list" in refuse(jobs, signature, InvalidCanvasError, 2).problem
+
+
+def test_headers_that_a_broker_would_drop_are_refused(jobs: JobRunner) -> None:
+    assert store(jobs, add(jobs, 1, 2).set(headers={"notes": "x" * 99_000}))
+    canvas = group(add(jobs, 1, 2), add(jobs, 1, 2).set(headers={"notes": "x" * 100_000}))
+    error = refuse(jobs, canvas, InvalidCanvasError, 2)
+    assert "canvas.tasks[1]: the headers of add have 100,328 bytes" in error.problem
+    assert "arguments" in error.remedy
 
 
 def test_a_queue_that_the_app_does_not_have_is_refused(jobs: JobRunner) -> None:
@@ -539,6 +556,23 @@ def test_what_another_task_takes_is_stored_whatever_ignore_result_says(jobs: Job
 def test_what_nobody_takes_may_be_ignored(jobs: JobRunner) -> None:
     store(jobs, add(jobs, 1, 2).set(ignore_result=True))
     assert json.loads(read_rows(jobs.database, "message")[0]["headers"])["ignore_result"] is True
+
+
+def test_like_tasks_share_an_envelope_and_no_others(jobs: JobRunner) -> None:
+    jobs.prepare_tasks()
+    canvas = group(
+        add(jobs, 1, 2).set(queue="a"),
+        add(jobs, 3, 4).set(queue="a", task_id="mine", countdown=5),
+        add(jobs, 1, 2).set(queue="b"),
+        add(jobs, 1, 2).set(queue=Queue("a")),
+        add(jobs, 1, 2).set(queue=Queue("a")),
+    )
+    envelopes = Envelopes(jobs.app)
+    leaves = from_canvas(canvas, new_id=ids.uuid7).leaves
+    found = [envelopes.of(jobs.app.tasks["add"], leaf, is_taken=False) for leaf in leaves]
+    assert found[0] is found[1]
+    assert len({id(envelope) for envelope in found}) == 4
+    assert envelopes.of(jobs.app.tasks["add"], leaves[0], is_taken=True) is not found[0]
 
 
 @on_each_database
