@@ -24,8 +24,23 @@ EVERYWHERE = [f"{database}-{broker}" for database in DATABASES for broker in BRO
 USUAL = [f"{database}-redis" for database in DATABASES]
 
 
-def pytest_configure() -> None:
-    """Let the processes that tests start hear every signal: what a shell runs in the background ignores two of them."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the nodes of pytest-celery be processes or containers."""
+    parser.addoption(
+        "--nodes",
+        choices=("process", "docker"),
+        default="process",
+        help="what the nodes of pytest-celery are: processes of this machine (the default), or its own containers",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the nodes; let the processes that tests start hear every signal.
+
+    What a shell runs in the background ignores two of them.
+    """
+    if config.getoption("--nodes") == "process":
+        config.pluginmanager.import_plugin("tests.nodes.processes")
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)

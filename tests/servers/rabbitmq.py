@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from itertools import count
 from pathlib import Path
+from typing import Self
 
 from kombu import Connection
 
@@ -82,7 +83,7 @@ class RabbitMQ(Server):
         """The virtual host that every node has."""
         return self._url_of("")
 
-    def start(self) -> "RabbitMQ":
+    def start(self) -> Self:
         """Start it and wait until it answers; one that runs is left alone."""
         if not self._epmd.running:
             self._epmd.kill()

@@ -1,4 +1,4 @@
-"""What all servers of the tests have in common."""
+"""What all servers of the tests have in common, and the processes that use them."""
 
 import re
 import socket
@@ -15,21 +15,16 @@ class AbsentError(Exception):
     """A server that is not installed; says what to install."""
 
 
-class Server(ABC):
-    """A server process that can be killed and started again, and then has what it had stored."""
+class Service(ABC):
+    """A process that others rely on: started, it is waited for; killed or stopped, it can be started again."""
 
     #: What people call it.
     name: str
     process: Process
 
-    @property
-    @abstractmethod
-    def url(self) -> str:
-        """Where clients reach it."""
-
     @abstractmethod
     def answers(self) -> bool:
-        """Tell whether it serves clients now."""
+        """Tell whether it does its work now."""
 
     @property
     def running(self) -> bool:
@@ -61,9 +56,31 @@ class Server(ABC):
         self.stop()
         return self.start()
 
+
+class Server(Service):
+    """A service that keeps something in a place of its own, and has it again after a kill."""
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where clients reach it."""
+
     def close(self) -> None:
         """End it and remove what it has stored."""
         self.kill()
+
+
+class Program(Service):
+    """A service of ours, which says when it is ready."""
+
+    def __init__(self, name: str, process: Process, *, ready: str) -> None:
+        self.name = name
+        self.process = process
+        self._ready = ready
+
+    def answers(self) -> bool:
+        """Tell whether it has said so since its start."""
+        return self._ready in self.process.text
 
 
 def version_of(binary: Path) -> str:
