@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["tests.servers.plugin"]
 
-BROKERS = ("redis", "rabbitmq")
-#: Every database with every broker.
-EVERYWHERE = [f"{database}-{broker}" for database in DATABASES for broker in BROKERS]
-#: What most tests of a house run on: each database once.
-USUAL = [f"{database}-redis" for database in DATABASES]
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the nodes of pytest-celery be processes or containers."""
@@ -60,32 +54,30 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield url
 
 
-@pytest.fixture(params=USUAL)
+@pytest.fixture
 def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """Return a house with a migrated database in which nothing runs yet, for a test that kills what it starts."""
     with _house(request, tmp_path_factory) as house:
         yield house
 
 
-@pytest.fixture(params=EVERYWHERE)
-def house_everywhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """Return a house as `house` does, on every database with every broker."""
-    with _house(request, tmp_path_factory) as house:
-        yield house
-
-
-@pytest.fixture(scope="module", params=USUAL)
+@pytest.fixture(scope="module")
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """Return a house with broker, tracker and worker, shared by the tests of a module that harm nobody."""
     with _house(request, tmp_path_factory) as house:
-        yield _occupied(house)
+        house.broker()
+        house.tracker()
+        house.worker()
+        yield house
 
 
-@pytest.fixture(scope="module", params=EVERYWHERE)
-def running_everywhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """Return a house as `running` does, on every database with every broker."""
-    with _house(request, tmp_path_factory) as house:
-        yield _occupied(house)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Build houses on each database, or on what the test's mark `house_on` names."""
+    marker = metafunc.definition.get_closest_marker("house_on")
+    servers = marker.args if marker else (f"{database}-redis" for database in DATABASES)
+    for name, scope in (("house", "function"), ("running", "module")):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, list(servers), indirect=True, scope=scope)
 
 
 @contextmanager
@@ -101,10 +93,3 @@ def _house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             yield house
         finally:
             house.close()
-
-
-def _occupied(house: House) -> House:
-    house.broker()
-    house.tracker()
-    house.worker()
-    return house

@@ -43,8 +43,12 @@ PROJ = "tests.integration.proj"
 _SETTINGS = ("JOBRUNNER_HOME", "JOBRUNNER_DATABASE", "JOBRUNNER_BROKER", "JOBRUNNER_RESULT_BACKEND", "JOBRUNNER_APP")
 
 
-#: For tests that are about the files of one folder, where a database server has no part.
-on_sqlite = pytest.mark.parametrize("house", ["sqlite-redis"], indirect=True)
+#: For tests that are about the files of one folder, or about what no database has a part in.
+on_sqlite = pytest.mark.house_on("sqlite-redis")
+#: For tests of promises that no server may break: every database with every broker.
+everywhere = pytest.mark.house_on("sqlite-redis", "sqlite-rabbitmq", "postgresql-redis", "postgresql-rabbitmq")
+#: For tests about brokers, each with one of the databases.
+on_each_broker = pytest.mark.house_on("sqlite-redis", "postgresql-rabbitmq")
 
 
 class House:

@@ -5,8 +5,10 @@ import sys
 
 import yaml
 
-from tests.house import PATIENCE, PROJ, ROOT, House
+from tests.house import PATIENCE, PROJ, ROOT, House, on_sqlite
 from tests.waiting import until
+
+pytestmark = on_sqlite
 
 
 def check(house: House) -> tuple[int, str]:

@@ -14,8 +14,10 @@ import pytest
 from celery import chain, group
 
 from jobrunner.states import ENDED_JOB
-from tests.house import PATIENCE, ROOT, House, Process
+from tests.house import PATIENCE, ROOT, House, Process, on_each_broker, on_sqlite
 from tests.waiting import until
+
+pytestmark = on_sqlite
 
 WORKER = "worker@house"
 
@@ -71,6 +73,7 @@ def away(house: House) -> Iterator[House]:
 # ---- what it shows -----------------------------------------------------------------------------------------
 
 
+@on_each_broker
 def test_flower_shows_every_task_of_a_job_with_name_job_state_result_and_worker(running: House, flower: Flower) -> None:
     proj = running.proj
     # A retry at once would not do: Celery's worker tells of it when the second try has ended already, and Celery's own

@@ -8,8 +8,10 @@ import pytest
 from celery import Signature, chain, chord, group
 
 from jobrunner.states import JobState
-from tests.house import PATIENCE, House
+from tests.house import PATIENCE, House, everywhere, on_each_broker
 from tests.waiting import until
+
+pytestmark = everywhere
 
 Canvas = Callable[[ModuleType], Signature]
 
@@ -30,31 +32,30 @@ IN_HAND = 2 + 2 * 4
 
 
 @pytest.mark.parametrize(("canvas", "value"), CANVASES.values(), ids=CANVASES)
-def test_a_job_has_the_value_of_its_canvas(running_everywhere: House, canvas: Canvas, value: object) -> None:
-    job = running_everywhere.jobs.submit(canvas(running_everywhere.proj))
+def test_a_job_has_the_value_of_its_canvas(running: House, canvas: Canvas, value: object) -> None:
+    job = running.jobs.submit(canvas(running.proj))
     assert job.result(PATIENCE) == value
-    running_everywhere.check_completed_once(job)
+    running.check_completed_once(job)
     assert all(task.delivery == 1 for task in job.tasks())
 
 
-def test_a_task_that_fails_and_then_succeeds_keeps_both_attempts(running_everywhere: House) -> None:
-    proj = running_everywhere.proj
-    job = running_everywhere.jobs.submit(proj.fail_times.s("value", 1, running_everywhere.path("twice")))
+def test_a_task_that_fails_and_then_succeeds_keeps_both_attempts(running: House) -> None:
+    proj = running.proj
+    job = running.jobs.submit(proj.fail_times.s("value", 1, running.path("twice")))
     assert job.result(PATIENCE) == "value"
-    (attempts,) = running_everywhere.ended_attempts(job)
+    (attempts,) = running.ended_attempts(job)
     assert [(one.retries, one.outcome) for one in attempts] == [(0, "retried"), (1, "succeeded")]
 
 
-def test_a_failure_fails_the_job_and_cancels_what_comes_after(running_everywhere: House) -> None:
-    proj = running_everywhere.proj
-    job = running_everywhere.jobs.submit(chain(proj.identity.s("no luck"), proj.fail.s(), proj.identity.s()))
+def test_a_failure_fails_the_job_and_cancels_what_comes_after(running: House) -> None:
+    proj = running.proj
+    job = running.jobs.submit(chain(proj.identity.s("no luck"), proj.fail.s(), proj.identity.s()))
     assert job.wait(PATIENCE) is JobState.FAILED
     assert [str(task.state) for task in job.tasks()] == ["completed", "failed", "canceled"]
     assert job.tasks()[1].exception == "ValueError('no luck')"
 
 
-def test_a_tracker_killed_with_work_in_flight_goes_on_where_it_was(house_everywhere: House) -> None:
-    house = house_everywhere
+def test_a_tracker_killed_with_work_in_flight_goes_on_where_it_was(house: House) -> None:
     house.broker()
     tracker = house.tracker()
     house.worker()
@@ -71,9 +72,9 @@ def test_a_tracker_killed_with_work_in_flight_goes_on_where_it_was(house_everywh
     assert set(house.lines("lines")) == {str(number) for number in range(CHAINS * STEPS)}
 
 
-def test_a_worker_that_holds_messages_is_back_by_itself_when_its_broker_was_killed(house_everywhere: House) -> None:
+@on_each_broker
+def test_a_worker_that_holds_messages_is_back_by_itself_when_its_broker_was_killed(house: House) -> None:
     """What it had received, Celery's worker drops when it connects anew, and Redis would keep it for an hour."""
-    house = house_everywhere
     broker = house.broker()
     house.tracker()
     worker = house.worker(module="jobrunner")
@@ -91,9 +92,9 @@ def test_a_worker_that_holds_messages_is_back_by_itself_when_its_broker_was_kill
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("running_everywhere", ["postgresql-rabbitmq"], indirect=True)
-def test_a_join_over_ten_thousand_tasks_has_all_their_values(running_everywhere: House) -> None:
-    proj = running_everywhere.proj
-    job = running_everywhere.jobs.submit(chord([proj.identity.s(1) for _ in range(LARGE)], proj.total.s()))
+@pytest.mark.house_on("postgresql-rabbitmq")
+def test_a_join_over_ten_thousand_tasks_has_all_their_values(running: House) -> None:
+    proj = running.proj
+    job = running.jobs.submit(chord([proj.identity.s(1) for _ in range(LARGE)], proj.total.s()))
     assert job.result(4 * PATIENCE) == LARGE
     assert job.progress.done == LARGE + 1

@@ -14,7 +14,7 @@ from jobrunner.wire import EVENT_LOG, VERSION
 from tests.house import PATIENCE, House
 from tests.waiting import until
 
-pytestmark = pytest.mark.nodes
+pytestmark = [pytest.mark.nodes, pytest.mark.house_on("postgresql-redis")]
 
 W1, W2 = "one@house", "two@house"
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from jobrunner import JobRunner, submit
 from jobrunner.envelope import _represent
 from jobrunner.errors import InvalidCanvasError
-from tests.apps import database_url, new_app
+from tests.apps import new_app, sqlite_url
 
 #: Name, arguments, keyword arguments, options.
 Call = tuple[str, list[Any], dict[str, Any], dict[str, Any]]
@@ -86,7 +86,7 @@ def make_app(folder: Path, routes: str) -> Celery:
 @pytest.fixture(params=ROUTES)
 def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Celery]:
     app = make_app(tmp_path, request.param)
-    jobs = JobRunner(app, database=database_url(tmp_path))
+    jobs = JobRunner(app, database=sqlite_url(tmp_path))
     jobs.prepare_tasks()
     yield app
     jobs.database.close()

@@ -28,7 +28,7 @@ class RedisStream:
         self._connection = connection
         self._redis: Redis | None = None
         self._anew = False
-        self._trimmed = 0.0
+        self._trimmed = time.monotonic()
 
     def read(self, position: str | None, wait: float) -> Batch | None:
         """Return entries behind `position`; raises the broker's connection errors."""
