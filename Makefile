@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Most tests wait for processes of their own; each of those that run side by side has servers of its own.
+TESTS := $(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
@@ -17,14 +19,14 @@ up: $(READY) ## Run broker, tracker and worker on this machine until Ctrl-C.
 	@$(BIN)/jobrunner up
 
 test: $(READY) ## Run all tests.
-	@$(BIN)/pytest
+	@$(TESTS)
 
 check: $(READY) ## Everything CI runs: format, lint, types, import rules, tests.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(TESTS)
 
 fmt: $(READY) ## Format the code and fix what can be fixed.
 	@$(BIN)/ruff format .

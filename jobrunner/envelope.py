@@ -18,6 +18,7 @@ from celery.app.amqp import AMQP
 from celery.app.routes import MapRoute, Router
 from celery.utils.saferepr import saferepr
 
+from jobrunner.declaration import declaration
 from jobrunner.plan import Leaf
 
 #: Options that say nothing about the message: the plan or the row of the task has them, or nobody needs them.
@@ -172,13 +173,16 @@ def _properties(
     exchange, routing_key = getattr(exchange, "name", exchange), route.pop("routing_key", None)
     if (not exchange or not routing_key) and queue.exchange.type == "direct":
         exchange, routing_key = "", queue.name  # as Celery does: straight to the queue, without looking up bindings
-    compressed = options.get("compression") or app.conf.task_compression
-    compression = {"compression": compressed} if compressed else {}
+    exchange = queue.exchange.name if exchange is None else exchange
+    optional = {
+        "compression": options.get("compression") or app.conf.task_compression,
+        "declaration": declaration(queue, exchange),
+    }
     return queue.name, {
-        "exchange": queue.exchange.name if exchange is None else exchange,
+        "exchange": exchange,
         "routing_key": routing_key or queue.routing_key,
         "delivery_mode": queue.exchange.delivery_mode or app.conf.task_default_delivery_mode,
-    } | compression | {
+    } | {name: value for name, value in optional.items() if value} | {
         name: value for name, value in route.items() if name in {"priority", "delivery_mode", "expiration"}
     }
 

@@ -15,6 +15,7 @@ from kombu.serialization import dumps
 from jobrunner.envelope import LONGEST, Envelopes
 from jobrunner.errors import InvalidCanvasError
 from jobrunner.plan import Leaf
+from jobrunner.text import NAME, bounded
 
 #: Longest headers in bytes of JSON: RabbitMQ drops a message whose headers exceed a frame (128 kB) without an error.
 #: The tracker adds some of its own.
@@ -69,6 +70,10 @@ def message_row(envelopes: Envelopes, task: Task, leaf: Leaf, *, is_taken: bool)
         # Celery checks few options itself: most odd ones only fail somewhere inside.
         msg = f"the options of {task.name} do not fit ({str(error) or type(error).__name__})."
         raise InvalidCanvasError(msg, "Write them as for apply_async.", path=leaf.path) from error
+    for what, name in (("name of the task", task.name), ("queue", envelope.queue)):
+        if len(name) > NAME:
+            msg = f"the {what} {bounded(name, 100)!r} has {len(name)} characters."
+            raise InvalidCanvasError(msg, f"At most {NAME} can be kept.", path=leaf.path)
     if len(headers) > _HEADERS:
         msg = f"the headers of {task.name} have {len(headers):,} bytes; every broker carries {_HEADERS:,}."
         raise InvalidCanvasError(msg, "Put large things into arguments, or pass an id or a path.", path=leaf.path)

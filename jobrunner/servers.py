@@ -51,8 +51,10 @@ def check_backend(app: Celery) -> None:
         where = f"The result backend {mask_url(str(url))!r} of the Celery app {app.main!r}"
         msg = f"{where} cannot be used ({mask_text(str(error)).rstrip('.')})."
         raise ConfigurationError(msg, remedy) from None
-    except _NO_URL:
+    except _NO_URL as error:
         msg = f"The result backend of the Celery app {app.main!r}, {mask_url(str(url))!r}, is no URL of one."
+        if "ssl_cert_reqs" in str(error):
+            raise ConfigurationError(msg, "Add ?ssl_cert_reqs=required to it.") from None
         raise ConfigurationError(msg, _QUOTING) from None
     if not isinstance(backend, BaseKeyValueStoreBackend):
         scheme = str(url).partition(":")[0]

@@ -92,7 +92,7 @@ def test_the_late_goodbye_of_a_process_that_was_replaced_is_not_its_successors(h
 def test_a_tracker_that_cannot_reach_its_broker_tells_no_password(house: House, url: str) -> None:
     job = house.jobs.submit(house.proj.add.s(1, 2))
     argv = [sys.executable, "-m", "jobrunner.cli", "tracker", "-l", "DEBUG"]
-    tracker = house.start("tracker", argv, JOBRUNNER_BROKER=url)
+    tracker = house.start("tracker", argv, JOBRUNNER_BROKER=url, JOBRUNNER_RESULT_BACKEND="redis://127.0.0.1:1/1")
     tracker.says("the broker cannot be reached")
     shown = until(
         lambda: "cannot be reached" in (text := house.cli("show", job.id).stdout) and text,

@@ -41,6 +41,11 @@ from tests.builders import MIDNIGHT
 from tests.servers.databases import DATABASES, new_database_on
 
 
+def _named(value: object) -> str:
+    """Return a name for a case that is the same in every process."""
+    return repr(value).partition(" at 0x")[0]
+
+
 @pytest.fixture
 def jobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobRunner]:
     """Return a runner on SQLite; what is about the database itself is marked to run on each kind."""
@@ -80,7 +85,7 @@ def refuse(jobs: JobRunner, canvas: Any, error: type[JobrunnerError], code: int,
 # ---- what is refused ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("thing", [None, 7, "add", ["add"], {"x": 1}, lambda: None], ids=repr)
+@pytest.mark.parametrize("thing", [None, 7, "add", ["add"], {"x": 1}, lambda: None], ids=_named)
 def test_what_is_no_canvas_is_refused(jobs: JobRunner, thing: Any) -> None:
     error = refuse(jobs, thing, InvalidCanvasError, 2)
     assert str(error) == f"canvas: {type(thing).__name__} is no canvas. {error.remedy}"
@@ -178,7 +183,7 @@ def test_an_eta_without_time_zone_is_refused(jobs: JobRunner, eta: Any) -> None:
         ({"task_id": "x" * 256}, "no text of at most 255"),
         ({"link": celery.signature("add")}, "a plan cannot represent link"),
     ],
-    ids=str,
+    ids=_named,
 )
 def test_an_option_that_cannot_be_kept_is_refused(jobs: JobRunner, options: Any, problem: str) -> None:
     assert problem in refuse(jobs, add(jobs, 1, 2).set(**options), InvalidCanvasError, 2).problem
@@ -722,6 +727,13 @@ def test_an_app_that_is_not_fit_for_jobs_is_refused_when_binding(
     assert caught.value.exit_code == 2
     assert not hasattr(app, "jobrunner")
     assert "cret" not in str(caught.value)
+
+
+def test_a_result_backend_with_tls_says_which_parameter_it_lacks(tmp_path: Path) -> None:
+    app = new_app(tmp_path, backend="rediss://:secret@host/0")
+    with pytest.raises(ConfigurationError, match="ssl_cert_reqs=required") as caught:
+        JobRunner(app, database=sqlite_url(tmp_path))
+    assert "secret" not in str(caught.value)
 
 
 def test_an_app_without_a_broker_gets_the_embedded_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
