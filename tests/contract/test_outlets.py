@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from celery import Celery
 from kombu import Connection, Queue
 
 from tests.servers.redis import Redis
+from tracker.dispatch import Dispatch
 from tracker.loop import _BROKER_ERRORS
 from tracker.outlets import Sending, open_outlet
 
@@ -72,6 +74,18 @@ def test_all_messages_of_a_batch_are_there_in_order(connection: Connection) -> N
     assert outlet.send([sending(number) for number in range(300)]) == []
     assert outlet.send([sending(300)]) == []
     assert ids_in(connection) == [f"task-{number}" for number in range(301)]
+
+
+def test_a_queue_is_empty_when_it_holds_nothing_or_is_not_there(connection: Connection) -> None:
+    app = Celery("outlet", broker=connection.as_uri(include_password=True), set_as_current=False)
+    dispatch = Dispatch(app, "tracker")
+    assert dispatch.is_empty("work")
+    open_outlet(connection).send([sending()])
+    assert not dispatch.is_empty("work")
+    ids_in(connection)
+    assert dispatch.is_empty("work")
+    dispatch.close()
+    app.close()
 
 
 def test_messages_go_to_several_queues(connection: Connection) -> None:

@@ -12,8 +12,8 @@ from tests.apps import new_runner, store
 
 
 @pytest.fixture
-def runner(tmp_path: Path) -> Iterator[JobRunner]:
-    made = new_runner(tmp_path)
+def runner(tmp_path: Path, database_url: str) -> Iterator[JobRunner]:
+    made = new_runner(tmp_path, database=database_url)
     yield made
     made.database.close()
 

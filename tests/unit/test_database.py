@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,6 +163,14 @@ def test_a_database_that_jobrunner_cannot_use_is_told(driver: str) -> None:
     assert isinstance(error, ConfigurationError)
     assert error.problem == f"jobrunner keeps its data in SQLite or PostgreSQL, not by {driver}."
     assert "postgresql://user@host" in error.remedy
+
+
+def test_without_its_driver_postgresql_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    error = trouble("postgresql://anna:secret@host/jobs")
+    assert isinstance(error, ConfigurationError)
+    assert "jobrunner[postgresql]" in error.remedy
+    assert "secret" not in str(error)
 
 
 def test_a_postgresql_database_that_is_away_is_told_without_its_password() -> None:
