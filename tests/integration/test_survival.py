@@ -16,6 +16,7 @@ from celery import Signature, chain, chord, group
 
 from jobrunner.handle import Job
 from jobrunner.states import JobState, TaskState
+from jobrunner.wire import EVENT_LOG
 from tests.house import PATIENCE, House
 from tests.waiting import until
 
@@ -58,9 +59,12 @@ def sent_again(job: Job) -> set[int]:
 def broker_takes_no_messages(house: House) -> Iterator[None]:
     """Let the broker answer reads and hold back every write until the end of the block.
 
-    To be entered within a second of a tracker's start: later, trimming the log may be what it is held at.
+    With the first events of a worker the tracker trims the log, which is a write too and must not be what it is held
+    at; it does so again after a second at the earliest, and not without new events, which are held back.
     """
     with house.redis() as redis:
+        if redis.exists(EVENT_LOG):
+            until(lambda: "cmdstat_xtrim" in redis.info("commandstats"), timeout=PATIENCE, what="the first trim")
         redis.execute_command("CLIENT", "PAUSE", int(PATIENCE * 1000), "WRITE")
         try:
             yield
