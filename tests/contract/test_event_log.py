@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
-from tests.servers.rabbitmq import RabbitMQ
-from tests.servers.redis import Redis
-from tests.servers.server import Server
 
 from jobrunner.event_log import EventLogWriter, WrittenBatch, open_writer
 from jobrunner.wire import EVENT_LOG, VERSION
+from tests.servers.rabbitmq import RabbitMQ
+from tests.servers.redis import Redis
+from tests.servers.server import Server
 from tests.waiting import PATIENCE, until
 from tracker.eventlog import Batch, EventLog, open_log
 from tracker.loop import _BROKER_ERRORS
