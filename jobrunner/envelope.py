@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 
 from celery import Celery, Task
@@ -62,9 +63,9 @@ class Envelope:
         """Return the headers of one message as JSON."""
         headers = self.headers
         if self.argsrepr:
-            headers += f', "argsrepr": {json.dumps(self.argsrepr(args))}'
+            headers += f', "argsrepr": {_quoted(self.argsrepr(args))}'
         if self.kwargsrepr:
-            headers += f', "kwargsrepr": {json.dumps(self.kwargsrepr(kwargs) if kwargs else "{}")}'
+            headers += f', "kwargsrepr": {_quoted(self.kwargsrepr(kwargs) if kwargs else "{}")}'
         return headers + "}"
 
 
@@ -90,7 +91,7 @@ class Envelopes:
         """Return the options that a leaf's message depends on, to compare them; None if they are not all."""
         if not self._routes_by_name or getattr(task.shadow_name, "__func__", None) is not Task.shadow_name:
             return None
-        options = leaf.signature.options
+        options = dict(leaf.options)
         if "stamped_headers" not in options:  # a stamp may have any name, also one of these
             options = {name: value for name, value in options.items() if name not in _ELSEWHERE}
         try:
@@ -110,8 +111,8 @@ def _routes_by_name(app: Celery) -> bool:
 
 
 def _make(app: Celery, task: Task, leaf: Leaf, *, is_taken: bool) -> Envelope:
-    args, kwargs = leaf.signature.args, leaf.signature.kwargs
-    options: dict[str, Any] = {**(task._get_exec_options() or {}), **leaf.signature.options}  # noqa: SLF001  as Celery
+    args, kwargs = leaf.args, leaf.kwargs
+    options: dict[str, Any] = {**(task._get_exec_options() or {}), **leaf.options}  # noqa: SLF001  as Celery
     added = options.get("headers") or {}
     headers, embed = _headers(app, task, leaf, options, is_taken=is_taken)
     shown = {name for name in ("argsrepr", "kwargsrepr") if options.get(name) is None and name not in added}
@@ -144,7 +145,7 @@ def _headers(
     message = app.amqp.as_task_v2(
         leaf.id,
         task.name,
-        shadow=options.get("shadow") or task.shadow_name(leaf.signature.args, leaf.signature.kwargs, options),
+        shadow=options.get("shadow") or task.shadow_name(leaf.args, leaf.kwargs, options),
         expires=None if isinstance(expires, int | float) else expires,
         time_limit=options.get("time_limit"),
         soft_time_limit=options.get("soft_time_limit"),

@@ -24,7 +24,7 @@ _HEADERS = 100_000
 
 def check_task(app: Celery, leaf: Leaf) -> Task:
     """Return the registered, prepared task of a leaf, with its arguments checked as Celery checks them."""
-    name = leaf.signature.task
+    name = leaf.task
     task = app.tasks.get(name)
     if task is None:
         msg = f"the task {name!r} is not registered in the app {app.main!r}."
@@ -41,7 +41,7 @@ def check_task(app: Celery, leaf: Leaf) -> Task:
     if task.typing and check_arguments is not None:
         received = (None,) if leaf.takes is not None else ()
         try:
-            check_arguments(*received, *leaf.signature.args, **leaf.signature.kwargs)
+            check_arguments(*received, *leaf.args, **leaf.kwargs)
         except TypeError as error:
             msg = f"the arguments do not fit: {error}."
             raise InvalidCanvasError(msg, "Compare them with the task's parameters.", path=leaf.path) from None
@@ -89,7 +89,7 @@ def message_row(envelopes: Envelopes, task: Task, leaf: Leaf, *, is_taken: bool)
 
 def _arguments(task: Task, leaf: Leaf, serializer: str) -> tuple[Any, Any]:
     """Return a leaf's arguments as `apply_async` sends them."""
-    args, kwargs = leaf.signature.args or (), leaf.signature.kwargs or {}
+    args, kwargs = leaf.args or (), leaf.kwargs or {}
     if not isinstance(args, list | tuple):
         msg = "its arguments must be a list or tuple"
         raise TypeError(msg)
@@ -106,7 +106,7 @@ def _arguments(task: Task, leaf: Leaf, serializer: str) -> tuple[Any, Any]:
 
 def not_before(leaf: Leaf) -> tuple[datetime | None, float | None]:
     """Return a leaf's `eta` and its `countdown` in seconds, which counts from when the task becomes ready."""
-    options = leaf.signature.options
+    options = leaf.options
     eta, countdown = options.get("eta"), options.get("countdown")
     if eta is not None and not (isinstance(eta, datetime) and eta.tzinfo is not None):
         msg = f"eta={eta!r} is no aware datetime."

@@ -17,7 +17,7 @@ Blocks without any task are left out of the counting, because nothing in them ca
 kept.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -61,10 +61,16 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:
-    """One task: a signature at its place. `sequence` is its level from 0, `path` the way to it for people."""
+    """One task at its place. `sequence` is its level from 0, `path` the way to it for people.
+
+    What its signature holds is taken out once: a signature's own attributes are slow, and are asked for often.
+    """
 
     id: str
-    signature: Signature
+    task: str
+    args: Any
+    kwargs: Any
+    options: Mapping[str, Any]
     path: str
     sequence: int
     place: Place
@@ -153,14 +159,14 @@ class _Walk:
             case group():
                 _refuse_extras(signature, path)
                 return self.group(signature.tasks, path, start)
-            case _ if signature.task == "celery.chunks":  # not its class: Celery's copies of it are plain signatures
+            case _ if signature["task"] == "celery.chunks":  # not its class: Celery's copies of it are plain signatures
                 _refuse_extras(signature, path)
                 return self.group(chunks(**signature.kwargs).group().tasks, path, start)
             case _:
                 return self.leaf(signature, path, start)
 
     def leaf(self, signature: Signature, path: str, start: _Start) -> _End:
-        options = signature.options
+        options = signature["options"]
         for option in ("link", "link_error"):
             if options.get(option):
                 msg = f"a plan cannot represent {option}."
@@ -170,12 +176,15 @@ class _Walk:
         assert start.place is not None  # noqa: S101  a leaf always stands in a block, at least in the root
         leaf = Leaf(
             id=options.get("task_id") or self.new_id(),
-            signature=signature,
+            task=signature["task"],
+            args=signature["args"],
+            kwargs=signature["kwargs"],
+            options=options,
             path=path,
             sequence=start.sequence,
             place=start.place,
             opens=start.opens,
-            takes=None if signature.immutable else start.takes,
+            takes=None if signature.get("immutable") else start.takes,
             yields=start.yields,
         )
         self.leaves.append(leaf)

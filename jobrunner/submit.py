@@ -53,7 +53,7 @@ def prepare(app: Celery, canvas: object, *, name: str | None, key: str | None) -
         queue, message = message_row(envelopes, check_task(app, leaf), leaf, is_taken=leaf.id in taken)
         messages.append(message)
         tasks.append(_task_row(plan, leaf, arrival, queue))
-    name = name or (plan.leaves[-1].signature.task if plan.leaves else "empty")
+    name = name or (plan.leaves[-1].task if plan.leaves else "empty")
     return Submission(
         job=_job_row(plan, name[:NAME], key, _digest(plan, messages)),
         blocks=[_block_row(plan, block) for block in plan.blocks],
@@ -116,7 +116,7 @@ def _chosen_ids(plan: Plan) -> dict[str, str]:
     """Return the ids that the caller gave to tasks, each with its path, after checking them."""
     seen: dict[str, str] = {}
     for leaf in plan.leaves:
-        if not leaf.signature.options.get("task_id"):
+        if not leaf.options.get("task_id"):
             continue
         if not isinstance(leaf.id, str) or bounded(leaf.id, NAME) != leaf.id:
             msg = f"its task_id {leaf.id!r} is no text of at most {NAME} characters."
@@ -143,7 +143,7 @@ def _digest(plan: Plan, messages: _Rows) -> str:
         place = f"{numbers[leaf.place.block]}.{leaf.place.position}"
         if leaf.takes is not None:  # `s` and `si` differ in nothing else
             place += f" {numbers[leaf.takes.task or leaf.takes.group or '']}"
-        digest.update(f"{place} {leaf.signature.task} {message['properties']} {len(message['body'])} ".encode())
+        digest.update(f"{place} {leaf.task} {message['properties']} {len(message['body'])} ".encode())
         digest.update(message["body"])
     for block in plan.blocks:
         parent = f"{numbers[block.place.block]}.{block.place.position}" if block.place else ""
@@ -188,7 +188,7 @@ def _task_row(plan: Plan, leaf: Leaf, arrival: int, queue: str) -> dict[str, Any
         "id": leaf.id,
         "job_id": plan.job_id,
         "celery_id": leaf.id,
-        "name": leaf.signature.task,
+        "name": leaf.task,
         "queue": queue,
         "arrival": arrival,
         "sequence": leaf.sequence,

@@ -54,7 +54,7 @@ def plan_of(canvas: object) -> Plan:
 
 def labels(planned: Plan) -> dict[str, Leaf]:
     """The leaves of a plan by the label that `leaf` gave them."""
-    return {one.signature.args[0]: one for one in planned.leaves}
+    return {one.args[0]: one for one in planned.leaves}
 
 
 def block(

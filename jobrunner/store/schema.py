@@ -136,7 +136,6 @@ task = Table(
     Column("started_at", Moment),
     Column("ended_at", Moment),
     Index("ix_task_arrival", "job_id", "arrival"),
-    Index("ix_task_celery_id", "celery_id"),
     Index("ix_task_opens", "opens_block", "opens_at"),
     _partial("ix_task_yields", "yields_group", "yields_group IS NOT NULL"),
     _partial("ix_task_ready", "id", "state = 'ready'"),

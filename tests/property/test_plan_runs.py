@@ -166,7 +166,7 @@ class Run:
             self.ready.remove(one)
             self.ended.append(one)
             taken = () if one.takes is None else (self.value_of(one.takes),)
-            self.values[one.id] = _call(one.signature.args[0], *taken)
+            self.values[one.id] = _call(one.args[0], *taken)
         moved = advance([one.place for one in leaves], self.blocks)
         self.blocks |= moved.changed
         for place in moved.opened:
@@ -188,7 +188,7 @@ class Run:
 
 
 def _names(leaves: Sequence[Leaf]) -> list[str]:
-    return [one.signature.args[0] for one in leaves]
+    return [one.args[0] for one in leaves]
 
 
 # ---- properties ----------------------------------------------------------------------------------------

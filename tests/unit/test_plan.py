@@ -69,7 +69,7 @@ def test_leaves_come_in_order_of_arrival() -> None:
 def test_a_leaf_keeps_its_signature() -> None:
     signature = leaf("a", queue="slow", priority=3)
     (a,) = plan_of(signature).leaves
-    assert a.signature is signature
+    assert (a.task, a.args, a.options) == (signature.task, signature.args, signature.options)
 
 
 def test_a_leaf_keeps_the_id_that_it_was_given() -> None:
@@ -275,13 +275,13 @@ def test_paths_lead_to_each_task() -> None:
 @pytest.mark.parametrize("kind", ["map", "starmap"])
 def test_a_map_is_one_task(kind: str) -> None:
     (only,) = plan_of(getattr(work(), kind)([(1,), (2,)])).leaves
-    assert (only.signature.task, only.path) == (f"celery.{kind}", "canvas")
+    assert (only.task, only.path) == (f"celery.{kind}", "canvas")
 
 
 def test_chunks_are_a_group_of_starmaps() -> None:
     plan = plan_of(work().chunks([(1,), (2,), (3,)], 2))
-    assert [one.signature.task for one in plan.leaves] == ["celery.starmap", "celery.starmap"]
-    assert [len(one.signature.kwargs["it"]) for one in plan.leaves] == [2, 1]
+    assert [one.task for one in plan.leaves] == ["celery.starmap", "celery.starmap"]
+    assert [len(one.kwargs["it"]) for one in plan.leaves] == [2, 1]
     assert paths(plan.leaves) == ["canvas.tasks[0]", "canvas.tasks[1]"]
     assert plan.value == Source(group=_groups(plan)[0].id)
 
@@ -301,7 +301,7 @@ def test_chunks_take_nothing() -> None:
 )
 def test_chunks_that_celery_copied_are_still_a_group_of_starmaps(canvas: Callable[[], Signature]) -> None:
     # Copies are plain signatures of `celery.chunks`, which would send its subtasks behind the job's back.
-    names = [one.signature.task for one in plan_of(canvas()).leaves]
+    names = [one.task for one in plan_of(canvas()).leaves]
     assert [name for name in names if name != "work"] == ["celery.starmap", "celery.starmap"]
 
 
@@ -332,7 +332,7 @@ def test_a_canvas_that_went_through_json_has_the_same_plan(canvas: Callable[[], 
     assert (told.blocks, told.value) == (plan.blocks, plan.value)
     for one, other in zip(told.leaves, plan.leaves, strict=True):
         assert (one.path, one.place, one.opens, one.takes) == (other.path, other.place, other.opens, other.takes)
-        assert (one.signature.task, list(one.signature.args)) == (other.signature.task, list(other.signature.args))
+        assert (one.task, list(one.args)) == (other.task, list(other.args))
 
 
 # ---- what is refused -----------------------------------------------------------------------------------
@@ -375,7 +375,7 @@ def test_a_dict_that_celery_cannot_read_is_refused_not_crashed_on(canvas: dict[s
 
 def test_a_dict_that_only_names_its_task_is_a_task_without_arguments() -> None:
     (only,) = plan_of({"task": "work"}).leaves
-    assert (only.signature.task, only.takes) == ("work", None)
+    assert (only.task, only.takes) == ("work", None)
 
 
 def test_what_is_no_canvas_inside_a_canvas_is_refused_with_the_path_to_it() -> None:
@@ -435,7 +435,7 @@ def test_partial_arguments_of_a_chord_are_refused(given: dict[str, Any]) -> None
 
 def test_partial_arguments_of_a_task_are_its_own_business() -> None:
     (only,) = plan_of(work().s("a", 1)).leaves
-    assert only.signature.args == ("a", 1)
+    assert only.args == ("a", 1)
 
 
 def test_a_chord_without_a_body_is_refused() -> None:
@@ -491,7 +491,7 @@ def test_a_canvas_that_was_frozen_has_a_plan_all_the_same(canvas: Callable[[], S
     frozen = canvas()
     frozen.freeze()
     plan = plan_of(frozen)
-    assert [one.id for one in plan.leaves] == [one.signature.options["task_id"] for one in plan.leaves]
+    assert [one.id for one in plan.leaves] == [one.options["task_id"] for one in plan.leaves]
 
 
 def test_new_ids_come_from_the_caller() -> None:

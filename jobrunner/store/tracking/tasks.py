@@ -10,7 +10,6 @@ from jobrunner.store.bulk import Update, insert_rows
 from jobrunner.store.schema import attempt, task
 from jobrunner.store.tracking.rows import ATTEMPT, IDS, TASK, as_task, rows_of
 
-_TASKS = select(task.c.celery_id.label("told"), *TASK).where(task.c.celery_id.in_(IDS))
 _TASKS_OF_FIRST = select(task.c.id.label("told"), *TASK).where(task.c.id.in_(IDS))
 _TASKS_OF_LATER = (
     select(attempt.c.celery_id.label("told"), *TASK)
@@ -20,9 +19,9 @@ _TASKS_OF_LATER = (
 
 
 def tasks_by_celery_id(connection: Connection, celery_ids: Collection[str]) -> dict[str, Task]:
-    """Return the tasks that events speak of, by the Celery id they use, of the present delivery or an earlier one."""
+    """Return the tasks that events speak of, by the Celery id they use: the task's own, or that of a later delivery."""
     found: dict[str, Task] = {}
-    for statement in (_TASKS, _TASKS_OF_FIRST, _TASKS_OF_LATER):
+    for statement in (_TASKS_OF_FIRST, _TASKS_OF_LATER):
         missing = [one for one in celery_ids if one not in found]
         for values in rows_of(connection, statement, missing):
             celery_id = values.pop("told")
