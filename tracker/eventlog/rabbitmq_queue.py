@@ -100,10 +100,10 @@ class RabbitMQQueue:
         return True
 
     def _receive(self, wait: float) -> None:
-        """Wait for a message, and take up what has come with it."""
+        """Wait for a message, and take up what has come with it; without any time to wait, what is there."""
         deadline = time.monotonic() + wait
-        while not self._buffer and (rest := deadline - time.monotonic()) > 0:
-            self._drain(rest)
+        while not self._buffer and self._drain(max(_AT_ONCE, deadline - time.monotonic())):
+            pass  # what came may be no message, but a heartbeat
         while self._buffer and len(self._buffer) < _ENTRIES and self._drain(_AT_ONCE):
             pass
         self._connection.heartbeat_check()
