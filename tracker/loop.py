@@ -104,8 +104,8 @@ class Tracker:
             tracking.mark_sent(connection, self._noted(), _now())  # true whoever has led since
             self._reset()
             self._position = leases.read_position(connection, self._log.name)
-            online = {name: source for name, (source, is_on) in tracking.worker_sources(connection).items() if is_on}
-        self._roster.know(online, time.monotonic())
+            workers = tracking.workers_to_hear(connection)
+        self._roster.know(workers, time.monotonic())
         self._published = []
         self._leading, self._standing_by = True, False
         logger.info("Tracking; event log from %s.", self._position or "its beginning", extra={"action": "lease-taken"})

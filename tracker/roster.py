@@ -33,7 +33,7 @@ class Roster:
     fresh: set[str] = field(default_factory=set)
 
     def know(self, sources: dict[str, str], moment: float) -> None:
-        """Begin with the workers that a tracker before us knew to be online: each has a full time-out to be heard."""
+        """Begin with the workers that a tracker before us waited for: each has a full time-out to be heard."""
         self.sources = dict(sources)
         self.heard = dict.fromkeys(sources, moment)
 

@@ -14,7 +14,7 @@ from jobrunner.wire import Inputs
 #: Ids per `IN (…)`: what every database takes at once.
 CHUNK = 500
 #: States of a task that an attempt may be about.
-_IN_HAND = (TaskState.QUEUED, TaskState.ACTIVE, TaskState.SOFT_FAILED)
+IN_HAND = (TaskState.QUEUED, TaskState.ACTIVE, TaskState.SOFT_FAILED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +196,7 @@ def list_workers(connection: Connection, since: datetime | None) -> list[WorkerV
             func.sum(case((attempt.c.started_at.is_(None), 1), else_=0)).label("received"),
         )
         .join_from(attempt, task, present)
-        .where(attempt.c.outcome.is_(None), attempt.c.worker.is_not(None), task.c.state.in_(_IN_HAND))
+        .where(attempt.c.outcome.is_(None), attempt.c.worker.is_not(None), task.c.state.in_(IN_HAND))
         .group_by(attempt.c.worker)
         .subquery()
     )

@@ -19,7 +19,7 @@ from jobrunner.store.tracking.workers import (
     save_worker,
     tasks_held_by,
     unheard_tasks,
-    worker_sources,
+    workers_to_hear,
 )
 
 __all__ = [
@@ -47,5 +47,5 @@ __all__ = [
     "update_jobs",
     "update_tasks",
     "work_waiting",
-    "worker_sources",
+    "workers_to_hear",
 ]

@@ -7,14 +7,23 @@ from sqlalchemy import Connection, exists, func, insert, literal, select, update
 
 from jobrunner.records import Attempt, Task
 from jobrunner.states import TaskState
+from jobrunner.store.reading import IN_HAND
 from jobrunner.store.schema import attempt, task, worker
 from jobrunner.store.tracking.rows import ATTEMPT, IDS, NOW, TASK, as_task, chunks
 from jobrunner.store.tracking.tasks import tasks_by_celery_id
 
 
-def worker_sources(connection: Connection) -> dict[str, tuple[str, bool]]:
-    """Return each known worker's process and whether it is online."""
-    return {row.name: (row.source, row.online) for row in connection.execute(select(worker))}
+def workers_to_hear(connection: Connection) -> dict[str, str]:
+    """Return the workers that are online, or said goodbye with tasks in their hands, each with its process."""
+    holds = exists().where(
+        attempt.c.worker == worker.c.name,
+        attempt.c.outcome.is_(None),
+        task.c.id == attempt.c.task_id,
+        task.c.delivery == attempt.c.delivery,
+        task.c.state.in_(IN_HAND),
+    )
+    known = select(worker.c.name, worker.c.source).where(worker.c.online.is_(True) | ((worker.c.source != "") & holds))
+    return {row.name: row.source for row in connection.execute(known)}
 
 
 def save_worker(
@@ -73,7 +82,7 @@ def tasks_held_by(connection: Connection, worker_name: str, except_source: str |
             attempt.c.worker == worker_name,
             attempt.c.outcome.is_(None),
             func.coalesce(attempt.c.source, "") != literal(except_source or ""),
-            task.c.state.in_((TaskState.QUEUED, TaskState.ACTIVE, TaskState.SOFT_FAILED)),
+            task.c.state.in_(IN_HAND),
         )
         .order_by(attempt.c.task_id, attempt.c.retries)
     )
