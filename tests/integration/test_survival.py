@@ -17,7 +17,7 @@ from celery import Signature, chain, chord, group
 from jobrunner.handle import Job
 from jobrunner.states import JobState, TaskState
 from jobrunner.wire import EVENT_LOG
-from tests.house import PATIENCE, House
+from tests.house import PATIENCE, House, on_each_broker
 from tests.waiting import until
 
 pytestmark = pytest.mark.nodes
@@ -184,6 +184,7 @@ def test_a_second_tracker_takes_over_at_once_when_the_first_is_stopped(house: Ho
     assert time.monotonic() - stopped < 3
 
 
+@on_each_broker
 def test_a_tracker_that_was_frozen_beyond_its_lease_writes_and_sends_nothing_more(house: House) -> None:
     house.broker()
     first = house.tracker("first")
