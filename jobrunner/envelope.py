@@ -18,6 +18,7 @@ from celery import Celery, Task
 from celery.app.amqp import AMQP
 from celery.app.routes import MapRoute, Router
 from celery.utils.saferepr import saferepr
+from kombu.compression import get_encoder
 
 from jobrunner.declaration import declaration
 from jobrunner.plan import Leaf
@@ -36,6 +37,8 @@ _NOT_ROUTED = _ELSEWHERE | {
 #: Headers that the tracker adds to each delivery.
 _PER_DELIVERY = frozenset({"id", "root_id", "retries"})
 
+#: What an AMQP message holds.
+_HIGHEST = 255
 #: Longest countdown and expiry in seconds, about 100 years: what a clock can be moved by without leaving the calendar.
 LONGEST = 100 * 366 * 86_400.0
 
@@ -119,7 +122,7 @@ def _make(app: Celery, task: Task, leaf: Leaf, *, is_taken: bool) -> Envelope:
     headers = {name: value for name, value in (headers | added).items() if name not in _PER_DELIVERY | shown}
     expires = options.get("expires", task.expires)
     if isinstance(expires, int | float):
-        if math.fabs(expires) > LONGEST:
+        if not math.fabs(expires) <= LONGEST:  # nor is it for "not a number"
             msg = f"expires={expires!r}"
             raise OverflowError(msg)
         headers["expires"] = float(expires)  # seconds, from when it is sent: the tracker makes it a time
@@ -130,7 +133,7 @@ def _make(app: Celery, task: Task, leaf: Leaf, *, is_taken: bool) -> Envelope:
         properties=json.dumps(properties),
         serializer=options.get("serializer") or app.conf.task_serializer,
         embed=embed,
-        headers=json.dumps(headers)[:-1],
+        headers=json.dumps(headers, allow_nan=False)[:-1],
         argsrepr=partial(represent, maxlen=app.amqp.argsrepr_maxsize) if "argsrepr" in shown else None,
         kwargsrepr=partial(represent, maxlen=app.amqp.kwargsrepr_maxsize) if "kwargsrepr" in shown else None,
     )
@@ -175,10 +178,14 @@ def _properties(
     if (not exchange or not routing_key) and queue.exchange.type == "direct":
         exchange, routing_key = "", queue.name  # as Celery does: straight to the queue, without looking up bindings
     exchange = queue.exchange.name if exchange is None else exchange
-    optional = {
-        "compression": options.get("compression") or app.conf.task_compression,
-        "declaration": declaration(queue, exchange),
-    }
+    compression = options.get("compression") or app.conf.task_compression
+    if compression:
+        get_encoder(compression)  # raises for one that is not known
+    priority = route.get("priority")
+    if priority is not None and not (isinstance(priority, int) and 0 <= priority <= _HIGHEST):
+        msg = f"priority={priority!r} is no number from 0 to {_HIGHEST}"
+        raise ValueError(msg)
+    optional = {"compression": compression, "declaration": declaration(queue, exchange)}
     return queue.name, {
         "exchange": exchange,
         "routing_key": routing_key or queue.routing_key,

@@ -71,9 +71,9 @@ class QueueWriter:
         """Write a batch."""
         headers = {"v": batch["v"], "source": batch["source"], "worker": batch["worker"]}
         self._publish(batch["events"].encode(), headers=headers, delivery_mode=2)
-        if self._confirmed.wait(_CONFIRM):
-            msg = f"RabbitMQ has no queue {EVENT_LOG!r} any more."
-            raise UnreachableError(msg, "It is made again with the next connection.")
+        if any(self._confirmed.wait(_CONFIRM)):
+            msg = f"RabbitMQ has not taken a batch of events: its queue {EVENT_LOG!r} is gone or full."
+            raise UnreachableError(msg, "It is tried again with a new connection.")
 
     def wake(self) -> None:
         """Write an empty entry."""

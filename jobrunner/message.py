@@ -71,9 +71,9 @@ def message_row(envelopes: Envelopes, task: Task, leaf: Leaf, *, is_taken: bool)
         msg = f"the options of {task.name} do not fit ({str(error) or type(error).__name__})."
         raise InvalidCanvasError(msg, "Write them as for apply_async.", path=leaf.path) from error
     for what, name in (("name of the task", task.name), ("queue", envelope.queue)):
-        if len(name) > NAME:
-            msg = f"the {what} {bounded(name, 100)!r} has {len(name)} characters."
-            raise InvalidCanvasError(msg, f"At most {NAME} can be kept.", path=leaf.path)
+        if bounded(name, NAME) != name:
+            msg = f"the {what} {bounded(name, 100)!r} is no text of at most {NAME} characters that a database keeps."
+            raise InvalidCanvasError(msg, "Choose another name.", path=leaf.path)
     if len(headers) > _HEADERS:
         msg = f"the headers of {task.name} have {len(headers):,} bytes; every broker carries {_HEADERS:,}."
         raise InvalidCanvasError(msg, "Put large things into arguments, or pass an id or a path.", path=leaf.path)

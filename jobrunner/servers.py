@@ -7,6 +7,10 @@ from celery.exceptions import ImproperlyConfigured
 from jobrunner.errors import ConfigurationError
 from jobrunner.masking import mask_text, mask_url
 
+#: Transport options of connections that nobody must wait for longer than a tracker's lease runs, in seconds: RabbitMQ
+#: does not even read from one that it blocks because its memory is full. Redis's transport passes these over.
+TIMEOUTS = {"read_timeout": 4.0, "write_timeout": 4.0}
+
 #: What Celery and kombu raise for a URL that they cannot read. Their sentences may hold a part of its password.
 _NO_URL = (ValueError, TypeError, LookupError, AttributeError)
 _QUOTING = "Write it as redis://:password@host:6379/0, with %23, %2F and %3F for #, / and ? in the password."
@@ -18,17 +22,26 @@ def broker_of(app: Celery) -> str:
     return urls if isinstance(urls, str) else ";".join(urls)
 
 
+def transport_of(app: Celery) -> str:
+    """Return the kind of an app's broker, in kombu's words.
+
+    Raises:
+        ConfigurationError: its URL cannot be read.
+    """
+    try:
+        return str(app.connection_for_write().transport.driver_type)
+    except _NO_URL:
+        msg = f"The broker of the Celery app {app.main!r}, {mask_url(broker_of(app))!r}, is no URL of one."
+        raise ConfigurationError(msg, _QUOTING) from None
+
+
 def check_broker(app: Celery) -> None:
     """Raise unless the broker can hold the event log; asked by workers and trackers, not by those who submit.
 
     Raises:
         ConfigurationError: it is neither Redis (or Valkey) nor RabbitMQ, or its URL cannot be read.
     """
-    try:
-        transport = app.connection_for_write().transport.driver_type
-    except _NO_URL:
-        msg = f"The broker of the Celery app {app.main!r}, {mask_url(broker_of(app))!r}, is no URL of one."
-        raise ConfigurationError(msg, _QUOTING) from None
+    transport = transport_of(app)
     if transport not in {"redis", "amqp"}:
         msg = f"The broker of the Celery app {app.main!r} is {transport}, which cannot hold the event log."
         raise ConfigurationError(msg, "Use Redis, Valkey or RabbitMQ as broker.")

@@ -1,9 +1,9 @@
 """Publish what a committed turn put into the outbox: Celery messages in one batch, and `task-sent` for monitors."""
 
 import json
-import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +11,22 @@ from celery import Celery
 from celery.events import event
 from kombu.messaging import Producer
 
+from jobrunner.servers import TIMEOUTS
 from jobrunner.wire import HEADER, INPUTS_IN_HEADER, INPUTS_KEY, VERSION, Inputs, TaskHeader
-from tracker.outlets import Outlet, Sending, open_outlet
+from tracker.outlets import UNFIT, Outlet, Sending, open_outlet, reason
 from tracker.turn import Outgoing
 
 if TYPE_CHECKING:
     from kombu.connection import Connection
 
-logger = logging.getLogger(__name__)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What became of a batch: taken by the broker, surely not taken and to be sent again, or never to be sent."""
+
+    taken: list[Outgoing]
+    again: list[Outgoing]
+    failed: list[tuple[Outgoing, str]]
 
 
 class Dispatch:
@@ -27,27 +35,30 @@ class Dispatch:
     def __init__(self, app: Celery, hostname: str) -> None:
         self._app = app
         self._hostname = hostname
-        self._connection: Connection = app.connection_for_write()
+        self._connection: Connection = app.connection_for_write(transport_options=TIMEOUTS)
         self._outlet: Outlet | None = None
         #: Whether the broker gives what a lost worker had only received to another worker by itself.
         self.redelivers = self._connection.transport.driver_type == "amqp"
 
-    def publish(self, outgoing: Sequence[Outgoing]) -> list[Outgoing]:
-        """Publish messages that the database already holds (C1: reported before forwarded); return what was taken."""
-        sendings = {one.celery_id: self._sending(one) for one in outgoing}
-        outlet = self._connected()
-        for homeless in outlet.send(list(sendings.values())):
-            logger.error(
-                "No queue takes the message of task %s: there is none at exchange %r for %r. It is sent when a tracker "
-                "starts anew.",
-                homeless.celery_id,
-                homeless.properties["exchange"],
-                homeless.properties["routing_key"],
-                extra={"action": "unroutable", "task": homeless.celery_id},
-            )
-            del sendings[homeless.celery_id]
-        self._tell_monitors([self._sent_event(one) for one in sendings.values()])
-        return [one for one in outgoing if one.celery_id in sendings]
+    def publish(self, outgoing: Sequence[Outgoing]) -> Published:
+        """Publish messages that the database already holds (C1: reported before forwarded)."""
+        sendings: dict[str, Sending] = {}
+        failed: dict[str, str] = {}
+        for one in outgoing:
+            try:
+                sendings[one.celery_id] = self._sending(one)
+            except UNFIT as error:
+                failed[one.celery_id] = reason(error)
+        untaken = self._connected().send(list(sendings.values()))
+        failed |= {one.celery_id: why for one, why in untaken.never}
+        again = {one.celery_id for one in untaken.again}
+        taken = sendings.keys() - failed.keys() - again
+        self._tell_monitors([self._sent_event(one) for id_, one in sendings.items() if id_ in taken])
+        return Published(
+            taken=[one for one in outgoing if one.celery_id in taken],
+            again=[one for one in outgoing if one.celery_id in again],
+            failed=[(one, failed[one.celery_id]) for one in outgoing if one.celery_id in failed],
+        )
 
     def _sending(self, one: Outgoing) -> Sending:
         letter = one.letter
@@ -120,6 +131,7 @@ class Dispatch:
             with self._connection.channel() as channel:
                 return channel.queue_declare(queue, passive=True).message_count == 0
         except self._connection.channel_errors:  # no such queue; on Redis an empty list is none
+            self.close()  # the error may also be another channel's
             return True
 
     def _connected(self) -> Outlet:

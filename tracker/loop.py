@@ -23,6 +23,7 @@ from jobrunner.store.database import Database
 from tracker.dispatch import Dispatch
 from tracker.eventlog import Batch, EventLog
 from tracker.events import read_events
+from tracker.fold import Event
 from tracker.recover import QueueWatch, forget_receipts, give_up_worker, resend_outbox
 from tracker.roster import Roster
 from tracker.turn import Outgoing, Turn
@@ -42,6 +43,8 @@ _LOOK = 5.0
 _CALM = 3.0
 #: Seconds between two notes of who was heard: people read them, nothing is decided by them.
 _NOTE = 5.0
+#: Messages that the broker has not taken, beyond which no more are made.
+_HELD_BACK = 500
 #: Under load, seconds from the begin of one turn to the next: a turn costs the same for one event as for fifty.
 _PACE = 0.05
 _LOAD = 10
@@ -64,6 +67,7 @@ class Tracker:
         self._stop = threading.Event()
         self._leading = self._standing_by = False
         self._published: list[Outgoing] = []
+        self._failed: list[Event] = []
         self._reset()
 
     def _reset(self) -> None:
@@ -71,8 +75,10 @@ class Tracker:
         self._roster = Roster()
         self._queues = QueueWatch()
         self._outbox_in_doubt = True
+        self._again: list[Outgoing] = []
+        self._held_back: set[str] = set()
         self._trouble: str | None = None
-        self._renewed = self._looked = self._calm_at = self._heard_at = time.monotonic()
+        self._renewed = self._looked = self._calm_at = self._heard_at = self._again_at = time.monotonic()
 
     def stop(self) -> None:
         """End the loop after the present turn; may be called from a signal handler."""
@@ -88,9 +94,9 @@ class Tracker:
                     self._stand_by()
             except LeaseLostError:
                 logger.warning("Another tracker has taken the lease.", extra={"action": "lease-lost"})
-                self._leading = False
+                self._step_down()
             except UnreachableError as error:
-                self._leading = False  # what this process remembers may not be what was committed: begin anew
+                self._step_down()  # what this process remembers may not be what was committed: begin anew
                 self._say_trouble(str(error))
                 self._stop.wait(_RETRY)
         self._give_back()
@@ -116,6 +122,10 @@ class Tracker:
             logger.info("Another tracker leads; standing by.", extra={"action": "standing-by"})
             self._standing_by = True
         self._stop.wait(_RETRY)
+
+    def _step_down(self) -> None:
+        self._leading = False
+        self._quietly(self._log.close)  # RabbitMQ's queue has one reader: the next tracker waits for this one to go
 
     def _give_back(self) -> None:
         if self._leading:
@@ -144,16 +154,17 @@ class Tracker:
             if batch is None or batch.drained:
                 self._recover(turn)
             self._note_heard(turn)
+            turn.fold(self._failed)
             turn.take_up()
             turn.move_on()
-            outgoing = [] if self._trouble else turn.take_ready()
+            outgoing = [] if self._trouble or len(self._again) > _HELD_BACK else turn.take_ready()
             turn.settle()
         self._renewed = time.monotonic()
-        self._published = []
+        self._published, self._failed = [], []
         if batch is not None:
             self._position = batch.position
             self._quietly(lambda: self._log.trim(batch.position))
-        self._publish(outgoing)
+        self._publish(self._due_again() + outgoing)
         if batch is not None and batch.size > _LOAD:
             self._stop.wait(max(0.0, began + _PACE - time.monotonic()))
 
@@ -172,7 +183,9 @@ class Tracker:
 
     def _due(self) -> bool:
         """Whether a turn without events has anything to do: notes, a lease to renew, new rows, tasks that are due."""
-        if self._published or self._outbox_in_doubt or time.monotonic() - self._renewed > _RENEW:
+        if self._published or self._failed or self._outbox_in_doubt or time.monotonic() - self._renewed > _RENEW:
+            return True
+        if self._again and time.monotonic() > self._again_at:
             return True
         with self._database.read() as connection:
             return tracking.work_waiting(connection, _now())
@@ -235,12 +248,31 @@ class Tracker:
         if time.monotonic() - self._renewed > LEASE:
             raise LeaseLostError
         try:
-            self._published = self._dispatch.publish(outgoing)
+            published = self._dispatch.publish(outgoing)
         except _BROKER_ERRORS as error:
             self._outbox_in_doubt = True  # some may have gone out: decided once the log can be read again
             self._broker_away(error)
+        else:
+            self._published, self._failed = published.taken, [_unsendable(*one) for one in published.failed]
+            self._hold_back(published.again)
+
+    def _hold_back(self, untaken: list[Outgoing]) -> None:
+        """Keep what the broker has surely not taken, its queue being full or missing: the same delivery goes again."""
+        self._again += untaken
+        self._again_at = time.monotonic() + _RETRY
+        queues = {one.letter.queue for one in self._again}
+        if queues - self._held_back:
+            logger.warning("The broker takes no messages for %s.", ", ".join(queues), extra={"action": "held-back"})
+        self._held_back = queues
+
+    def _due_again(self) -> list[Outgoing]:
+        if self._trouble or time.monotonic() < self._again_at:
+            return []
+        due, self._again = self._again, []
+        return due
 
     def _broker_away(self, error: BaseException) -> None:
+        self._again = []  # all of the outbox is in doubt now
         self._say_trouble(f"the broker cannot be reached ({error})")
         self._quietly(self._log.close)
         self._quietly(self._dispatch.close)
@@ -257,6 +289,18 @@ class Tracker:
         if self._trouble is None:
             logger.warning("Waiting: %s", trouble, extra={"action": "waiting"})
         self._trouble = trouble
+
+
+def _unsendable(one: Outgoing, why: str) -> Event:
+    """Say that a task has failed because no message can be made of it, as a worker would say it."""
+    return Event(
+        type="task-failed",
+        uuid=one.celery_id,
+        worker="tracker",
+        at=_now(),
+        retries=one.letter.first_retries,
+        fields={"exception": f"It cannot be sent ({why})"},
+    )
 
 
 def _now() -> datetime:

@@ -1,8 +1,9 @@
 """Where task messages go out: in one pipeline on Redis, with confirms and `mandatory` on RabbitMQ."""
 
 import logging
+import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from amqp.exceptions import ChannelError
@@ -16,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that RabbitMQ may take to confirm a batch: less than the lease, so that its end is noticed by ourselves.
 _CONFIRM = 3.0
+#: What kombu and py-amqp raise, before anything is written, for a message that they cannot make.
+UNFIT = (ArithmeticError, LookupError, TypeError, ValueError, struct.error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +34,19 @@ class Sending:
     properties: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Untaken:
+    """What the broker has surely not taken: messages to be sent again as they are, and such as can never be sent."""
+
+    again: list[Sending] = field(default_factory=list)
+    never: list[tuple[Sending, str]] = field(default_factory=list)
+
+
 class Outlet(Protocol):
     """Publishes over a connection that is already there; raises the broker's errors."""
 
-    def send(self, sendings: Sequence[Sending]) -> list[Sending]:
-        """Publish all of these; return those for which there is no queue and none can be made."""
+    def send(self, sendings: Sequence[Sending]) -> Untaken:
+        """Publish all of these; return those that the broker has not taken, and why it never will."""
 
 
 def open_outlet(connection: Connection) -> Outlet:
@@ -49,12 +60,13 @@ class PipelinedOutlet:
     def __init__(self, connection: Connection) -> None:
         self._producer = Producer(connection.default_channel, auto_declare=False)
 
-    def send(self, sendings: Sequence[Sending]) -> list[Sending]:
+    def send(self, sendings: Sequence[Sending]) -> Untaken:
         """Publish all of these."""
+        untaken = Untaken()
         with self._producer.batch(max_size=len(sendings)):
             for one in sendings:
-                _publish(self._producer, one)
-        return []
+                _publish(self._producer, one, untaken)
+        return untaken
 
 
 class ConfirmedOutlet:
@@ -70,20 +82,33 @@ class ConfirmedOutlet:
         self._producer = Producer(self._confirmed.channel, auto_declare=False)
         self._exchanges = {""}
 
-    def send(self, sendings: Sequence[Sending]) -> list[Sending]:
+    def send(self, sendings: Sequence[Sending]) -> Untaken:
         """Publish all of these."""
-        lost = [one for one in sendings if not self._has_exchange(one)]
-        homeless = self._publish([one for one in sendings if one not in lost] if lost else sendings)
+        untaken = Untaken()
+        homeless = self._publish([one for one in sendings if self._has_exchange(one, untaken)], untaken)
         for one in {one.queue: one for one in homeless}.values():
             self._make_queue(one)
-        return lost + (self._publish(homeless) if homeless else [])
+        untaken.again.extend(self._publish(homeless, untaken))
+        return untaken
 
-    def _has_exchange(self, sending: Sending) -> bool:
+    def _publish(self, sendings: Sequence[Sending], untaken: Untaken) -> list[Sending]:
+        """Publish, and return the messages for which there is no queue."""
+        published: dict[int, Sending] = {}
+        for one in sendings:
+            if _publish(self._producer, one, untaken, mandatory=True):
+                published[self._confirmed.count()] = one
+        refused, returned = self._confirmed.wait(_CONFIRM)
+        untaken.again.extend(published[number] for number in refused)
+        ids = {message.properties.get("correlation_id") for message in returned}
+        return [one for one in published.values() if one.celery_id in ids]
+
+    def _has_exchange(self, sending: Sending, untaken: Untaken) -> bool:
         name = sending.properties["exchange"]
         if name not in self._exchanges:
             if not self._exists(name):
                 self._make_queue(sending)
                 if not self._exists(name):
+                    untaken.again.append(sending)
                     return False
             self._exchanges.add(name)
         return True
@@ -95,13 +120,6 @@ class ConfirmedOutlet:
         except ChannelError:
             return False
         return True
-
-    def _publish(self, sendings: Sequence[Sending]) -> list[Sending]:
-        for one in sendings:
-            _publish(self._producer, one, mandatory=True)
-            self._confirmed.count()
-        returned = {message.properties.get("correlation_id") for message in self._confirmed.wait(_CONFIRM)}
-        return [one for one in sendings if one.celery_id in returned]
 
     def _make_queue(self, sending: Sending) -> None:
         declaration = dict(sending.declaration)
@@ -115,5 +133,16 @@ class ConfirmedOutlet:
             logger.error("The queue %s cannot be made: %s", sending.queue, error)  # noqa: TRY400  the text says it all
 
 
-def _publish(producer: Producer, one: Sending, **options: Any) -> None:
-    producer.publish(one.body, headers=one.headers, correlation_id=one.celery_id, **one.properties, **options)
+def reason(error: BaseException) -> str:
+    """Say why a message cannot be made."""
+    return f"{type(error).__name__}: {error}"
+
+
+def _publish(producer: Producer, one: Sending, untaken: Untaken, **options: Any) -> bool:
+    """Publish one message; False, and told, if it is none that can be written: it must not hold up the others."""
+    try:
+        producer.publish(one.body, headers=one.headers, correlation_id=one.celery_id, **one.properties, **options)
+    except UNFIT as error:
+        untaken.never.append((one, reason(error)))
+        return False
+    return True

@@ -14,6 +14,7 @@ from celery.events.event import get_exchange
 from kombu.messaging import Producer
 
 from jobrunner.event_log import EventLogWriter, WrittenBatch, open_writer
+from jobrunner.servers import TIMEOUTS
 from jobrunner.wire import VERSION
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ _CAPACITY = 100_000
 #: Seconds between two tries to reach a broker that is away: from the first, doubling, to the last.
 _FIRST_RETRY = 0.1
 _LAST_RETRY = 2.0
+#: Seconds for which monitors get nothing after their exchange took nothing.
+_SULK = 10
 #: Seconds of silence after which a worker's main process says that it lives: a pool that blocks its loop, or a worker
 #: without heartbeats, is not lost.
 _BEAT = 5.0
@@ -59,6 +62,7 @@ class Flusher:
         self._writing = False
         self._connection: Connection | None = None
         self._log: EventLogWriter | None = None
+        self._monitored_from = 0.0
         self._thread = threading.Thread(target=self._run, name="jobrunner-flusher", daemon=True)
         self._thread.start()
         signals.worker_shutdown.connect(self._farewell)
@@ -119,7 +123,7 @@ class Flusher:
         pause = _FIRST_RETRY
         while True:
             try:
-                self._write(written, monitored)
+                self._append(written)
             except Exception:  # whatever ails the broker: the thread must live, and the events wait
                 if pause == _FIRST_RETRY:
                     logger.warning("Events wait for the broker.", exc_info=True, extra={"action": "events-waiting"})
@@ -127,20 +131,33 @@ class Flusher:
                 time.sleep(pause)
                 pause = min(2 * pause, _LAST_RETRY)
             else:
-                return
+                break
+        self._tell_monitors(monitored)
 
-    def _write(self, batch: WrittenBatch, monitored: list[dict[str, Any]]) -> None:
+    def _append(self, batch: WrittenBatch) -> None:
         if self._connection is None:
-            self._connection = self._app.connection_for_write()
+            self._connection = self._app.connection_for_write(transport_options=TIMEOUTS)
         if self._log is None:
             # One try per host: kombu would sleep longer and longer between its own.
             self._connection.ensure_connection(max_retries=len(self._connection.alt))
             self._log = open_writer(self._connection)
         self._log.append(batch)
-        self._copy(Producer(self._connection.default_channel, auto_declare=False), monitored)
 
-    def _copy(self, producer: Producer, events: list[dict[str, Any]]) -> None:
+    def _tell_monitors(self, events: list[dict[str, Any]]) -> None:
+        """Copy events for monitors, once: they are used to losses, and the log must not be held up by them."""
+        if not events or time.monotonic() < self._monitored_from:
+            return
+        try:
+            self._copy(events)
+        except Exception:  # whatever ails their exchange
+            logger.warning("Monitors miss events for %d s.", _SULK, exc_info=True, extra={"action": "monitors-missing"})
+            self._monitored_from = time.monotonic() + _SULK
+            self._disconnect()
+
+    def _copy(self, events: list[dict[str, Any]]) -> None:
         """Publish to Celery's exchange, task events together, as its own dispatcher does."""
+        assert self._connection is not None  # noqa: S101  the log has just been written to
+        producer = Producer(self._connection.default_channel, auto_declare=False)
         exchange = get_exchange(self._connection, name=self._app.conf.event_exchange)
         tasks = [event for event in events if event["type"].startswith("task-")]
         others = [(event["type"].replace("-", "."), event) for event in events if not event["type"].startswith("task-")]

@@ -17,7 +17,7 @@ from jobrunner.cli.context import app_option
 from jobrunner.cli.services import tracker_app
 from jobrunner.errors import ConfigurationError
 from jobrunner.masking import mask_url
-from jobrunner.servers import broker_of
+from jobrunner.servers import broker_of, transport_of
 
 _INTERRUPTED = 130
 
@@ -68,6 +68,7 @@ def flower(
     """
     _require_flower()
     app, _ = tracker_app(module, broker_url, result_backend)
+    transport_of(app)
     listening = [f"--{name}={value}" for name, value in (("port", port), ("address", address)) if value is not None]
     _configure([*listening, *options])
     _serve(app)

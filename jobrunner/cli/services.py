@@ -31,6 +31,7 @@ from jobrunner.store.upgrade import upgrade
 
 _INTERRUPTED = 130
 _PYTHON = sys.executable
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 #: Seconds that a task of `up` may go on after Ctrl-C.
 _GRACE = 10.0
 #: Seconds that the whole demo may take before it gives up.
@@ -170,7 +171,10 @@ def worker(module: str | None, options: Sequence[str]) -> int:
     "-b", "--broker", "broker_url", metavar="URL", help="The broker; else that of the app, or JOBRUNNER_BROKER."
 )
 @click.option("--result-backend", metavar="URL", help="The result backend; by default the broker.")
-@click.option("-l", "--loglevel", default="INFO", show_default=True, help="Level of the log, on stderr.")
+@click.option(
+    "-l", "--loglevel", type=click.Choice(_LEVELS, case_sensitive=False), default="INFO", show_default=True,
+    help="Level of the log, on stderr.",
+)  # fmt: skip
 def tracker(module: str | None, broker_url: str | None, result_backend: str | None, loglevel: str) -> None:
     """Follow events and move jobs, until stopped. A second tracker waits, and takes over when the first is gone.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from jobrunner.errors import ConfigurationError, UnreachableError
 from jobrunner.masking import mask_text, mask_url
@@ -66,6 +67,9 @@ class Database:
             connecting = engine.connect()
         except DBAPIError as error:
             raise self._away(error) from error
+        except PoolTimeoutError as error:
+            msg = f"All connections of this process to the database {self.where} are in use."
+            raise UnreachableError(msg, "Use fewer threads at a time.") from error
         try:
             with connecting as connection, connection.begin():
                 self._check_schema(connection)

@@ -142,6 +142,17 @@ def test_the_last_batch_says_that_the_log_is_drained(log: Log) -> None:
     assert drained == [False] * (len(drained) - 1) + [True]
 
 
+def test_a_log_of_which_a_part_waits_in_the_readers_memory_is_not_drained(log: Log) -> None:
+    """Recovery would decide without having heard what workers have said."""
+    assert log.reader.read(None, 0.01) is None  # RabbitMQ pushes from now on
+    log.write(*range(100))
+    found = log.commit(first := log.read())
+    while len(found) < 100:
+        assert not first.drained
+        found += log.commit(first := log.read())
+    assert found == list(range(100))
+
+
 def test_what_was_read_and_not_committed_is_read_again(log: Log) -> None:
     log.write(1, 2)
     assert numbers(log.read()) == [1, 2]

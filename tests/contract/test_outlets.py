@@ -1,5 +1,7 @@
 """What every outlet keeps to: what `send` has returned from is on the broker, and what is not is told."""
 
+import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,10 +10,11 @@ import pytest
 from celery import Celery
 from kombu import Connection, Queue
 
+from jobrunner.servers import TIMEOUTS
 from tests.servers.redis import Redis
 from tracker.dispatch import Dispatch
 from tracker.loop import _BROKER_ERRORS
-from tracker.outlets import Sending, open_outlet
+from tracker.outlets import Sending, Untaken, open_outlet
 
 if TYPE_CHECKING:
     from tests.servers.rabbitmq import RabbitMQ
@@ -34,6 +37,8 @@ def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Conne
         yield made.ensure_connection(max_retries=3)
     rabbitmq.delete_vhost(url)
 
+
+ALL_TAKEN = Untaken()
 
 rabbitmq_only = pytest.mark.parametrize("connection", [RABBITMQ], indirect=True)
 
@@ -71,8 +76,8 @@ def ids_in(connection: Connection, queue: str = "work") -> list[str]:
 
 def test_all_messages_of_a_batch_are_there_in_order(connection: Connection) -> None:
     outlet = open_outlet(connection)
-    assert outlet.send([sending(number) for number in range(300)]) == []
-    assert outlet.send([sending(300)]) == []
+    assert outlet.send([sending(number) for number in range(300)]) == ALL_TAKEN
+    assert outlet.send([sending(300)]) == ALL_TAKEN
     assert ids_in(connection) == [f"task-{number}" for number in range(301)]
 
 
@@ -97,7 +102,7 @@ def test_messages_go_to_several_queues(connection: Connection) -> None:
 @rabbitmq_only
 def test_a_queue_that_is_missing_is_made_durable_and_as_the_app_wants_it(connection: Connection) -> None:
     declaration = {"queue_arguments": {"x-max-priority": 10}}
-    assert open_outlet(connection).send([sending(declaration=declaration)]) == []
+    assert open_outlet(connection).send([sending(declaration=declaration)]) == ALL_TAKEN
     with connection.channel() as channel:
         Queue("work", durable=True, queue_arguments={"x-max-priority": 10}, channel=channel).queue_declare()
     assert ids_in(connection) == ["task-1"]
@@ -107,7 +112,7 @@ def test_a_queue_that_is_missing_is_made_durable_and_as_the_app_wants_it(connect
 def test_a_queue_behind_an_exchange_is_made_with_both(connection: Connection) -> None:
     declaration = {"exchange": {"name": "topics", "type": "topic"}, "routing_key": "work.#"}
     properties = {"exchange": "topics", "routing_key": "work.hard"}
-    assert open_outlet(connection).send([sending(declaration=declaration, properties=properties)]) == []
+    assert open_outlet(connection).send([sending(declaration=declaration, properties=properties)]) == ALL_TAKEN
     assert ids_in(connection) == ["task-1"]
 
 
@@ -116,7 +121,7 @@ def test_a_queue_that_is_there_is_left_as_it_is(connection: Connection) -> None:
     """A worker has made it with other arguments: to declare it again would close our channel, or the worker's."""
     with connection.channel() as channel:
         Queue("work", durable=True, queue_arguments={"x-max-length": 10}, channel=channel).queue_declare()
-    assert open_outlet(connection).send([sending(declaration={"queue_arguments": {"x-max-priority": 5}})]) == []
+    assert open_outlet(connection).send([sending(declaration={"queue_arguments": {"x-max-priority": 5}})]) == ALL_TAKEN
     assert ids_in(connection) == ["task-1"]
 
 
@@ -124,7 +129,7 @@ def test_a_queue_that_is_there_is_left_as_it_is(connection: Connection) -> None:
 def test_a_message_that_no_queue_takes_is_returned_and_the_others_are_there(connection: Connection) -> None:
     for exchange in ("amq.topic", "not-there"):
         lost = sending(2, properties={"exchange": exchange, "routing_key": "nobody"})
-        assert open_outlet(connection).send([sending(1), lost, sending(3)]) == [lost]
+        assert open_outlet(connection).send([sending(1), lost, sending(3)]) == Untaken(again=[lost])
         assert ids_in(connection) == ["task-1", "task-3"]
 
 
@@ -134,3 +139,49 @@ def test_a_message_that_rabbitmq_drops_without_a_word_is_an_error(connection: Co
     large = sending(headers={"id": "task-1", "large": "x" * 200_000})
     with pytest.raises(_BROKER_ERRORS):
         open_outlet(connection).send([large])
+
+
+def test_a_message_that_cannot_be_made_is_told_and_the_others_are_there(connection: Connection) -> None:
+    odd = sending(2, properties={**sending().properties, "compression": "of another world"})
+    untaken = open_outlet(connection).send([sending(1), odd, sending(3)])
+    ((one, why),) = untaken.never
+    assert (one, untaken.again) == (odd, [])
+    assert "of another world" in why
+    assert ids_in(connection) == ["task-1", "task-3"]
+
+
+@rabbitmq_only
+def test_what_a_full_queue_refuses_is_told_and_the_others_are_there(connection: Connection) -> None:
+    full = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    with connection.channel() as channel:
+        Queue("full", durable=True, queue_arguments=full, channel=channel).queue_declare()
+    outlet = open_outlet(connection)
+    assert outlet.send([sending(1, "full")]) == ALL_TAKEN
+    refused = sending(3, "full")
+    assert outlet.send([sending(2), refused, sending(4)]) == Untaken(again=[refused])
+    assert ids_in(connection) == ["task-2", "task-4"]
+    assert ids_in(connection, "full") == ["task-1"]
+    assert outlet.send([refused]) == ALL_TAKEN
+
+
+@rabbitmq_only
+def test_an_app_that_asks_for_confirms_of_its_own_is_served_too(connection: Connection) -> None:
+    with Connection(
+        connection.as_uri(include_password=True), transport_options={"confirm_publish": True}
+    ) as confirming:
+        assert open_outlet(confirming.ensure_connection()).send([sending(1), sending(2)]) == ALL_TAKEN
+    assert ids_in(connection) == ["task-1", "task-2"]
+
+
+@rabbitmq_only
+def test_a_broker_that_blocks_publishers_holds_nobody_up_for_long(connection: Connection, rabbitmq: "RabbitMQ") -> None:
+    with Connection(connection.as_uri(include_password=True), transport_options=TIMEOUTS) as blocked:
+        outlet = open_outlet(blocked.ensure_connection())
+        outlet.send([sending(1)])
+        with rabbitmq.memory_alarm():
+            began = time.monotonic()
+            with pytest.raises(_BROKER_ERRORS):
+                outlet.send([sending(2)])
+            with contextlib.suppress(*_BROKER_ERRORS):
+                blocked.close()
+            assert time.monotonic() - began < 2 * TIMEOUTS["read_timeout"] + 3

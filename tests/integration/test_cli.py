@@ -193,6 +193,12 @@ def test_db_upgrade_makes_the_database_and_says_where(run: Run, tmp_path: Path) 
     assert run("list").code == 0
 
 
+def test_a_tracker_knows_its_levels_of_logging(run: Run) -> None:
+    ended = run("tracker", "-l", "foo")
+    assert ended.code == 2
+    assert "'foo' is not one of" in ended.err
+
+
 def test_a_tracker_says_which_brokers_it_can_work_with(run: Run) -> None:
     run("db", "upgrade")
     ended = run("tracker", "-b", "memory://")

@@ -185,6 +185,15 @@ def test_a_port_in_use_is_told_with_what_to_do(running: House, flower: Flower) -
     assert "hint: Choose another place with --port or --address." in second.stderr
 
 
+@pytest.mark.parametrize("url", ["foo://host", "redis://:pa#ss@host/1"])
+def test_a_broker_that_cannot_be_meant_is_refused_without_its_password(house: House, url: str) -> None:
+    ended = house.cli("flower", "-b", url)
+    assert ended.returncode == 2
+    assert "is no URL of one" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "pa" not in ended.stderr.replace("password", "")
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -53,3 +53,10 @@ def test_a_process_with_nothing_to_say_says_that_it_lives(house: House) -> None:
     entries = run(house, wait + f"{EVENT_LOG!r}) > 2, what='signs of life')")
     assert [entry["events"] for entry in entries[1:3]] == [[], []]
     assert {entry["worker"] for entry in entries} == {"w1@host"}
+
+
+def test_monitors_that_cannot_be_told_hold_up_nothing_and_double_nothing(house: House) -> None:
+    """Somebody has made their exchange in another way, or we lack the right to write to it."""
+    broken = "flusher.Flusher._copy = lambda *_: 1 / 0\n"
+    entries = run(house, broken + "for number in range(300): say(number)")
+    assert numbers(entries) == list(range(300))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from celery import Signature, chain, chord, group
+from kombu import Queue
 
 from jobrunner.states import JobState
 from tests.house import PATIENCE, House, everywhere, on_each_broker
@@ -98,3 +99,32 @@ def test_a_join_over_ten_thousand_tasks_has_all_their_values(running: House) -> 
     job = running.jobs.submit(chord([proj.identity.s(1) for _ in range(LARGE)], proj.total.s()))
     assert job.result(4 * PATIENCE) == LARGE
     assert job.progress.done == LARGE + 1
+
+
+@pytest.mark.house_on("sqlite-rabbitmq")
+def test_a_task_of_which_no_message_can_be_made_fails_alone_and_says_why(running: House) -> None:
+    proj = running.proj
+    odd = proj.add.s(1, 2).set(exchange="amq.direct", routing_key="x" * 300)
+    job = running.jobs.submit(group(proj.add.s(1, 1), odd))
+    assert job.wait(PATIENCE) is JobState.FAILED
+    good, bad = job.tasks()
+    assert (str(good.state), str(bad.state)) == ("completed", "failed")
+    assert "It cannot be sent" in (bad.exception or "")
+    assert running.jobs.submit(proj.add.s(1, 2)).result(PATIENCE) == 3
+
+
+@pytest.mark.house_on("sqlite-rabbitmq")
+def test_a_full_queue_holds_up_nothing_but_its_own_tasks_and_these_are_sent_once(running: House) -> None:
+    proj = running.proj
+    full = Queue("full", durable=True, queue_arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    with running.app.connection_for_write() as connection:
+        full(connection.default_channel).queue_declare()
+        job = running.jobs.submit(group(proj.add.s(i, i).set(queue=full if i % 2 else None) for i in range(6)))
+        until(lambda: job.progress.done == 3, timeout=PATIENCE, what="the tasks of the other queue to end")
+        sent = []
+        for _ in range(3):
+            message = until(lambda: full(connection.default_channel).get(), timeout=PATIENCE, what="a message")
+            sent.append(message.headers["id"])
+            message.ack()
+    assert sorted(sent) == sorted(task.id for task in job.tasks() if task.queue == "full")
+    assert all(task.delivery == 1 for task in job.tasks())

@@ -5,12 +5,14 @@ that one test declared is seen by the next, whatever it was. A virtual host cost
 `erl_call`; `rabbitmqctl` would take 2 s for it.
 """
 
+import contextlib
 import functools
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Self
@@ -113,6 +115,16 @@ class RabbitMQ(Server):
         """Remove a virtual host and all queues in it."""
         self.start()
         self._evaluate(_DELETE.format(name=url.rpartition("/")[2]))
+
+    @contextlib.contextmanager
+    def memory_alarm(self) -> Iterator[None]:
+        """Let it block publishers as if its memory were full, until the end of the block."""
+        alarm = "{resource_limit, memory, node()}"
+        self._evaluate(f"rabbit_alarm:set_alarm({{{alarm}, []}}).")
+        try:
+            yield
+        finally:
+            self._evaluate(f"rabbit_alarm:clear_alarm({alarm}).")
 
     def close(self) -> None:
         """End it with its epmd, and remove what it has stored."""

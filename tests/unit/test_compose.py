@@ -48,7 +48,7 @@ def parametrize(found: Sequence[tuple[str, Mapping[str, Any]]]) -> Any:
 def parse(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """Parse a command as click does, without running it; its name, and the values of its parameters."""
     command: click.Command = cli
-    context = click.Context(cli, info_name="jobrunner")
+    context = click.Context(cli, info_name="jobrunner", **cli.context_settings)
     rest = list(arguments)
     while isinstance(command, click.Group):
         name, chosen, rest = command.resolve_command(context, rest)

@@ -58,7 +58,8 @@ class RabbitMQQueue:
         found = [self._buffer.popleft() for _ in range(min(_ENTRIES, len(self._buffer)))]
         if not found:
             return None
-        drained = self._follows and not self._buffer and not declare_queue(self._channel)[0]
+        # Asked in this order: while RabbitMQ answers, it may push what was waiting.
+        drained = self._follows and not declare_queue(self._channel)[0] and not self._buffer
         self._last_tag = found[-1].delivery_tag
         self._position = str(found[-1].properties.get("message_id"))
         return Batch(entries=[_entry(message) for message in found], position=self._position, drained=drained)
