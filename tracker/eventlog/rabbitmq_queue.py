@@ -12,6 +12,7 @@ from typing import Any
 from kombu.connection import Connection
 
 from jobrunner.event_log import declare_queue
+from jobrunner.text import NAME, bounded
 from jobrunner.wire import EVENT_LOG
 from tracker.eventlog.entries import Batch, Entry, decode
 
@@ -60,7 +61,7 @@ class RabbitMQQueue:
             return None
         drained = self._follows and not self._buffer and not declare_queue(self._channel)[0]
         self._last_tag = found[-1].delivery_tag
-        self._position = str(found[-1].properties.get("message_id"))
+        self._position = _id(found[-1])
         return Batch(entries=[_entry(message) for message in found], position=self._position, drained=drained)
 
     def _connect(self, position: str | None) -> None:
@@ -78,7 +79,7 @@ class RabbitMQQueue:
 
     def _pass_over_committed(self, position: str) -> None:
         self._fetch(_UNACKNOWLEDGED)
-        ids = [message.properties.get("message_id") for message in self._buffer]
+        ids = [_id(message) for message in self._buffer]
         if position not in ids:
             return
         for _ in range(ids.index(position) + 1):
@@ -128,8 +129,12 @@ class RabbitMQQueue:
         self._connection.close()
 
 
+def _id(message: Any) -> str:
+    return bounded(message.properties.get("message_id"), NAME)
+
+
 def _entry(message: Any) -> Entry:
     headers = message.headers or {}
-    if "v" not in headers:
+    if "v" not in headers and not message.body:  # a wake-up
         return Entry()
-    return decode(headers["v"], headers.get("source"), headers.get("worker"), message.body)
+    return decode(headers.get("v"), headers.get("source"), headers.get("worker"), message.body)
