@@ -125,7 +125,7 @@ class RabbitMQQueue:
     def close(self) -> None:
         """Drop the connection; RabbitMQ then takes back what was not acknowledged."""
         self._channel, self._last_tag, self._follows = None, None, False
-        self._buffer.clear()
+        self._buffer = deque()  # a new one: what still comes while the connection closes goes into the old one
         self._connection.close()
 
 
