@@ -96,3 +96,16 @@ class Letter:
     content_encoding: str
     headers: str
     properties: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedEvent:
+    """An event that cannot be folded, or an entry of the event log that cannot be read, and why."""
+
+    source: str | None
+    worker: str | None
+    type: str | None
+    uuid: str | None
+    reason: str
+    detail: str | None
+    event: str

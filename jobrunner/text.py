@@ -7,6 +7,7 @@ NAME = 255
 SOURCE = 36
 SENTENCE = 1_000
 TRACEBACK = 20_000
+EVENT = 4_000
 
 _unfit = re.compile("[\x00\ud800-\udfff]")
 
@@ -17,5 +18,6 @@ def bounded(text: object, limit: int) -> str:
     PostgreSQL refuses a NUL in text and SQLite's driver a lone surrogate; one task's odd exception must not stop the
     tracker. A cut text ends in "…".
     """
-    cleaned = _unfit.sub("\N{REPLACEMENT CHARACTER}", str(text))
-    return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
+    whole = str(text)
+    cleaned = _unfit.sub("\N{REPLACEMENT CHARACTER}", whole[:limit])
+    return cleaned if len(whole) <= limit else cleaned[: limit - 1] + "…"

@@ -6,6 +6,7 @@ within that the attempt's rank (sent < received < started < ended). Of two ends 
 beats revoked beats retried; Celery's own event state lets a late `retried` undo a success.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -133,7 +134,7 @@ def _text(value: object, limit: int) -> str | None:
 
 def _seconds(value: object) -> float | None:
     try:
-        return float(value) if isinstance(value, int | float) else None
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
     except OverflowError:  # JSON knows integers of any length
         return None
 

@@ -20,11 +20,13 @@ from jobrunner.errors import UnreachableError
 from jobrunner.masking import mask_text
 from jobrunner.store import leases, tracking
 from jobrunner.store.database import Database
+from tracker.absorb import absorb, absorb_apart
 from tracker.dispatch import Dispatch
 from tracker.eventlog import Batch, EventLog
-from tracker.events import read_events
+from tracker.events import Told, read_events
 from tracker.fold import Event
-from tracker.recover import QueueWatch, forget_receipts, give_up_worker, resend_outbox
+from tracker.recover import QueueWatch, give_up_worker, resend_outbox
+from tracker.rejects import Tally
 from tracker.roster import Roster
 from tracker.turn import Outgoing, Turn
 
@@ -66,6 +68,8 @@ class Tracker:
         self._dispatch = Dispatch(app, holder)
         self._stop = threading.Event()
         self._leading = self._standing_by = False
+        self._apart = False
+        self._tally = Tally()
         self._published: list[Outgoing] = []
         self._failed: list[Event] = []
         self._reset()
@@ -99,6 +103,12 @@ class Tracker:
                 self._step_down()  # what this process remembers may not be what was committed: begin anew
                 self._say_trouble(str(error))
                 self._stop.wait(_RETRY)
+            except Exception:  # whatever an odd event may lead to: it is looked for, once
+                if self._apart:
+                    raise
+                logger.exception("A turn failed; its events are folded apart.", extra={"action": "folding-apart"})
+                self._step_down()  # begin anew, as above
+                self._apart = True
         self._give_back()
 
     # ---- the lease -----------------------------------------------------------------------------------------
@@ -142,14 +152,14 @@ class Tracker:
         batch = self._read()
         if batch is None and not self._due():
             return
-        now = _now()
+        now, told = _now(), Told()
         with self._database.write() as connection:
             if not leases.renew(connection, self._holder, LEASE, self._trouble):
                 raise LeaseLostError
             turn = Turn(connection, now)
             tracking.mark_sent(connection, self._noted(), now)
             if batch is not None:
-                self._absorb(turn, batch)
+                told = self._absorb(turn, batch)
                 leases.write_position(connection, self._log.name, batch.position)
             if batch is None or batch.drained:
                 self._recover(turn)
@@ -162,7 +172,8 @@ class Tracker:
         self._renewed = time.monotonic()
         self._published, self._failed = [], []
         if batch is not None:
-            self._position = batch.position
+            self._position, self._apart = batch.position, False
+            self._tally.note(told.rejects, told.unknown, time.monotonic())
             self._quietly(lambda: self._log.trim(batch.position))
         self._publish(self._due_again() + outgoing)
         if batch is not None and batch.size > _LOAD:
@@ -193,25 +204,21 @@ class Tracker:
     def _noted(self) -> list[tuple[str, int]]:
         return [(one.letter.task_id, one.letter.delivery) for one in self._published]
 
-    def _absorb(self, turn: Turn, batch: Batch) -> None:
+    def _absorb(self, turn: Turn, batch: Batch) -> Told:
         for arrival in self._roster.hear(batch.entries, time.monotonic()):
             # A node's name is unique: whoever bore it before is gone, and what that process held is lost.
             number = self._give_up(turn, arrival.name, living_source=arrival.source)
             self._tell(number, f"of the worker {arrival.name} before")
             tracking.save_worker(turn.connection, arrival.name, arrival.source, arrival.pid, online=True, now=turn.now)
-        events = list(read_events(batch.entries))
-        turn.fold(events)
-        turn.move_on()
-        for event in events:
-            if event.source is None or event.source in self._roster.replaced:
-                continue  # what a process that was replaced says late is nothing about its successor
-            if event.type in {"worker-online", "worker-offline"}:
-                online = event.type == "worker-online"
-                if online:
-                    forget_receipts(turn, event.worker, event.at)
-                tracking.save_worker(
-                    turn.connection, event.worker, event.source, event.pid, online=online, now=turn.now
-                )
+        told = read_events(batch.entries)
+        if self._apart:
+            absorb_apart(turn, told, self._roster.replaced)
+            leases.renew(turn.connection, self._holder, LEASE, self._trouble)  # it may have taken long
+        else:
+            absorb(turn, told.events, self._roster.replaced)
+        del told.rejects.rows[self._tally.room(time.monotonic()) :]
+        tracking.insert_rejected(turn.connection, told.rejects.rows, turn.now)
+        return told
 
     def _recover(self, turn: Turn) -> None:
         """What may be decided only while the event log is drained."""

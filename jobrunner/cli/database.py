@@ -4,6 +4,7 @@ import click
 
 from jobrunner.cli.context import open_database
 from jobrunner.settings import Settings
+from jobrunner.store import reading
 from jobrunner.store.database import Database
 
 
@@ -30,7 +31,7 @@ def upgrade() -> None:
 def check() -> int:
     """Compare the schema with the models, and every counter with the rows it counts; exit with 1 if they differ.
 
-    Changes nothing, and may be run while jobs run.
+    Changes nothing, and may be run while jobs run. Also says how many events the tracker had to reject.
     """
     from jobrunner.store.check import check as run  # noqa: PLC0415  Alembic takes 0.2 s to import
 
@@ -40,4 +41,8 @@ def check() -> int:
         click.echo(fault)
     if not faults:
         click.echo(f"{database.where} is as it should be.")
+        with database.read() as connection:
+            rejected = reading.rejected_number(connection)
+        if rejected:
+            click.echo(f"The tracker has rejected events: {rejected} rows of rejected_event say which, and why.")
     return 1 if faults else 0

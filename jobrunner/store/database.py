@@ -16,6 +16,12 @@ from jobrunner.store.migrations import HEAD
 #: What ails the database or the way to it, and not a statement; PostgreSQL's word for a session that it has ended
 #: because it was frozen is an internal error.
 _AWAY = (OperationalError, InterfaceError, InternalError)
+#: What PostgreSQL calls errors of a statement, and what is to be done: no other statement would fare better.
+_REMEDIES = {
+    "42501": "Grant that right to its user",
+    "42P01": "Compare it with `jobrunner db check`",  # no such table
+    "42703": "Compare it with `jobrunner db check`",  # no such column
+}
 
 
 class Database:
@@ -75,7 +81,7 @@ class Database:
                 self._check_schema(connection)
                 yield connection
         except DBAPIError as error:
-            if isinstance(error, _AWAY) or _is_forbidden(error):
+            if is_away(error):
                 raise self._away(error) from error
             raise
 
@@ -109,10 +115,10 @@ class Database:
                 f"The database {self.where} cannot be used ({str(error.orig).strip()}).",
                 "See that it is a SQLite file that you may write to, or set JOBRUNNER_DATABASE to another one.",
             )
-        if _is_forbidden(error):
+        if (remedy := _remedy(error)) is not None:
             return UnreachableError(
                 f"The database {self.where} cannot be used ({str(error.orig).strip()}).",
-                "Grant that right to its user, or set JOBRUNNER_DATABASE to another one.",
+                f"{remedy}, or set JOBRUNNER_DATABASE to another one.",
             )
         return UnreachableError(
             f"The database {self.where} cannot be reached ({mask_text(str(error.orig).strip())}).",
@@ -131,5 +137,10 @@ def schema_version(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def _is_forbidden(error: DBAPIError) -> bool:
-    return getattr(error.orig, "sqlstate", None) == "42501"  # PostgreSQL's "insufficient privilege"
+def is_away(error: BaseException) -> bool:
+    """Whether an error is about the database, or the way to it, and not about what was to be written."""
+    return isinstance(error, _AWAY) or (isinstance(error, DBAPIError) and _remedy(error) is not None)
+
+
+def _remedy(error: DBAPIError) -> str | None:
+    return _REMEDIES.get(getattr(error.orig, "sqlstate", None) or "")

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, case, func, select
 
 from jobrunner import ids
 from jobrunner.states import JobState, TaskState, WorkerState
-from jobrunner.store.schema import COUNTERS, attempt, block, job, task, worker
+from jobrunner.store.schema import COUNTERS, attempt, block, job, rejected_event, task, worker
 from jobrunner.wire import Inputs
 
 #: Ids per `IN (…)`: what every database takes at once.
@@ -184,6 +184,11 @@ def workers_online(connection: Connection) -> int:
     """Return how many workers are known to be online."""
     query = select(func.count()).select_from(worker).where(worker.c.online.is_(True))
     return connection.execute(query).scalar_one()
+
+
+def rejected_number(connection: Connection) -> int:
+    """Return how many rows tell of events that could not be folded."""
+    return connection.execute(select(func.count()).select_from(rejected_event)).scalar_one()
 
 
 def list_workers(connection: Connection, since: datetime | None) -> list[WorkerView]:

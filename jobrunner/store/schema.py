@@ -204,6 +204,20 @@ worker = Table(
     Column("seen_at", Moment, nullable=False),
 )
 
+rejected_event = Table(
+    "rejected_event",
+    metadata,
+    _id("id", primary_key=True),  # ascends with time
+    Column("at", Moment, nullable=False),  # when it was rejected, by the tracker's clock
+    Column("source", String(SOURCE)),
+    Column("worker", String(NAME)),
+    Column("type", String(NAME)),
+    Column("uuid", String(NAME)),
+    Column("reason", String(NAME), nullable=False),  # see tracker.rejects; few of them, to be counted by
+    Column("detail", Text),  # what the database or Python said of it
+    Column("event", Text, nullable=False),  # its beginning
+)
+
 lease = Table(
     "lease",
     metadata,

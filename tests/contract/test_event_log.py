@@ -18,6 +18,7 @@ from tests.servers.server import Server
 from tests.waiting import PATIENCE, until
 from tracker.eventlog import Batch, EventLog, open_log
 from tracker.loop import _BROKER_ERRORS
+from tracker.rejects import Reason
 
 #: More than any read returns, and no multiple of that.
 MANY = 160
@@ -160,6 +161,15 @@ def test_what_was_read_and_not_committed_is_read_again(log: Log) -> None:
     assert numbers(log.read()) == [1, 2]
 
 
+def test_what_was_on_its_way_when_a_reader_closed_is_read_once(log: Log) -> None:
+    assert log.reader.read(None, 0.01) is None
+    log.write(1)
+    assert numbers(log.read()) == [1]
+    log.write(2, 3)
+    log.reader.close()
+    assert log.read_all() == [1, 2, 3]
+
+
 def test_a_reader_whose_commit_failed_reads_again_without_being_closed(log: Log) -> None:
     log.write(1)
     log.commit(log.read())
@@ -235,15 +245,56 @@ def test_a_wake_up_ends_a_readers_wait_and_says_nothing(log: Log) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [{"v": "one"}, {"v": VERSION + 1}, {"events": "no json"}, {"events": "[" * 100_000}, {"events": '{"no": "list"}'}],
-    ids=["version", "newer", "text", "nesting", "no list"],
+    ("fields", "reasons"),
+    [
+        ({"v": "one"}, [Reason.NO_VERSION]),
+        ({"v": VERSION + 1}, [Reason.NEWER]),
+        ({"events": ""}, [Reason.NO_LIST]),
+        ({"events": "no json"}, [Reason.NO_LIST]),
+        ({"events": '{"no": "list"}'}, [Reason.NO_LIST]),
+        ({"events": "[" * 100_000}, [Reason.NOT_JSON]),
+        ({"events": '[{"cut": '}, [Reason.NOT_JSON]),
+        ({"events": "[] and more"}, [Reason.NOT_JSON]),
+    ],
+    ids=["version", "newer", "nothing", "text", "no list", "nesting", "cut", "more"],
 )
-def test_what_is_malformed_or_newer_is_left_out_and_the_rest_is_read(log: Log, fields: dict[str, object]) -> None:
+def test_what_is_malformed_or_newer_is_told_with_its_text_and_the_rest_is_read(
+    log: Log, fields: dict[str, str], reasons: list[Reason]
+) -> None:
+    odd = {**batch(2), **fields}
     log.write(1)
-    log.writer.append({**batch(2), **fields})  # type: ignore[typeddict-item]
+    log.writer.append(odd)  # type: ignore[typeddict-item]
     log.write(3)
-    assert log.read_all() == [1, 3]
+    found = log.read()
+    assert log.commit(found) == [1, 3]
+    malformed = [one for entry in found.entries for one in entry.malformed]
+    assert [reason for reason, _ in malformed] == reasons
+    assert all(text.decode() in str(odd["events"]) for _, text in malformed)
+
+
+def test_one_event_that_no_parser_takes_costs_none_of_its_neighbours(log: Log) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    texts = ['{"number": 1}', deep, '{"number": 2, "text": "a, [b] \\" {"}', "1" * 5_000, "nul", '{"number": 3}']
+    log.writer.append({**batch(0), "events": f"[{', '.join(texts)}]"})
+    found = log.read()
+    assert log.commit(found) == [1, 2, 3]
+    assert [text.decode().strip() for _, text in found.entries[0].malformed] == [deep, "1" * 5_000, "nul"]
+
+
+def test_what_somebody_else_wrote_is_told(log: Log) -> None:
+    with log.app.connection_for_write() as connection:
+        if isinstance(log.server, Redis):
+            connection.default_channel.client.xadd(EVENT_LOG, {"hello": "world", "\xff": b"\xff"})
+        else:
+            connection.default_channel.queue_declare(EVENT_LOG, durable=True, auto_delete=False)
+            message = connection.default_channel.prepare_message(b"hello \xff", headers={"v": [1]})
+            connection.default_channel.basic_publish(message, routing_key=EVENT_LOG)
+    log.write(1)
+    found: list[Batch] = []
+    until(lambda: found.append(log.read()) or log.commit(found[-1]) == [1], timeout=PATIENCE, what="the last batch")
+    ((reason, text),) = [one for got in found for entry in got.entries for one in entry.malformed]
+    assert reason is Reason.NO_VERSION
+    assert b"hello" in text
 
 
 def test_names_are_cut_to_what_columns_hold(log: Log) -> None:

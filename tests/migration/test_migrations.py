@@ -28,14 +28,14 @@ FAILING = """
 from alembic import op
 import sqlalchemy as sa
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade():
     op.create_table("half", sa.Column("id", sa.Integer()))
     op.drop_table("worker")
-    raise RuntimeError("the second half of 0004")
+    raise RuntimeError("the second half of 0005")
 """
 
 
@@ -198,10 +198,10 @@ def test_a_later_migration_that_fails_half_way_leaves_the_old_schema(
     url = new_database(tmp_path)
     before = schema(tmp_path / "jobs.db")
     shutil.copytree(FOLDER, tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "migrations" / "versions" / "0004_fails.py").write_text(FAILING)
+    (tmp_path / "migrations" / "versions" / "0005_fails.py").write_text(FAILING)
     monkeypatch.setattr(upgrading, "FOLDER", tmp_path / "migrations")
-    monkeypatch.setattr(upgrading, "HEAD", "0004")
-    with pytest.raises(RuntimeError, match="the second half of 0004"):
+    monkeypatch.setattr(upgrading, "HEAD", "0005")
+    with pytest.raises(RuntimeError, match="the second half of 0005"):
         upgrade(url)
     assert schema(tmp_path / "jobs.db") == before
     assert version(tmp_path / "jobs.db") == [(HEAD,)]

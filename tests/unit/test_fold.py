@@ -1,5 +1,6 @@
 """The fold by examples, one sentence each; that no order matters is shown in `tests/property/test_fold.py`."""
 
+import math
 from typing import Any
 
 import pytest
@@ -129,7 +130,19 @@ def test_foreign_text_is_cut_and_cleaned() -> None:
     assert "\x00" not in told.exception + told.traceback + told.result
 
 
-@pytest.mark.parametrize(("runtime", "kept"), [(2, 2.0), (0.5, 0.5), ("0.5", None), (None, None), ([1], None)])
+@pytest.mark.parametrize(
+    ("runtime", "kept"),
+    [
+        (2, 2.0),
+        (0.5, 0.5),
+        ("0.5", None),
+        (None, None),
+        ([1], None),
+        (math.nan, None),
+        (math.inf, None),
+        (-math.inf, None),
+    ],
+)
 def test_a_runtime_that_is_no_number_is_left_out(runtime: object, kept: float | None) -> None:
     assert _told(event("succeeded", fields={"runtime": runtime})).runtime == kept
 

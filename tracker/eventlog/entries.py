@@ -1,24 +1,31 @@
 """What an event log holds, and what one read of it yields; the boundary where an entry is checked."""
 
 import json
-import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from jobrunner.text import NAME, SOURCE, bounded
 from jobrunner.wire import VERSION
+from tracker.eventlog.items import split_list
+from tracker.rejects import Reason
 
-logger = logging.getLogger(__name__)
+#: What cannot be read: why, and its text.
+Malformed: TypeAlias = tuple[Reason, bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One batch of events of one worker process, as it was written; without events a sign of life, or a wake-up."""
+    """One batch of events of one worker process, as it was written; without events a sign of life, or a wake-up.
+
+    What could not be read of it is `malformed`; the others are there all the same.
+    """
 
     source: str | None = None
     worker: str | None = None
     events: Sequence[Any] = ()
+    malformed: Sequence[Malformed] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,22 +63,50 @@ class EventLog(Protocol):
         """Give the connection back; the next read makes a new one."""
 
 
-def decode(version: Any, source: Any, worker: Any, events: bytes | str) -> Entry:
-    """Return an entry from its parts; what is malformed or newer than this version is told, and empty."""
+def decode(version: Any, source: Any, worker: Any, events: Any) -> Entry:
+    """Return an entry from its parts, whatever they are; what cannot be read of it is `malformed`."""
+    text = _bytes(events)
+    number = _number(version)
+    if number is None or number > VERSION:
+        return Entry(malformed=[(Reason.NO_VERSION if number is None else Reason.NEWER, text)])
+    writer = _text(source), _text(worker)
+    if writer[0] is None or writer[1] is None:
+        return Entry(malformed=[(Reason.NO_WRITER, text)])
+    told, malformed = _items(text)
+    return Entry(source=bounded(writer[0], SOURCE), worker=bounded(writer[1], NAME), events=told, malformed=malformed)
+
+
+def _items(text: bytes) -> tuple[Sequence[Any], Sequence[Malformed]]:
+    """Return the events of a list, and what is malformed; a list that cannot be read at once, item by item."""
+    with suppress(ValueError, RecursionError):
+        told = json.loads(text)
+        return (told, ()) if isinstance(told, list) else ((), [(Reason.NO_LIST, text)])
+    whole = text.decode(errors="replace")
+    if not whole.lstrip().startswith("["):
+        return (), [(Reason.NO_LIST, text)]
+    events, malformed = [], []
+    for item in split_list(whole):
+        try:
+            events.append(json.loads(item))
+        except (ValueError, RecursionError):
+            if item.strip():
+                malformed.append((Reason.NOT_JSON, item.encode(errors="replace")))
+    return events, malformed
+
+
+def _bytes(value: Any) -> bytes:
+    return bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode(errors="replace")
+
+
+def _number(value: Any) -> int | None:
     try:
-        if int(version) > VERSION:
-            logger.error("Events of version %s are newer than this tracker: upgrade it.", int(version))
-            return Entry()
-        told = json.loads(events)
-        names = bounded(_text(source), SOURCE), bounded(_text(worker), NAME)
-    except (TypeError, ValueError, RecursionError):
-        logger.exception("A malformed entry of the event log was left out.", extra={"action": "event-rejected"})
-        return Entry()
-    return Entry(source=names[0], worker=names[1], events=told if isinstance(told, list) else [])
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, bytes | str):
-        msg = f"{value!r} is no text"
-        raise TypeError(msg)
-    return value.decode() if isinstance(value, bytes) else value
+def _text(value: Any) -> str | None:
+    """Return text that came as such or as bytes, None for anything else."""
+    if isinstance(value, bytes | memoryview):
+        return bytes(value).decode(errors="replace")
+    return value if isinstance(value, str) else None

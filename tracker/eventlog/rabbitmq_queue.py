@@ -12,6 +12,7 @@ from typing import Any
 from kombu.connection import Connection
 
 from jobrunner.event_log import declare_queue
+from jobrunner.text import NAME, bounded
 from jobrunner.wire import EVENT_LOG
 from tracker.eventlog.entries import Batch, Entry, decode
 
@@ -61,7 +62,7 @@ class RabbitMQQueue:
         # Asked in this order: while RabbitMQ answers, it may push what was waiting.
         drained = self._follows and not declare_queue(self._channel)[0] and not self._buffer
         self._last_tag = found[-1].delivery_tag
-        self._position = str(found[-1].properties.get("message_id"))
+        self._position = _id(found[-1])
         return Batch(entries=[_entry(message) for message in found], position=self._position, drained=drained)
 
     def _connect(self, position: str | None) -> None:
@@ -79,7 +80,7 @@ class RabbitMQQueue:
 
     def _pass_over_committed(self, position: str) -> None:
         self._fetch(_UNACKNOWLEDGED)
-        ids = [message.properties.get("message_id") for message in self._buffer]
+        ids = [_id(message) for message in self._buffer]
         if position not in ids:
             return
         for _ in range(ids.index(position) + 1):
@@ -125,12 +126,16 @@ class RabbitMQQueue:
     def close(self) -> None:
         """Drop the connection; RabbitMQ then takes back what was not acknowledged."""
         self._channel, self._last_tag, self._follows = None, None, False
-        self._buffer.clear()
+        self._buffer = deque()  # a new one: what still comes while the connection closes goes into the old one
         self._connection.close()
+
+
+def _id(message: Any) -> str:
+    return bounded(message.properties.get("message_id"), NAME)
 
 
 def _entry(message: Any) -> Entry:
     headers = message.headers or {}
-    if "v" not in headers:
+    if "v" not in headers and not message.body:  # a wake-up
         return Entry()
-    return decode(headers["v"], headers.get("source"), headers.get("worker"), message.body)
+    return decode(headers.get("v"), headers.get("source"), headers.get("worker"), message.body)

@@ -87,6 +87,8 @@ def _order(stream_id: str) -> tuple[int, int]:
 
 
 def _entry(fields: dict[bytes, bytes]) -> Entry:
-    if b"events" not in fields:
+    if b"wake" in fields:
         return Entry()
-    return decode(fields.get(b"v"), fields.get(b"source"), fields.get(b"worker"), fields[b"events"])
+    # An entry without events is none of ours: it is rejected as a whole.
+    events = fields.get(b"events", fields)
+    return decode(fields.get(b"v"), fields.get(b"source"), fields.get(b"worker"), events)

@@ -6,6 +6,7 @@ Each statement works on many rows at once; none is issued per row. Rows come and
 from jobrunner.store.tracking.jobs import failed_task, jobs_by_id, mark_applied, new_jobs, update_jobs
 from jobrunner.store.tracking.outbox import mark_sent, queue_tasks, take_ready, unsent_tasks, work_waiting
 from jobrunner.store.tracking.plans import blocks_upward, cancel_pending, open_place, update_blocks
+from jobrunner.store.tracking.rejected import insert_rejected
 from jobrunner.store.tracking.tasks import (
     attempts_of,
     insert_attempts,
@@ -28,6 +29,7 @@ __all__ = [
     "cancel_pending",
     "failed_task",
     "insert_attempts",
+    "insert_rejected",
     "jobs_by_id",
     "lose_worker",
     "mark_applied",

@@ -1,0 +1,62 @@
+"""What events do within a turn; and what to do when they make it fail.
+
+The boundary (`tracker.events`) lets only events through that should fold. If a turn fails all the same, for a reason
+that lies in what it folds, the loop takes the same batch up once more, and in parts: a part that fails is undone and
+halved, until the culprit is alone. It is rejected, and everything else folded.
+
+The parts are savepoints of one transaction, the batch's own. So the position is still committed with all that the batch
+did, and with what was rejected of it: a tracker that is killed meanwhile has done nothing, and whoever leads next reads
+the whole batch again. No event is folded twice or rejected twice, and there is no position within a batch.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from jobrunner.store import tracking
+from jobrunner.store.database import is_away
+from tracker.events import Told
+from tracker.fold import Event
+from tracker.recover import forget_receipts
+from tracker.turn import Turn
+
+
+def absorb(turn: Turn, events: Sequence[Event], replaced: Collection[str]) -> None:
+    """Let events move tasks, plans and workers; of `replaced` processes no worker is told any more."""
+    turn.fold(events)
+    turn.move_on()
+    for event in events:
+        if event.source is None or event.source in replaced:
+            continue  # what a process that was replaced says late is nothing about its successor
+        if event.type in {"worker-online", "worker-offline"}:
+            online = event.type == "worker-online"
+            if online:
+                forget_receipts(turn, event.worker, event.at)
+            tracking.save_worker(turn.connection, event.worker, event.source, event.pid, online=online, now=turn.now)
+
+
+def absorb_apart(turn: Turn, told: Told, replaced: Collection[str]) -> None:
+    """Absorb what can be absorbed, and reject what cannot, each with the error that it met."""
+    turn.settle()  # the parts count on from there
+
+    def attempt(part: Sequence[Event]) -> None:
+        alone = Turn(turn.connection, turn.now)  # forgotten if it fails
+        with turn.connection.begin_nested():
+            absorb(alone, part, replaced)
+            alone.settle()
+
+    for event, error in _culprits(told.events, attempt):
+        told.rejects.add_culprit(event, error)
+
+
+def _culprits(events: Sequence[Event], attempt: Callable[[Sequence[Event]], None]) -> Iterator[tuple[Event, Exception]]:
+    """Attempt all, or if that fails each half; one that fails alone is a culprit."""
+    try:
+        attempt(events)
+    except Exception as error:  # whatever an odd event may lead to; each is counted and written down
+        if is_away(error):
+            raise
+        if len(events) == 1:
+            yield events[0], error
+        else:
+            middle = len(events) // 2
+            yield from _culprits(events[:middle], attempt)
+            yield from _culprits(events[middle:], attempt)
