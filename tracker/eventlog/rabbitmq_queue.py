@@ -100,8 +100,8 @@ class RabbitMQQueue:
         return True
 
     def _receive(self, wait: float) -> None:
-        """Wait for a message, and take up what has come with it."""
-        deadline = time.monotonic() + wait
+        """Wait for a message, and take up what has come with it; without any time to wait, what has come already."""
+        deadline = time.monotonic() + max(wait, _AT_ONCE)
         while not self._buffer and (rest := deadline - time.monotonic()) > 0:
             self._drain(rest)
         while self._buffer and len(self._buffer) < _ENTRIES and self._drain(_AT_ONCE):
