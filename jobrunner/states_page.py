@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar, get_args
 
+from jobrunner.event_types import ACTIVE_EVENTS, INACTIVE_EVENTS
+from jobrunner.markdown import code, codes, table
 from jobrunner.states import (
     ENDED_JOB,
     ENDED_TASK,
@@ -19,11 +21,10 @@ from jobrunner.states import (
     TaskState,
     WorkerState,
 )
-from jobrunner.terminology import ACTIVE_EVENTS, FOREIGN, INACTIVE_EVENTS, System, Term, theirs
+from jobrunner.terminology import FOREIGN, System, Term, theirs
 
 _State = TypeVar("_State", JobState, TaskState)
 _SYSTEMS: tuple[System, ...] = get_args(System)
-_NONE = "-"
 _ACTIVE = ", ".join(ACTIVE_EVENTS)
 _INACTIVE = ", ".join(INACTIVE_EVENTS)
 
@@ -89,12 +90,12 @@ def page() -> str:
         _moves(JOB_MOVES),
         _sets({"ended": ENDED_JOB}, JobState),
         _REASONS,
-        _table(("reason", "meaning"), ((_code(reason), reason.__doc__ or "") for reason in FailureReason)),
+        table(("reason", "meaning"), ((code(reason), reason.__doc__ or "") for reason in FailureReason)),
         _TASKS,
         _moves(TASK_MOVES),
         _sets({"ended": ENDED_TASK, "ended well": WELL, "open": OPEN_TASK}, TaskState),
         _WORKERS,
-        _table(("state", "meaning"), ((_code(state), state.__doc__ or "") for state in WorkerState)),
+        table(("state", "meaning"), ((code(state), state.__doc__ or "") for state in WorkerState)),
         _NAMES,
         "### From their names to ours\n",
         _terms(term for term in FOREIGN if term.kind != "word"),
@@ -108,43 +109,30 @@ def page() -> str:
 
 
 def _moves(moves: Mapping[_State, frozenset[_State]]) -> str:
-    rows = ((_code(state), state.__doc__ or "", _codes(s for s in moves if s in moves[state])) for state in moves)
-    return _table(("state", "meaning, and who moves it on", "leaves to"), rows)
+    rows = ((code(state), state.__doc__ or "", codes(s for s in moves if s in moves[state])) for state in moves)
+    return table(("state", "meaning, and who moves it on", "leaves to"), rows)
 
 
 def _sets(sets: Mapping[str, frozenset[_State]], states: type[_State]) -> str:
-    lines = (f"* {name}: {_codes(state for state in states if state in members)}" for name, members in sets.items())
+    lines = (f"* {name}: {codes(state for state in states if state in members)}" for name, members in sets.items())
     return "\n".join(lines) + "\n"
 
 
 def _terms(terms: Iterable[Term]) -> str:
-    rows = ((t.system, t.kind, _code(t.name), _codes(t.ours), t.seed, t.note) for t in terms)
-    return _table(("system", "kind", "their name", "our name", "from", "note"), rows)
+    rows = ((t.system, t.kind, code(t.name), codes(t.ours), t.seed, t.note) for t in terms)
+    return table(("system", "kind", "their name", "our name", "from", "note"), rows)
 
 
 def _words(terms: Iterable[Term]) -> str:
-    rows = ((t.system, _code(t.name), _codes(t.ours), t.seed, t.note) for t in terms)
-    return _table(("system", "their word", "our word", "from", "note"), rows)
+    rows = ((t.system, code(t.name), codes(t.ours), t.seed, t.note) for t in terms)
+    return table(("system", "their word", "our word", "from", "note"), rows)
 
 
 def _names(head: str, states: Sequence[JobState | TaskState]) -> str:
     # A system that has no name for any of these states gets no column.
     columns = [system for system in _SYSTEMS if any(theirs(system, state) for state in states)]
-    rows = ((_code(state), *(_codes(theirs(system, state)) for system in columns)) for state in states)
-    return _table((head, *columns), rows)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def _code(word: str) -> str:
-    return f"`{word}`"
-
-
-def _codes(words: Iterable[str]) -> str:
-    return ", ".join(_code(word) for word in words) or _NONE
+    rows = ((code(state), *(codes(theirs(system, state)) for system in columns)) for state in states)
+    return table((head, *columns), rows)
 
 
 if __name__ == "__main__":

@@ -34,12 +34,6 @@ def _tasks_with_success(value: bool | None) -> tuple[TaskState, ...]:
     return tuple(state for state in TaskState if success(state) is value)
 
 
-ACTIVE_EVENTS: tuple[str, ...] = ("sent", "received", "started")
-"""Celery's task events after which more must come (H4)."""
-
-INACTIVE_EVENTS: tuple[str, ...] = ("succeeded", "failed", "revoked", "retried")
-"""Celery's task events after which nothing more comes for that attempt (H4)."""
-
 FOREIGN: tuple[Term, ...] = (
     Term("Arvados", "task", "success = null", _tasks_with_success(None), "A9", "neither completed nor failed for good"),
     Term("Arvados", "task", "success = true", _tasks_with_success(True), "A9"),

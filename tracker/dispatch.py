@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.events import event
+from celery.utils.time import utcoffset
 from kombu.messaging import Producer
 
 from jobrunner.servers import TIMEOUTS
@@ -108,7 +109,7 @@ class Dispatch:
             "task-sent",
             hostname=self._hostname,
             pid=os.getpid(),
-            utcoffset=0,
+            utcoffset=utcoffset(),
             clock=self._app.clock.forward(),
             uuid=headers["id"],
             root_id=headers["root_id"],

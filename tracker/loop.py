@@ -83,6 +83,7 @@ class Tracker:
         self._held_back: set[str] = set()
         self._trouble: str | None = None
         self._renewed = self._looked = self._calm_at = self._heard_at = self._again_at = time.monotonic()
+        self._drained_at: float | None = None
 
     def stop(self) -> None:
         """End the loop after the present turn; may be called from a signal handler."""
@@ -154,7 +155,7 @@ class Tracker:
             return
         now, told = _now(), Told()
         with self._database.write() as connection:
-            if not leases.renew(connection, self._holder, LEASE, self._trouble):
+            if not leases.renew(connection, self._holder, LEASE, self._trouble, self._drained_ago()):
                 raise LeaseLostError
             turn = Turn(connection, now)
             tracking.mark_sent(connection, self._noted(), now)
@@ -180,17 +181,24 @@ class Tracker:
             self._stop.wait(max(0.0, began + _PACE - time.monotonic()))
 
     def _read(self) -> Batch | None:
+        asked, wait = time.monotonic(), 0 if self._published else _WAIT
         try:
-            batch = self._log.read(self._position, 0 if self._published else _WAIT)
+            batch = self._log.read(self._position, wait)
         except _BROKER_ERRORS as error:
             self._broker_away(error)
             return None
+        # To find nothing at once proves nothing: what is pushed to us may be on its way.
+        if batch.drained if batch is not None else wait:
+            self._drained_at = asked
         if self._trouble is not None:
             logger.info("The broker is back.", extra={"action": "broker-back"})
             self._trouble = None
             self._calm_at = time.monotonic() + _CALM
             self._roster.excuse(time.monotonic())
         return batch
+
+    def _drained_ago(self) -> float | None:
+        return None if self._drained_at is None else time.monotonic() - self._drained_at
 
     def _due(self) -> bool:
         """Whether a turn without events has anything to do: notes, a lease to renew, new rows, tasks that are due."""

@@ -46,9 +46,11 @@ class Dispatcher(EventDispatcher):
     Always enabled, because Celery asks that before it makes an event; whether monitors are to see any is kept apart.
     """
 
-    def __init__(self, *args: Any, enabled: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self, connection: Any = None, hostname: str | None = None, enabled: bool = True, *args: Any, **kwargs: Any
+    ) -> None:
         self._monitored = enabled
-        super().__init__(*args, enabled=True, **kwargs)
+        super().__init__(connection, hostname, True, *args, **kwargs)
 
     def send(self, type: str, blind: bool = False, Event: Any = Event, **fields: Any) -> None:  # noqa: A002, N803
         """Hand an event to the flusher. Which groups are enabled decides about the copy for monitors only."""

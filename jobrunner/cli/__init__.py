@@ -11,6 +11,7 @@ import click
 from jobrunner.cli.config import config
 from jobrunner.cli.context import AppOption
 from jobrunner.cli.database import db
+from jobrunner.cli.events import events
 from jobrunner.cli.flower import flower
 from jobrunner.cli.jobs import list_command, show, submit, tasks, watch
 from jobrunner.cli.services import demo, tracker, up, worker
@@ -30,7 +31,8 @@ def cli(context: click.Context, app: str | None) -> None:
 
 
 _COMMANDS = (
-    up, demo, worker, tracker, flower, submit, list_command, show, tasks, watch, workers_command, db, config,
+    up, demo, worker, tracker, flower, submit, list_command, show, tasks, watch, events, workers_command, db,
+    config,
 )  # fmt: skip
 for command in _COMMANDS:
     cli.add_command(command)

@@ -6,10 +6,11 @@ import click
 
 from jobrunner.cli import output
 from jobrunner.cli.context import DEMO, app_option, find_job, json_option, load_runner, open_database
-from jobrunner.condition import why_waiting
+from jobrunner.condition import seconds_behind, why_waiting
 from jobrunner.errors import InvalidParametersError
+from jobrunner.event_types import ACTIVE_EVENTS, INACTIVE_EVENTS, event_named
 from jobrunner.handle import Job
-from jobrunner.states import JobState
+from jobrunner.states import ENDED_JOB, JobState
 from jobrunner.store import leases, reading
 
 #: `list` shows the unfinished jobs, and those that ended within this time.
@@ -83,15 +84,21 @@ def _wait(job: Job, timeout: float | None, *, quiet: bool) -> int:
 )
 @json_option
 def list_command(everything: bool, limit: int, as_json: bool) -> None:
-    """List the unfinished jobs, and those that ended within 24 hours."""
+    """List the unfinished jobs, and those that ended within 24 hours; a line says if the tracker is behind."""
     with open_database().read() as connection:
+        tracker = leases.tracker_status(connection)
         views = reading.list_jobs(connection, None if everything else datetime.now(UTC) - _RECENT, limit)
+    behind = [seconds_behind(view, tracker) for view in views]
     if as_json:
-        output.print_json([output.job_json(view) for view in views])
+        known = zip(views, behind, strict=True)
+        output.print_json([output.job_json(view) | {"behind_seconds": seconds} for view, seconds in known])
     elif views:
         output.console().print(output.jobs_table(views))
     else:
         click.echo("No jobs yet; `jobrunner submit` adds one.", err=True)
+    unfinished = any(view.state not in ENDED_JOB for view in views)
+    if unfinished and (doubt := output.doubt(tracker, max(filter(None, behind), default=None))):
+        click.echo(doubt, err=True)
 
 
 @click.command(short_help="Show one job.")
@@ -102,22 +109,48 @@ def show(job: str, as_json: bool) -> None:
     database = open_database()
     view = find_job(database, job)
     with database.read() as connection:
-        why = why_waiting(view, leases.tracker_status(connection), reading.workers_online(connection))
+        tracker = leases.tracker_status(connection)
+        why = why_waiting(view, tracker, reading.workers_online(connection))
+    behind = seconds_behind(view, tracker)
     if as_json:
-        output.print_json(output.job_json(view) | {"waits": why})
+        output.print_json(output.job_json(view) | {"waits": why, "behind_seconds": behind})
     else:
-        click.echo("\n".join(output.job_lines(view, why)))
+        click.echo("\n".join(output.job_lines(view, why, behind)))
+
+
+def _event_type(_context: click.Context, _parameter: click.Parameter, word: str | None) -> str | None:
+    if word is None:
+        return None
+    found = event_named(word)
+    if found is None:
+        msg = f"{word!r} is none of {', '.join(ACTIVE_EVENTS + INACTIVE_EVENTS)}."
+        raise click.BadParameter(msg)
+    return found
 
 
 @click.command(short_help="List the tasks of a job.")
 @click.argument("job")
+@click.option(
+    "--active/--inactive", default=None, help="Only those with more to come by their last event, or those without."
+)
+@click.option(
+    "--event", "last_event", metavar="NAME", callback=_event_type, help="Only those whose last event is this one."
+)
 @json_option
-def tasks(job: str, as_json: bool) -> None:
-    """List all tasks of a JOB's plan, those that never started included."""
+def tasks(job: str, active: bool | None, last_event: str | None, as_json: bool) -> None:
+    """List all tasks of a JOB's plan, those that never started included.
+
+    After the events sent, received and started a task is active; after succeeded, failed, revoked and retried (or
+    retired, which is the same) it is not. A task that was never sent is neither.
+    """
     database = open_database()
     job_id = find_job(database, job).id
     with database.read() as connection:
         views = reading.list_tasks(connection, job_id)
+    if active is not None:
+        views = [view for view in views if view.more_to_come is active]
+    if last_event is not None:
+        views = [view for view in views if view.last_event == last_event]
     if as_json:
         output.print_json([output.task_json(view) for view in views])
     else:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from jobrunner.handle import Progress as JobProgress
 from jobrunner.states import JobState, TaskState, success
+from jobrunner.store.leases import TrackerStatus
 from jobrunner.store.reading import JobView, TaskView, WorkerView
 
 _COLORS = {"completed": "green", "failed": "red", "canceled": "yellow", "active": "cyan", "soft-failed": "magenta",
@@ -47,6 +48,23 @@ def print_json(value: Any) -> None:
 def job_json(view: JobView) -> dict[str, Any]:
     """Return a job as JSON-friendly values."""
     return dataclasses.asdict(view)
+
+
+def doubt(tracker: TrackerStatus | None, behind: float | None) -> str | None:
+    """Say why what is shown may not be how things are: it is what a tracker has written down.
+
+    `behind` is how many seconds old that may be, if it matters.
+    """
+    if tracker is None or not tracker.alive:
+        ago = "" if behind is None else f" {_seconds(behind)} ago"
+        return f"No tracker is running: this is what the last one knew{ago}."
+    if tracker.trouble is not None:
+        return f"The tracker hears nobody: {tracker.trouble}."
+    return None if behind is None else f"The tracker is {_late(behind)}."
+
+
+def _late(behind: float) -> str:
+    return f"{_seconds(behind)} behind: what happened since may not show yet"
 
 
 def task_json(view: TaskView) -> dict[str, Any]:
@@ -117,8 +135,8 @@ def origins_table(head: str, rows: Mapping[str, tuple[str | None, str]]) -> Tabl
     return table
 
 
-def job_lines(view: JobView, why: str | None) -> Iterator[str]:
-    """Return a job as lines `name  value`."""
+def job_lines(view: JobView, why: str | None, behind: float | None) -> Iterator[str]:
+    """Return a job as lines `name  value`; `behind` is how many seconds old that may be, if it matters."""
     counts = ", ".join(f"{number} {state}" for state, number in view.counts.items()) or "none"
     yield f"job        {view.id}"
     yield f"name       {view.name}"
@@ -129,6 +147,8 @@ def job_lines(view: JobView, why: str | None) -> Iterator[str]:
         yield f"because    {view.note}"
     if why:
         yield f"waits      {why}"
+    if behind is not None:
+        yield f"tracker    {_late(behind)}"
     yield f"tasks      {view.total}: {counts}"
     yield f"submitted  {_stamp(view.submitted_at)}"
     if view.started_at:

@@ -7,7 +7,6 @@ import click
 from jobrunner.cli import output
 from jobrunner.cli.context import json_option, open_database
 from jobrunner.store import leases, reading
-from jobrunner.store.leases import TrackerStatus
 
 #: `workers` shows those online, and those gone that were heard within this time.
 _RECENT = timedelta(hours=24)
@@ -27,12 +26,5 @@ def workers_command(everything: bool, as_json: bool) -> None:
         output.console().print(output.workers_table(views))
     else:
         click.echo("No workers yet; `jobrunner worker` starts one.", err=True)
-    if doubt := _doubt(tracker):
+    if doubt := output.doubt(tracker, None):
         click.echo(doubt, err=True)
-
-
-def _doubt(tracker: TrackerStatus | None) -> str | None:
-    """Say why this may not be how things are: it is what a tracker has written down."""
-    if tracker is None or not tracker.alive:
-        return "No tracker is running: this is what the last one knew."
-    return None if tracker.trouble is None else f"The tracker hears nobody: {tracker.trouble}."

@@ -39,11 +39,17 @@ def _now() -> ColumnElement[float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackerStatus:
-    """Who tracks, whether the lease still runs, and what keeps the holder from its work."""
+    """Who tracks, whether the lease still runs, and what keeps the holder from its work.
+
+    `behind_seconds` ago the event log had been read to its end: what was reported since may not be in the database. It
+    is at most that much, and measured with one clock, the database's, whatever clocks brokers and workers have. None
+    if no tracker has ever got there.
+    """
 
     holder: str
     alive: bool
     trouble: str | None
+    behind_seconds: float | None
 
 
 def acquire(connection: Connection, holder: str, seconds: float) -> bool:
@@ -59,13 +65,24 @@ def acquire(connection: Connection, holder: str, seconds: float) -> bool:
 _RENEW = (
     update(lease)
     .where(lease.c.name == _TRACKER, lease.c.holder == bindparam("leader"))
-    .values(expires_at=_now() + bindparam("seconds"), trouble=bindparam("trouble"))
+    .values(
+        expires_at=_now() + bindparam("seconds"),
+        trouble=bindparam("trouble"),
+        caught_up_at=func.coalesce(_now() - bindparam("drained_ago", type_=Double), lease.c.caught_up_at),
+    )
 )
 
 
-def renew(connection: Connection, holder: str, seconds: float, trouble: str | None) -> bool:
-    """Extend our lease within the batch's own transaction; False if another tracker has taken it meanwhile."""
-    return connection.execute(_RENEW, {"leader": holder, "seconds": seconds, "trouble": trouble}).rowcount == 1
+def renew(
+    connection: Connection, holder: str, seconds: float, trouble: str | None, drained_ago: float | None = None
+) -> bool:
+    """Extend our lease within the batch's own transaction; False if another tracker has taken it meanwhile.
+
+    So many seconds ago we had the event log read to its end; None if we never had, and what our predecessor noted
+    stays.
+    """
+    values = {"leader": holder, "seconds": seconds, "trouble": trouble, "drained_ago": drained_ago}
+    return connection.execute(_RENEW, values).rowcount == 1
 
 
 def release(connection: Connection, holder: str) -> None:
@@ -75,14 +92,20 @@ def release(connection: Connection, holder: str) -> None:
     )
 
 
+_STATUS = select(
+    lease.c.holder,
+    lease.c.trouble,
+    (lease.c.expires_at >= _now()).label("alive"),
+    (_now() - lease.c.caught_up_at).label("behind"),
+).where(lease.c.name == _TRACKER, lease.c.holder != "")
+
+
 def tracker_status(connection: Connection) -> TrackerStatus | None:
     """Return who tracks; None if nobody ever has."""
-    row = connection.execute(
-        select(lease.c.holder, lease.c.trouble, (lease.c.expires_at >= _now()).label("alive")).where(
-            lease.c.name == _TRACKER, lease.c.holder != ""
-        )
-    ).first()
-    return None if row is None else TrackerStatus(holder=row.holder, alive=bool(row.alive), trouble=row.trouble)
+    row = connection.execute(_STATUS).first()
+    if row is None:
+        return None
+    return TrackerStatus(holder=row.holder, alive=bool(row.alive), trouble=row.trouble, behind_seconds=row.behind)
 
 
 def read_position(connection: Connection, log: str) -> str | None:

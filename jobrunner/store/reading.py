@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, case, func, select
 
 from jobrunner import ids
-from jobrunner.states import JobState, TaskState, WorkerState
+from jobrunner.event_types import EVENT_TYPES
+from jobrunner.states import ENDED_TASK, JobState, TaskState, WorkerState
 from jobrunner.store.schema import COUNTERS, attempt, block, job, rejected_event, task, worker
 from jobrunner.wire import Inputs
 
@@ -40,7 +41,7 @@ class JobView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskView:
-    """A task as people see it, with its latest attempt."""
+    """A task as people see it, with its latest attempt; `last_event` is Celery's name for what was told of it last."""
 
     id: str
     job_id: str
@@ -53,6 +54,7 @@ class TaskView:
     sequence: int
     delivery: int
     retries: int | None
+    last_event: str | None
     worker: str | None
     sent_at: datetime | None
     started_at: datetime | None
@@ -61,6 +63,13 @@ class TaskView:
     result: str | None
     exception: str | None
     traceback: str | None
+
+    @property
+    def more_to_come(self) -> bool | None:
+        """Whether its last event leaves something to be told (H4); None while nothing was told of it at all."""
+        if self.last_event is None:
+            return None
+        return self.state not in ENDED_TASK and EVENT_TYPES[self.last_event].more_to_come is True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +146,8 @@ def list_tasks(connection: Connection, job_id: str) -> list[TaskView]:
             task.c.sequence,
             task.c.delivery,
             latest.c.retries,
+            # The tracker tells of the sending to monitors alone: it knows by itself.
+            func.coalesce(latest.c.last_event, case((task.c.sent_at.is_not(None), "task-sent"))).label("last_event"),
             latest.c.worker,
             task.c.sent_at,
             task.c.started_at,

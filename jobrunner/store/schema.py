@@ -225,6 +225,7 @@ lease = Table(
     Column("holder", String(NAME), nullable=False),
     Column("expires_at", Double, nullable=False),  # seconds since 1970 by the database's clock
     Column("trouble", Text),  # what keeps the holder from its work, for people
+    Column("caught_up_at", Double),  # until then all that was reported is in the database; by the same clock
 )
 
 log_position = Table(

@@ -112,6 +112,13 @@ def test_a_batch_is_read_as_it_was_written(log: Log) -> None:
     assert found.drained
 
 
+def test_a_reader_that_may_not_wait_finds_what_is_there(log: Log) -> None:
+    assert log.reader.read(None, 0.01) is None  # from now on it follows
+    log.write(7)
+    found = until(lambda: log.reader.read(None, 0), timeout=PATIENCE, what="a batch without waiting")
+    assert numbers(found) == [7]
+
+
 def test_batches_are_read_in_the_order_in_which_they_were_written(log: Log) -> None:
     log.write(*range(MANY))
     found = log.read()

@@ -96,6 +96,12 @@ def who_am_i(self: Any) -> dict[str, Any]:
     return {"id": self.request.id, "root_id": self.request.root_id, "retries": self.request.retries}
 
 
+@plain(bind=True)
+def tell(self: Any, type_: str, degrees: int) -> None:
+    """Send an event of our own."""
+    self.send_event(type_, degrees=degrees)
+
+
 # ---- failures ----------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """The command line: data on stdout, messages on stderr, and the exit code that says what came of it."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -118,6 +119,95 @@ def test_show_says_what_a_job_waits_for(jobs: JobRunner, run: Run) -> None:
     assert lines["waits"].startswith("no tracker is running")
     found = run("show", job, "--json").json
     assert (found["id"], found["waits"]) == (job, lines["waits"])
+
+
+def lead(jobs: JobRunner, *, seconds: float = 60, trouble: str | None = None, drained_ago: float | None = None) -> None:
+    """Hold the lease, with the event log read to its end so many seconds ago."""
+    with jobs.database.write() as connection:
+        leases.acquire(connection, "tracker", 60)
+        leases.renew(connection, "tracker", seconds, trouble, drained_ago)
+
+
+def test_show_and_list_say_how_far_behind_the_tracker_is(jobs: JobRunner, run: Run) -> None:
+    job = submitted(jobs)
+    lead(jobs, drained_ago=75)
+    assert re.search(
+        r"^tracker    1 min \d+ s behind: what happened since may not show yet$", run("show", job).out, re.MULTILINE
+    )
+    assert re.fullmatch(r"The tracker is 1 min \d+ s behind: what .* yet\.\n", run("list").err)
+    for found in (run("show", job, "--json").json, run("list", "--json").json[0]):
+        assert 75 <= found["behind_seconds"] < 100
+
+
+def test_they_say_nothing_of_a_moment(jobs: JobRunner, run: Run) -> None:
+    job = submitted(jobs)
+    lead(jobs, drained_ago=-60)  # in a minute, however slow this machine is
+    assert "behind" not in run("show", job).out
+    assert run("list").err == ""
+    assert run("list", "--json").json[0]["behind_seconds"] is None
+
+
+def test_of_a_job_that_has_ended_they_say_nothing_either(jobs: JobRunner, run: Run) -> None:
+    job = submitted(jobs)
+    lead(jobs, drained_ago=75)
+    update(jobs, "UPDATE job SET state = 'completed', ended_at = submitted_at")
+    assert "behind" not in run("show", job).out
+    assert run("list").err == ""
+    assert run("show", job, "--json").json["behind_seconds"] is None
+
+
+def test_list_says_why_nothing_moves(jobs: JobRunner, run: Run) -> None:
+    submitted(jobs)
+    assert run("list").err == "No tracker is running: this is what the last one knew.\n"
+    lead(jobs, trouble="the broker cannot be reached (gone)")
+    assert run("list").err == "The tracker hears nobody: the broker cannot be reached (gone).\n"
+    lead(jobs, seconds=-1, drained_ago=7200)
+    assert run("list").err == "No tracker is running: this is what the last one knew 2 h 0 min ago.\n"
+
+
+def hear(jobs: JobRunner, *last_events: str) -> list[str]:
+    """Store a job, and let these be the last events of its first tasks; return the ids of all."""
+    ids = [task.id for task in jobs.get(submitted(jobs)).tasks()]
+    told = [
+        Attempt(task_id=id_, delivery=1, retries=0, celery_id=id_, rank=2, last_event=event)
+        for id_, event in zip(ids, last_events, strict=False)
+    ]
+    with jobs.database.write() as connection:
+        tracking.insert_attempts(connection, told)
+    return ids
+
+
+def test_tasks_are_listed_by_their_last_event(jobs: JobRunner, run: Run) -> None:
+    first, second, third = hear(jobs, "task-retried", "task-received")
+    update(jobs, f"UPDATE task SET state = 'queued', sent_at = 1, delivery = 1 WHERE id = '{third}'")  # noqa: S608
+    (job,) = (job["id"] for job in run("list", "--json").json)
+
+    def listed(*options: str) -> list[str]:
+        return [task["id"] for task in run("tasks", job, "--json", *options).json]
+
+    assert [task["last_event"] for task in run("tasks", job, "--json").json] == [
+        "task-retried", "task-received", "task-sent",
+    ]  # fmt: skip
+    assert listed("--active") == [second, third]
+    assert listed("--inactive") == [first]
+    for name in ("retired", "retried", "task-retried"):
+        assert listed("--event", name) == [first]
+    assert listed("--active", "--event", "retried") == []
+    assert len(run("tasks", job, "--event", "sent").out.splitlines()) == 2
+
+
+def test_a_task_that_has_ended_is_inactive_whatever_was_told_last(jobs: JobRunner, run: Run) -> None:
+    first, _, _ = hear(jobs, "task-started")
+    update(jobs, f"UPDATE task SET state = 'failed' WHERE id = '{first}'")  # noqa: S608
+    (job,) = (job["id"] for job in run("list", "--json").json)
+    assert run("tasks", job, "--json", "--active").json == []
+    assert [task["id"] for task in run("tasks", job, "--json", "--inactive").json] == [first]
+
+
+def test_an_event_that_no_task_can_have_had_last_is_a_usage_mistake(jobs: JobRunner, run: Run) -> None:
+    ended = run("tasks", submitted(jobs), "--event", "online")
+    assert (ended.code, ended.out) == (2, "")
+    assert "'online' is none of sent, received, started, succeeded, failed, revoked, retried." in ended.err
 
 
 def test_tasks_lists_the_plan_in_order(jobs: JobRunner, run: Run) -> None:

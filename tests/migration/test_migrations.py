@@ -23,19 +23,21 @@ from jobrunner.store.schema import metadata
 from jobrunner.store.upgrade import upgrade
 from tests.apps import count_rows, new_database, new_runner, sqlite_url, store
 
+NEXT = f"{int(HEAD) + 1:04}"
+
 #: A migration that does something, and then fails.
-FAILING = """
+FAILING = f"""
 from alembic import op
 import sqlalchemy as sa
 
-revision = "0005"
-down_revision = "0004"
+revision = "{NEXT}"
+down_revision = "{HEAD}"
 
 
 def upgrade():
     op.create_table("half", sa.Column("id", sa.Integer()))
     op.drop_table("worker")
-    raise RuntimeError("the second half of 0005")
+    raise RuntimeError("the second half of it")
 """
 
 
@@ -198,10 +200,10 @@ def test_a_later_migration_that_fails_half_way_leaves_the_old_schema(
     url = new_database(tmp_path)
     before = schema(tmp_path / "jobs.db")
     shutil.copytree(FOLDER, tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "migrations" / "versions" / "0005_fails.py").write_text(FAILING)
+    (tmp_path / "migrations" / "versions" / f"{NEXT}_fails.py").write_text(FAILING)
     monkeypatch.setattr(upgrading, "FOLDER", tmp_path / "migrations")
-    monkeypatch.setattr(upgrading, "HEAD", "0005")
-    with pytest.raises(RuntimeError, match="the second half of 0005"):
+    monkeypatch.setattr(upgrading, "HEAD", NEXT)
+    with pytest.raises(RuntimeError, match="the second half of it"):
         upgrade(url)
     assert schema(tmp_path / "jobs.db") == before
     assert version(tmp_path / "jobs.db") == [(HEAD,)]

@@ -1,13 +1,20 @@
 """What Ngenea Hub's states say (N), as far as states, moves and a running house show it."""
 
+import json
 import os
 import signal
 
 import pytest
+from sqlalchemy import update
 
+from jobrunner.condition import seconds_behind
+from jobrunner.event_log import WrittenBatch, open_writer
 from jobrunner.states import ENDED_JOB, ENDED_TASK, JOB_MOVES, TASK_MOVES, WELL, JobState, TaskState, success
+from jobrunner.store import leases, reading
+from jobrunner.store.schema import lease
 from jobrunner.terminology import ours, theirs
-from tests.house import PATIENCE, House
+from jobrunner.wire import VERSION
+from tests.house import PATIENCE, House, on_each_broker
 from tests.waiting import until
 
 JOB_STATES = {
@@ -113,3 +120,38 @@ def test_n3_states_are_updated_asynchronously(house: House) -> None:
     os.kill(tracker.pid, signal.SIGCONT)
     assert job.result(PATIENCE) == "done"
     assert [task.state for task in job.tasks()] == [TaskState.COMPLETED, TaskState.COMPLETED]
+
+
+@on_each_broker
+def test_n3_how_long_the_delay_is_is_known_until_everything_has_been_read(house: House) -> None:
+    """A tracker that takes over begins where the one before had got, and is as far behind as that was long ago."""
+    house.broker()
+    house.tracker().stop()
+    with house.jobs.database.write() as connection:
+        connection.execute(update(lease).values(caught_up_at=lease.c.caught_up_at - 7200))
+    job = house.jobs.submit(house.proj.add.s(1, 2))
+    assert "2 h 0 min behind" in house.cli("show", job.id).stdout
+    assert "what the last one knew 2 h 0 min ago" in house.cli("list").stderr
+    leave_unread(house, batches=1_000, last="last@house")
+    house.tracker()
+
+    def prompt() -> set[str]:
+        """Return who is known to be online as soon as the tracker is not behind any more."""
+        with house.jobs.database.read() as connection:
+            view, status = job.view, leases.tracker_status(connection)
+            online = {one.name for one in reading.list_workers(connection, None)}
+        return set() if seconds_behind(view, status) else online | {"nobody"}
+
+    assert "last@house" in until(prompt, timeout=PATIENCE, what="the tracker to be prompt")
+    assert json.loads(house.cli("show", job.id, "--json").stdout)["behind_seconds"] is None
+
+
+def leave_unread(house: House, batches: int, last: str) -> None:
+    """Write batches of events that say nothing, and then one that a worker is there."""
+    with house.app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=3)
+        writer = open_writer(connection)
+        for number in range(batches):
+            writer.append(WrittenBatch(v=VERSION, source=f"{number}", worker="", events='[{"type": "task-baked"}]'))
+        online = {"type": "worker-online", "hostname": last, "timestamp": 1.0, "pid": 1}
+        writer.append(WrittenBatch(v=VERSION, source="last", worker=last, events=json.dumps([online])))

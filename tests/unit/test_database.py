@@ -15,6 +15,7 @@ from jobrunner.store import leases
 from jobrunner.store.database import Database
 from jobrunner.store.upgrade import upgrade
 from tests.apps import new_database
+from tests.waiting import PATIENCE
 
 INSERT = "INSERT INTO log_position VALUES ('{}', '0-0')"
 LOGS = "SELECT log FROM log_position ORDER BY log"
@@ -196,9 +197,22 @@ def acquire(database: Database, holder: str, seconds: float = 60) -> bool:
         return leases.acquire(connection, holder, seconds)
 
 
-def renew(database: Database, holder: str, seconds: float = 60, trouble: str | None = None) -> bool:
+def renew(
+    database: Database,
+    holder: str,
+    seconds: float = 60,
+    trouble: str | None = None,
+    drained_ago: float | None = None,
+) -> bool:
     with database.write() as connection:
-        return leases.renew(connection, holder, seconds, trouble)
+        return leases.renew(connection, holder, seconds, trouble, drained_ago)
+
+
+def behind(database: Database) -> float | None:
+    with database.read() as connection:
+        found = leases.tracker_status(connection)
+    assert found is not None
+    return found.behind_seconds
 
 
 def status(database: Database) -> tuple[str, bool, str | None] | None:
@@ -210,6 +224,19 @@ def status(database: Database) -> tuple[str, bool, str | None] | None:
 def test_nobody_tracks_a_new_database(database: Database) -> None:
     assert status(database) is None
     assert not renew(database, "one")
+
+
+def test_how_far_behind_a_tracker_is_counts_from_the_last_time_that_one_had_read_everything(database: Database) -> None:
+    acquire(database, "one")
+    assert behind(database) is None
+    renew(database, "one", drained_ago=3600)
+    assert behind(database) == pytest.approx(3600, abs=PATIENCE)
+    renew(database, "one", OVER)
+    acquire(database, "two")
+    renew(database, "two", trouble="the broker cannot be reached")
+    assert behind(database) == pytest.approx(3600, abs=PATIENCE), "whoever leads: it has not read anything yet"
+    renew(database, "two", drained_ago=0)
+    assert behind(database) == pytest.approx(0, abs=PATIENCE)
 
 
 def test_one_holder_has_the_lease_and_a_second_waits(database: Database) -> None:

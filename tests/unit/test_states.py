@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobrunner.errors import IllegalMoveError
+from jobrunner.event_types import ACTIVE_EVENTS, INACTIVE_EVENTS
 from jobrunner.states import (
     ENDED_JOB,
     ENDED_TASK,
@@ -22,7 +23,7 @@ from jobrunner.states import (
     success,
 )
 from jobrunner.states_page import page
-from jobrunner.terminology import ACTIVE_EVENTS, FOREIGN, INACTIVE_EVENTS, ours, theirs
+from jobrunner.terminology import FOREIGN, ours, theirs
 
 # Copied from the design by hand, on purpose: a slip in the tables of `jobrunner.states` must show.
 JOB_TABLE = """

@@ -1,0 +1,297 @@
+"""Every event that workers and the tracker send, as data: its fields, where each is kept, and what it does to a task.
+
+`docs/events.md` shows the table. Tests hold it against Celery's sources, the schema, the fold and a running house. It
+knows no clock, database or broker.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of an event.
+
+    `kept` names columns as `table.column`, with the key in brackets where the column holds JSON; without any, `note`
+    says why nothing is kept. `h3` tells whether HySDS lists it (H3).
+    """
+
+    name: str
+    kept: tuple[str, ...] = ()
+    note: str = ""
+    h3: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventType:
+    """One type of event. `told` are the fields that a line about it shows, besides who, what and when."""
+
+    name: str
+    sent_by: str
+    when: str
+    effect: str
+    fields: tuple[Field, ...] = ()
+    told: tuple[str, ...] = ()
+    more_to_come: bool | None = None  # H4: True is active, False inactive, None is neither
+    folded: bool = False  # into the attempt, by the tracker
+
+    @property
+    def word(self) -> str:
+        """The name as HySDS writes it: without `task-`."""
+        return self.name.removeprefix(TASK)
+
+    @property
+    def is_h3(self) -> bool:
+        """Whether HySDS lists it (H3)."""
+        return any(one.h3 for one in self.fields)
+
+
+TASK = "task-"
+
+COMMON: tuple[Field, ...] = (
+    Field("type", ("attempt.last_event",)),
+    Field("utcoffset", note="hours; `timestamp` counts from 1970 in UTC wherever the sender is"),
+    Field("clock", note="Celery's logical clock: order never depends on it, see the fold"),
+)
+"""Fields of every event; those whose place differs from type to type, such as `timestamp`, stand with the type."""
+
+
+def _h3(name: str, *kept: str, note: str = "") -> Field:
+    return Field(name, kept, note, h3=True)
+
+
+_UUID = _h3("uuid", "attempt.celery_id", "task.celery_id")
+_RETRIES = Field("retries", ("attempt.retries",), "added by jobrunner")
+_ROOT = Field("root_id", ("task.job_id",), "added by jobrunner: the job")
+_WORKER = _h3("hostname", "attempt.worker")
+_PID = Field("pid", ("attempt.pid",), "the worker's main process")
+
+_MESSAGE = (
+    _h3("name", "task.name"),
+    _h3("args", "message.headers[argsrepr]"),
+    _h3("kwargs", "message.headers[kwargsrepr]"),
+)
+_PARENT = Field("parent_id", ("message.headers[parent_id]",), "the task whose body sent it; none in a job's plan")
+_ETA = "a task of a plan waits here, in `task.not_before`, and is sent without; of a Celery retry nothing is kept"
+_EXPIRES = "a number of seconds counts from each sending"
+
+
+def _ended(*fields: Field, pid: Field = _PID) -> tuple[Field, ...]:
+    return (_UUID, *fields, _WORKER, _h3("timestamp", "attempt.ended_at"), pid, _ROOT, _RETRIES)
+
+
+_SENT = EventType(
+    name="task-sent",
+    sent_by="the tracker; a client or worker that sends a task outside of jobs, with `task_send_sent_event`",
+    when="the broker has the message of a delivery",
+    effect="none: the tracker has committed `queued` before it sends; for monitors",
+    fields=(
+        _UUID, *_MESSAGE,
+        _h3("retries", "task.first_retries"),
+        _h3("eta", note=_ETA),
+        _h3("expires", "message.headers[expires]", note=_EXPIRES),
+        _h3("queue", "task.queue"),
+        _h3("exchange", "message.properties[exchange]"),
+        _h3("routing_key", "message.properties[routing_key]"),
+        Field("hostname", ("lease.holder",), "the tracker"),
+        Field("timestamp", ("task.sent_at",), "the time of the transaction that notes it, a moment later"),
+        Field("pid", ("lease.holder",)),
+        Field("root_id", ("task.job_id",), "the job"),
+        _PARENT,
+    ),
+    told=("queue", "retries", "eta"),
+    more_to_come=True,
+)  # fmt: skip
+
+_RECEIVED = EventType(
+    name="task-received",
+    sent_by="a worker",
+    when="the message has reached a worker, which may hold it back",
+    effect="none to its state; of a retry: stays `soft-failed` until it starts",
+    fields=(
+        _UUID, *_MESSAGE,
+        _h3("retries", "attempt.retries"),
+        _h3("eta", note=_ETA),
+        Field("expires", ("message.headers[expires]",), _EXPIRES),
+        _WORKER,
+        _h3("timestamp", "attempt.received_at"),
+        _PID,
+        Field("root_id", ("task.job_id",), "the job"),
+        _PARENT,
+    ),
+    told=("retries", "eta"),
+    more_to_come=True,
+    folded=True,
+)  # fmt: skip
+
+_STARTED = EventType(
+    name="task-started",
+    sent_by="a worker",
+    when="a process of the pool has taken it",
+    effect="`active`",
+    fields=(
+        _UUID, _WORKER, _h3("timestamp", "attempt.started_at"),
+        _h3("pid", "attempt.pid", note="the worker's main process, as Celery has it"),
+        _ROOT, _RETRIES,
+    ),
+    told=("pid",),
+    more_to_come=True,
+    folded=True,
+)  # fmt: skip
+
+_SUCCEEDED = EventType(
+    name="task-succeeded",
+    sent_by="a worker",
+    when="the body has returned",
+    effect="`completed`",
+    fields=_ended(
+        _h3("result", "attempt.result", note="Celery's shortened repr; the value itself is in the result backend"),
+        _h3("runtime", "attempt.runtime", note="seconds from sending to the pool until the result handler"),
+    ),
+    told=("runtime", "result"),
+    more_to_come=False,
+    folded=True,
+)
+
+_ERROR = (_h3("exception", "attempt.exception"), _h3("traceback", "attempt.traceback"))
+
+_FAILED = EventType(
+    name="task-failed",
+    sent_by="a worker",
+    when="the body has raised, a time limit was passed, or the worker does not know a task of this name",
+    effect="`failed`",
+    fields=_ended(*_ERROR),
+    told=("exception",),
+    more_to_come=False,
+    folded=True,
+)
+
+_REVOKED = EventType(
+    name="task-revoked",
+    sent_by="a worker, likely more than one",
+    when="it was revoked, terminated or has expired",
+    effect="`canceled`, once, however many workers say so",
+    fields=_ended(
+        _h3("terminated", "attempt.exception", note="as the word `terminated`"),
+        _h3("signum", note="the signal that `terminated` stands for; nothing depends on which"),
+        _h3("expired", "attempt.exception", note="as the word `expired`"),
+    ),
+    told=("terminated", "signum", "expired"),
+    more_to_come=False,
+    folded=True,
+)
+
+_RETRIED = EventType(
+    name="task-retried",
+    sent_by="a worker",
+    when="an attempt has failed and Celery has sent the next one",
+    effect="`soft-failed`",
+    fields=_ended(*_ERROR),
+    told=("exception",),
+    more_to_come=False,
+    folded=True,
+)
+
+_UNMOVED = (
+    Field("uuid", _UUID.kept),
+    Field("hostname", note="the attempt stays with the worker that was told before"),
+    Field("timestamp", note="the attempt goes on"),
+    Field("pid", note="as its worker"),
+    _ROOT,
+    _RETRIES,
+)
+
+_REJECTED = EventType(
+    name="task-rejected",
+    sent_by="a worker",
+    when="the message was handed back to the broker, or dropped: the body raised `Reject`, or its process was killed",
+    effect="none: what was handed back is received again; with what was dropped comes `task-failed`",
+    fields=(*_UNMOVED, Field("requeue", note="whether the broker has it back")),
+    told=("requeue",),
+)
+
+_CANCELLED = EventType(
+    name="task-cancelled",
+    sent_by="a worker",
+    when="a worker that lost its broker ended what it was running, because the message will come again",
+    effect="none: it is received again",
+    fields=_UNMOVED,
+)
+
+_SOFTWARE = Field("sw_ident, sw_ver, sw_sys", note="which software the worker is, for monitors")
+_LOAD = Field("active, processed, loadavg", note="for monitors; `jobrunner workers` counts from the attempts")
+_FREQ = Field("freq", note="seconds between two heartbeats; a worker is lost after 30 s without any event")
+
+
+def _of_worker(timestamp: str, *fields: Field) -> tuple[Field, ...]:
+    return (
+        Field("hostname", ("worker.name",)), Field("pid", ("worker.pid",)),
+        Field("timestamp", (timestamp,), "by the tracker's clock"), *fields,
+    )  # fmt: skip
+
+
+_ONLINE = EventType(
+    name="worker-online",
+    sent_by="a worker",
+    when="a worker has reached the broker, the first time or again",
+    effect="what this process had received and not started is in nobody's hands",
+    fields=_of_worker("worker.online_at", _FREQ, _LOAD, _SOFTWARE),
+)
+_HEARTBEAT = EventType(
+    name="worker-heartbeat",
+    sent_by="a worker",
+    when="every 2 s, unless it runs `--without-heartbeat`; any other event shows as well that it lives",
+    effect="none",
+    fields=_of_worker("worker.seen_at", _FREQ, _LOAD, _SOFTWARE),
+    told=("active", "processed"),
+)
+_OFFLINE = EventType(
+    name="worker-offline",
+    sent_by="a worker",
+    when="a worker stops",
+    effect="none: it hands back what it has not started",
+    fields=_of_worker("worker.seen_at", _FREQ, _LOAD, _SOFTWARE),
+)
+_ELECT = EventType(
+    name="worker-elect",
+    sent_by="a worker",
+    when="workers that gossip choose one of them for a user's own action",
+    effect="none",
+    fields=_of_worker("worker.seen_at", Field("id, topic, action, cver", note="what they choose somebody for")),
+    told=("topic",),
+)
+_ELECT_ACK = EventType(
+    name="worker-elect-ack",
+    sent_by="a worker",
+    when="a worker has heard of that",
+    effect="none",
+    fields=_of_worker("worker.seen_at", Field("id", note="of the choice")),
+)
+
+EVENT_TYPES: Mapping[str, EventType] = MappingProxyType(
+    {
+        one.name: one
+        for one in (
+            _SENT, _RECEIVED, _STARTED, _SUCCEEDED, _FAILED, _REVOKED, _RETRIED, _REJECTED, _CANCELLED,
+            _ONLINE, _HEARTBEAT, _OFFLINE, _ELECT, _ELECT_ACK,
+        )
+    }
+)  # fmt: skip
+"""Every event type by its name, those of tasks first."""
+
+ACTIVE_EVENTS: tuple[str, ...] = tuple(one.word for one in EVENT_TYPES.values() if one.more_to_come is True)
+"""Celery's task events after which more must come (H4)."""
+
+INACTIVE_EVENTS: tuple[str, ...] = tuple(one.word for one in EVENT_TYPES.values() if one.more_to_come is False)
+"""Celery's task events after which nothing more comes for that attempt (H4)."""
+
+
+def event_named(word: str) -> str | None:
+    """Return the type of the task event that a person means, of those that H4 sorts; None if there is no such event.
+
+    It may be written with or without `task-`; HySDS once writes `retired` for `retried`.
+    """
+    plain = word.removeprefix(TASK)
+    plain = "retried" if plain == "retired" else plain
+    return TASK + plain if plain in ACTIVE_EVENTS + INACTIVE_EVENTS else None
