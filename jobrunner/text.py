@@ -17,5 +17,7 @@ def bounded(text: object, limit: int) -> str:
     PostgreSQL refuses a NUL in text and SQLite's driver a lone surrogate; one task's odd exception must not stop the
     tracker. A cut text ends in "…".
     """
-    cleaned = _unfit.sub("\N{REPLACEMENT CHARACTER}", str(text))
+    cleaned = str(text)
+    if not cleaned.isprintable():  # nearly all text is, which is seen five times as fast as by searching it
+        cleaned = _unfit.sub("\N{REPLACEMENT CHARACTER}", cleaned)
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
