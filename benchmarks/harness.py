@@ -98,8 +98,8 @@ class House:
         self.processes[name] = self._supervisor.start(child)
         return self.processes[name]
 
-    def wait_for(self, condition: Callable[[], _T], *, timeout: float, what: str) -> _T:
-        """Look every few milliseconds until `condition` returns something true, and return that.
+    def wait_for(self, condition: Callable[[], _T], *, timeout: float, what: str, look: float = LOOK) -> _T:
+        """Look every `look` seconds until `condition` returns something true, and return that.
 
         Raises:
             RuntimeError: it took longer, or a process of the house has ended; with the end of its log.
@@ -111,7 +111,7 @@ class House:
                 why = f"{ended[0]} ended" if ended else f"not within {timeout:g} s"
                 msg = f"Waiting for {what}: {why}.\n{self._log_tail()}"
                 raise RuntimeError(msg)
-            time.sleep(LOOK)
+            time.sleep(look)
         return value
 
     def _log_tail(self) -> str:

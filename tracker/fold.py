@@ -61,35 +61,40 @@ class Event:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-def fold(attempt: Attempt, event: Event) -> Attempt:
-    """Return the attempt with what one event tells about it; events of unknown type tell nothing."""
-    rank = RANKS.get(event.type)
-    if rank is None:
-        return attempt
-    if rank == _ENDED:
-        return replace(attempt, **_end(attempt, event))
-    told: dict[str, Any] = {}
-    if rank >= attempt.rank and attempt.outcome is None:
-        told.update(rank=rank, last_event=event.type)
-    return replace(attempt, **told, **(_receipt if rank == _RECEIVED else _start)(attempt, event))
+def fold(attempt: Attempt, *events: Event) -> Attempt:
+    """Return the attempt with what events tell about it; the one given if they tell nothing new."""
+    folded = replace(attempt)  # once for all events: a copy costs more than what one of them changes
+    for event in events:
+        rank = RANKS.get(event.type)
+        if rank == _ENDED:
+            _end(folded, event)
+        elif rank is not None:
+            if rank >= folded.rank and folded.outcome is None:
+                folded.rank, folded.last_event = rank, event.type
+            (_receive if rank == _RECEIVED else _start)(folded, event)
+    return attempt if folded == attempt else folded
 
 
-def _receipt(attempt: Attempt, event: Event) -> dict[str, Any]:
+def _receive(folded: Attempt, event: Event) -> None:
     """Whoever received the message last has it: a worker that stops hands back what it has not started."""
-    if attempt.received_at is not None and _key(event) < _known(attempt, attempt.received_at):
-        return {}
-    return {"received_at": event.at} | ({} if attempt.rank >= _STARTED else _holder(event))
+    if folded.received_at is not None and _key(event) < _known(folded, folded.received_at):
+        return
+    folded.received_at = event.at
+    if folded.rank < _STARTED:
+        _hold(folded, event)
 
 
-def _start(attempt: Attempt, event: Event) -> dict[str, Any]:
+def _start(folded: Attempt, event: Event) -> None:
     """Whoever started it last has it: a second start is a further execution."""
-    if attempt.started_at is not None and _key(event) < _known(attempt, attempt.started_at):
-        return {}
-    return {"started_at": event.at} | ({} if attempt.outcome is not None else _holder(event))
+    if folded.started_at is not None and _key(event) < _known(folded, folded.started_at):
+        return
+    folded.started_at = event.at
+    if folded.outcome is None:
+        _hold(folded, event)
 
 
-def _holder(event: Event) -> dict[str, Any]:
-    return {"worker": event.worker, "source": event.source, "pid": event.pid}
+def _hold(folded: Attempt, event: Event) -> None:
+    folded.worker, folded.source, folded.pid = event.worker, event.source, event.pid
 
 
 def _key(event: Event) -> tuple[datetime, str, str, int]:
@@ -101,25 +106,20 @@ def _known(attempt: Attempt, at: datetime) -> tuple[datetime, str, str, int]:
     return at, attempt.worker or "", attempt.source or "", attempt.pid or 0
 
 
-def _end(attempt: Attempt, event: Event) -> dict[str, Any]:
+def _end(folded: Attempt, event: Event) -> None:
     """The strongest end stands, of equal ones the earliest; the others tell nothing, not even a worker."""
     outcome = event.type.removeprefix("task-")
-    if attempt.outcome is not None and attempt.ended_at is not None:
-        told, known = OUTCOMES.index(outcome), OUTCOMES.index(attempt.outcome)
-        if told < known or (told == known and _key(event) >= _known(attempt, attempt.ended_at)):
-            return {}
+    if folded.outcome is not None and folded.ended_at is not None:
+        told, known = OUTCOMES.index(outcome), OUTCOMES.index(folded.outcome)
+        if told < known or (told == known and _key(event) >= _known(folded, folded.ended_at)):
+            return
     fields = event.fields
-    return {
-        "rank": _ENDED,
-        "last_event": event.type,
-        **_holder(event),
-        "outcome": outcome,
-        "ended_at": event.at,
-        "runtime": _seconds(fields.get("runtime")),
-        "result": _text(fields.get("result"), SENTENCE),
-        "exception": _text(fields.get("exception") or _why_revoked(event), SENTENCE),
-        "traceback": _text(fields.get("traceback"), TRACEBACK),
-    }
+    _hold(folded, event)
+    folded.rank, folded.last_event, folded.outcome, folded.ended_at = _ENDED, event.type, outcome, event.at
+    folded.runtime = _seconds(fields.get("runtime"))
+    folded.result = _text(fields.get("result"), SENTENCE)
+    folded.exception = _text(fields.get("exception") or _why_revoked(event), SENTENCE)
+    folded.traceback = _text(fields.get("traceback"), TRACEBACK)
 
 
 def _why_revoked(event: Event) -> str | None:

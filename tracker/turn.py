@@ -68,15 +68,19 @@ class Turn:
         tasks = tracking.tasks_by_celery_id(self.connection, {event.uuid for event in told})
         known = tracking.attempts_of(self.connection, {task.id for task in tasks.values()})
         attempts = dict(known)
+        by_attempt: defaultdict[tuple[str, int, int], list[Event]] = defaultdict(list)
         for event in told:
             task = tasks.get(event.uuid)
             if task is None or not task.delivery:  # of no job of ours
                 continue
             attempt = _attempt_of(task, event, attempts)
-            attempts[attempt.task_id, attempt.delivery, attempt.retries] = fold(attempt, event)
-        changed = [attempt for key, attempt in attempts.items() if attempt is not known.get(key)]
-        tracking.insert_attempts(self.connection, [one for one in changed if _key(one) not in known])
-        tracking.update_attempts(self.connection, [one for one in changed if _key(one) in known])
+            attempts.setdefault(_key(attempt), attempt)
+            by_attempt[_key(attempt)].append(event)
+        attempts |= {key: fold(attempts[key], *ones) for key, ones in by_attempt.items()}
+        tracking.insert_attempts(self.connection, [one for key, one in attempts.items() if key not in known])
+        tracking.update_attempts(
+            self.connection, [attempts[key] for key, one in known.items() if attempts[key] is not one]
+        )
         self._follow({task.id: task for task in tasks.values()}, attempts)
 
     def _follow(self, tasks: dict[str, Task], attempts: dict[tuple[str, int, int], Attempt]) -> None:
@@ -226,12 +230,15 @@ def _key(attempt: Attempt) -> tuple[str, int, int]:
 
 def _attempt_of(task: Task, event: Event, attempts: dict[tuple[str, int, int], Attempt]) -> Attempt:
     """Return the attempt that an event speaks of, new if nothing was known of it."""
-    delivery = next(
-        number for number in range(task.delivery, 0, -1) if number == 1 or ids.celery_id(task.id, number) == event.uuid
-    )
+    delivery = _delivery_of(task, event.uuid)
     retries = event.retries
     if retries is None:  # a worker that does not know jobrunner: the latest attempt that is known
         retries = max((r for t, d, r in attempts if t == task.id and d == delivery), default=0)
     return attempts.get((task.id, delivery, retries)) or Attempt(
         task_id=task.id, delivery=delivery, retries=retries, celery_id=event.uuid
     )
+
+
+def _delivery_of(task: Task, celery_id: str) -> int:
+    later = range(task.delivery, 1, -1) if celery_id != task.id else ()
+    return next((number for number in later if ids.celery_id(task.id, number) == celery_id), 1)

@@ -9,7 +9,7 @@ from jobrunner.records import Job
 from jobrunner.states import JobState, TaskState
 from jobrunner.store.bulk import Update
 from jobrunner.store.schema import COUNTERS, attempt, job, task
-from jobrunner.store.tracking.rows import IDS, NOW, chunks, rows_of
+from jobrunner.store.tracking.rows import NOW, IsOneOf, rows_of
 
 _JOB = [job.c[name] for name in ("id", "name", "state", "reason", "note", "total", "started_at", "ended_at")]
 
@@ -22,13 +22,13 @@ def new_jobs(connection: Connection, limit: int) -> list[str]:
     return list(connection.execute(_NEW_JOBS, {"number": limit}).scalars())
 
 
-_MARK_APPLIED = update(job).where(job.c.id.in_(IDS)).values(applied_at=NOW)
+_MARK_APPLIED = update(job).where(IsOneOf(job.c.id)).values(applied_at=NOW)
 
 
 def mark_applied(connection: Connection, job_ids: Collection[str], now: datetime) -> None:
     """Note that these jobs have been taken up."""
-    for chunk in chunks(job_ids):
-        connection.execute(_MARK_APPLIED, {**chunk, "moment": now})
+    if job_ids:
+        connection.execute(_MARK_APPLIED, {"ids": list(job_ids), "moment": now})
 
 
 def failed_task(connection: Connection, job_id: str) -> tuple[str, str, str | None] | None:
@@ -50,7 +50,7 @@ def failed_task(connection: Connection, job_id: str) -> tuple[str, str, str | No
     return row and (row[0], row[1], row[2])
 
 
-_JOBS = select(*_JOB, *(job.c[name] for name in COUNTERS.values())).where(job.c.id.in_(IDS))
+_JOBS = select(*_JOB, *(job.c[name] for name in COUNTERS.values())).where(IsOneOf(job.c.id))
 
 
 def jobs_by_id(connection: Connection, job_ids: Collection[str]) -> dict[str, Job]:

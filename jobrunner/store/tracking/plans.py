@@ -9,12 +9,12 @@ from jobrunner.records import Block
 from jobrunner.states import TaskState
 from jobrunner.store.bulk import Update
 from jobrunner.store.schema import block, task
-from jobrunner.store.tracking.rows import IDS, rows_of
+from jobrunner.store.tracking.rows import IsOneOf, rows_of
 
 _BLOCK = [block.c[name] for name in Block.__slots__]
 
 
-_here = select(*_BLOCK).where(block.c.id.in_(IDS)).cte("upward", recursive=True)
+_here = select(*_BLOCK).where(IsOneOf(block.c.id)).cte("upward", recursive=True)
 _UPWARD = select(_here.union(select(*_BLOCK).join(_here, block.c.id == _here.c.parent_id)))
 
 

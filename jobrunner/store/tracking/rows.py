@@ -1,33 +1,79 @@
 """Rows found by many ids at once: what all questions of the tracker share."""
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Collection, Iterator
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam
+from sqlalchemy import (
+    ARRAY,
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Dialect,
+    FunctionElement,
+    Select,
+    String,
+    bindparam,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from jobrunner.records import Attempt, Task
 from jobrunner.states import TaskState
-from jobrunner.store.reading import CHUNK
 from jobrunner.store.schema import Moment, attempt, task
 
-IDS: BindParameter[str] = bindparam("ids", expanding=True)
+
+class _Ids(TypeDecorator[list[str]]):
+    """Any number of ids as one parameter: an array; on SQLite, which has none, JSON.
+
+    A list `IN (…)` has one parameter for each, and is taken apart anew by SQLAlchemy and driver whenever it is run.
+    """
+
+    impl = ARRAY(String)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the parameter's type for the database at hand."""
+        return dialect.type_descriptor(String() if dialect.name == "sqlite" else ARRAY(String))
+
+    def process_bind_param(self, value: list[str] | None, dialect: Dialect) -> Any:
+        """Hand the ids to the driver."""
+        return json.dumps(value) if dialect.name == "sqlite" else value
+
+
+_IDS: BindParameter[list[str]] = bindparam("ids", type_=_Ids())
 NOW = bindparam("moment", type_=Moment)
 
 TASK = [task.c[name] for name in Task.__slots__]
 ATTEMPT = [attempt.c[name] for name in Attempt.__slots__]
 
 
-def chunks(keys: Iterable[str]) -> Iterator[dict[str, list[str]]]:
-    """Yield the keys as values of `IDS`, as many at a time as every database takes."""
-    ordered = sorted(set(keys))
-    for start in range(0, len(ordered), CHUNK):
-        yield {"ids": ordered[start : start + CHUNK]}
+class IsOneOf(FunctionElement[bool]):
+    """Whether a column has one of the ids that `ids` gives to the statement."""
+
+    inherit_cache = True
+
+    def __init__(self, column: ColumnElement[str]) -> None:
+        super().__init__(column, _IDS)
 
 
-def rows_of(connection: Connection, statement: Select[Any], keys: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows that a statement with `IDS` finds for these keys."""
-    for chunk in chunks(keys):
-        for row in connection.execute(statement, chunk):
+@compiles(IsOneOf, "postgresql")
+def _is_any(element: IsOneOf, compiler: SQLCompiler, **kw: Any) -> str:
+    column, given = (compiler.process(one, **kw) for one in element.clauses)
+    return f"{column} = ANY ({given})"
+
+
+@compiles(IsOneOf, "sqlite")
+def _is_in(element: IsOneOf, compiler: SQLCompiler, **kw: Any) -> str:
+    column, given = (compiler.process(one, **kw) for one in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({given}))"  # noqa: S608  both are SQLAlchemy's own
+
+
+def rows_of(connection: Connection, statement: Select[Any], keys: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows that a statement with `IsOneOf` finds for these keys; without keys there is nothing to ask."""
+    if keys:
+        for row in connection.execute(statement, {"ids": list(keys)}):
             yield row._asdict()
 
 

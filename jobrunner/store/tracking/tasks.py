@@ -8,13 +8,13 @@ from sqlalchemy import Connection, literal_column, select
 from jobrunner.records import Attempt, Task
 from jobrunner.store.bulk import Update, insert_rows
 from jobrunner.store.schema import attempt, task
-from jobrunner.store.tracking.rows import ATTEMPT, IDS, TASK, as_task, rows_of
+from jobrunner.store.tracking.rows import ATTEMPT, TASK, IsOneOf, as_task, rows_of
 
-_TASKS_OF_FIRST = select(task.c.id.label("told"), *TASK).where(task.c.id.in_(IDS))
+_TASKS_OF_FIRST = select(task.c.id.label("told"), *TASK).where(IsOneOf(task.c.id))
 _TASKS_OF_LATER = (
     select(attempt.c.celery_id.label("told"), *TASK)
     .join_from(attempt, task, task.c.id == attempt.c.task_id)
-    .where(attempt.c.celery_id.in_(IDS), attempt.c.delivery > literal_column("1"))
+    .where(IsOneOf(attempt.c.celery_id), attempt.c.delivery > literal_column("1"))
 )
 
 
@@ -29,7 +29,7 @@ def tasks_by_celery_id(connection: Connection, celery_ids: Collection[str]) -> d
     return found
 
 
-_ATTEMPTS = select(*ATTEMPT).where(attempt.c.task_id.in_(IDS))
+_ATTEMPTS = select(*ATTEMPT).where(IsOneOf(attempt.c.task_id))
 
 
 def attempts_of(connection: Connection, task_ids: Collection[str]) -> dict[tuple[str, int, int], Attempt]:
@@ -52,7 +52,7 @@ def update_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None
     _UPDATE_ATTEMPT.run(connection, [_values(one, Attempt.__slots__) for one in attempts])
 
 
-_CHANGES = ("state", "note", "delivery", "celery_id", "first_retries", "sent_at", "started_at", "ended_at")
+_CHANGES = ("state", "note", "first_retries", "sent_at", "started_at", "ended_at")
 _UPDATE_TASK = Update(task, ["id"], _CHANGES)
 
 

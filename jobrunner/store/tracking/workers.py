@@ -9,7 +9,7 @@ from jobrunner.records import Attempt, Task
 from jobrunner.states import TaskState
 from jobrunner.store.reading import IN_HAND
 from jobrunner.store.schema import attempt, task, worker
-from jobrunner.store.tracking.rows import ATTEMPT, IDS, NOW, TASK, as_task, chunks
+from jobrunner.store.tracking.rows import ATTEMPT, NOW, TASK, IsOneOf, as_task
 from jobrunner.store.tracking.tasks import tasks_by_celery_id
 
 
@@ -46,13 +46,13 @@ def lose_worker(connection: Connection, name: str) -> None:
     connection.execute(heard.values(source="", online=False))
 
 
-_HEARD = update(worker).where(worker.c.name.in_(IDS), worker.c.online.is_(True)).values(seen_at=NOW)
+_HEARD = update(worker).where(IsOneOf(worker.c.name), worker.c.online.is_(True)).values(seen_at=NOW)
 
 
 def note_heard(connection: Connection, names: Collection[str], now: datetime) -> None:
     """Note that these workers live."""
-    for chunk in chunks(names):
-        connection.execute(_HEARD, {**chunk, "moment": now})
+    if names:
+        connection.execute(_HEARD, {"ids": list(names), "moment": now})
 
 
 def unheard_tasks(connection: Connection, sent_before: datetime) -> list[tuple[str, Task]]:
