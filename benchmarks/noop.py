@@ -3,6 +3,8 @@
 `celery -A benchmarks.noop worker` runs it bare, `python -m workers -A benchmarks.noop` as ours.
 """
 
+import time
+
 from celery import Celery, chord
 from celery.canvas import Signature
 
@@ -17,11 +19,17 @@ def join(numbers: list[int]) -> int:
     return len(numbers)
 
 
+def clock() -> float:
+    """Return the time of the worker's machine, in seconds since 1970."""
+    return time.time()
+
+
 def make(url: str | None = None) -> Celery:
     """Make the app on one broker, which is its result backend too; in a worker process the environment names it."""
     made = Celery("benchmarks", broker=url, backend=url, set_as_current=False)
     made.task(noop, name="noop")
     made.task(join, name="join")
+    made.task(clock, name="clock")
     return made
 
 

@@ -78,3 +78,37 @@ def test_submit_prints_its_figures_and_names_the_database_that_is_not_installed(
     assert all(value > 0 for side in ("ours", "theirs", "ratios") for value in figures[side].values())
     until(lambda: not processes_of(folder), what=f"the end of {processes_of(folder)}")
     assert not list(folder.iterdir())
+
+
+@needs_proc
+def test_ingest_prints_its_figures_and_names_what_is_not_installed(folder: Path) -> None:
+    done = run("ingest", "--quick", "--tasks", "50", "--rounds", "1", folder=folder)
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert list(figures) == ["name", "ours", "theirs", "ratios", "skipped"]
+    skipped = ["postgresql"] if postgres.find() is None else []
+    others = {"flower"} if skipped else {"flower", "commit_per_event"}
+    assert figures["skipped"] == skipped
+    assert set(figures["ours"]) == {f"{name}_events_per_s" for name in {"sqlite", "postgresql"} - set(skipped)}
+    assert set(figures["theirs"]) == {f"{name}_events_per_s" for name in others}
+    assert set(figures["ratios"]) == others
+    assert all(value > 0 for side in ("ours", "theirs", "ratios") for value in figures[side].values())
+    until(lambda: not processes_of(folder), what=f"the end of {processes_of(folder)}")
+    assert not list(folder.iterdir())
+
+
+@needs_proc
+def test_worker_prints_its_figures_and_leaves_nothing_behind(folder: Path) -> None:
+    done = run("worker", "--quick", "--tasks", "50", "--rounds", "1", folder=folder)
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert list(figures) == ["name", "ours", "theirs", "ratios", "skipped"]
+    assert (figures["name"], figures["skipped"]) == ("worker", [])
+    assert set(figures["ours"]) == {"tasks_per_s"}
+    assert set(figures["theirs"]) == {"events_off_tasks_per_s", "events_on_tasks_per_s"}
+    assert set(figures["ratios"]) == {"events_off", "events_on"}
+    assert all(value > 0 for side in ("ours", "theirs", "ratios") for value in figures[side].values())
+    until(lambda: not processes_of(folder), what=f"the end of {processes_of(folder)}")
+    assert not list(folder.iterdir())
