@@ -6,6 +6,8 @@ it takes the write lock at once, so that it never has to give up half-way becaus
 On PostgreSQL a reading transaction sees one snapshot, as on SQLite, and writers meet row by row.
 """
 
+import sqlite3
+import time
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +17,8 @@ from jobrunner.errors import ConfigurationError
 
 #: Seconds that a writer waits for another one on SQLite.
 _BUSY_TIMEOUT = 60
+#: Seconds between two tries to enter WAL mode.
+_LOCKED = 0.01
 #: Seconds after which PostgreSQL ends a transaction whose process has fallen silent in it: a tracker that is frozen
 #: within a turn holds the row of the lease, which a standby waits for.
 _FROZEN = 10
@@ -51,7 +55,7 @@ def sqlite_engines(url: URL, *, create: bool) -> tuple[Engine, Engine]:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver's own BEGIN would come too late, and deferred
-        connection.execute("PRAGMA journal_mode=WAL")
+        _enter_wal(connection)
         # A commit survives any process; a power cut may take the last ones, and never leaves half of one.
         connection.execute("PRAGMA synchronous=NORMAL")
 
@@ -60,6 +64,20 @@ def sqlite_engines(url: URL, *, create: bool) -> tuple[Engine, Engine]:
         connection.exec_driver_sql(connection.get_execution_options().get("jobrunner_begin", "BEGIN IMMEDIATE"))
 
     return engine.execution_options(jobrunner_begin="BEGIN"), engine
+
+
+def _enter_wal(connection: sqlite3.Connection) -> None:
+    """Make the file one in WAL mode; while somebody else does the same, SQLite fails at once instead of waiting."""
+    deadline = time.monotonic() + _BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_LOCKED)
+        else:
+            return
 
 
 def postgresql_engines(url: URL) -> tuple[Engine, Engine]:
