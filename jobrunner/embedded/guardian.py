@@ -7,10 +7,13 @@ whatever killed it. One line each:
     + 4711 1    process group 4711 was started, in phase 1
     - 4711      it has ended
 
+Lines may also be its arguments: a guardian that takes another one's place knows them from its first moment.
+
 Phase 1 is ended before phase 0, where the broker is: workers give back their messages while it still answers. Worst
 case 4 + 1 + 2 + 1 = 8 s.
 """
 
+import itertools
 import os
 import signal
 import sys
@@ -124,7 +127,7 @@ def main() -> None:
     """Wait for the supervisor's end, then end what it has left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    end(follow(sys.stdin))
+    end(follow(itertools.chain(sys.argv[1:], sys.stdin)))
 
 
 if __name__ == "__main__":

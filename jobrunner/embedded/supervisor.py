@@ -207,7 +207,7 @@ class Supervisor:
 
     def _start_guardian(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # noqa: S603  our own file
-            [sys.executable, "-I", guardian.__file__],
+            [sys.executable, "-I", guardian.__file__, *filter(None, map(_line, self._slots.values()))],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._output,
@@ -217,12 +217,9 @@ class Supervisor:
         )
 
     def _replace_guardian(self) -> None:
-        """Start another guardian after somebody killed ours, and tell it everything again."""
+        """Start another guardian after somebody killed ours."""
         self._dismiss_guardian()
         self._guardian = self._start_guardian()
-        for slot in self._slots.values():
-            if slot.process:
-                self._tell_guardian(_line(slot))
 
     def _tell_guardian(self, line: str) -> None:
         with contextlib.suppress(BrokenPipeError):  # it was killed: its replacement is told
