@@ -9,9 +9,11 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from jobrunner.records import Attempt
 from jobrunner.states import TaskState
+from jobrunner.store import tracking
 from jobrunner.store.bulk import Update, insert_rows
 from jobrunner.store.database import Database
 from jobrunner.store.schema import attempt, message, task
+from jobrunner.text import NAME
 from tests.apps import read_rows
 from tests.builders import moment
 
@@ -91,6 +93,15 @@ def test_an_update_passes_over_rows_that_do_not_meet_its_conditions(database: Da
         insert_rows(connection, attempt, rows)
         update.run(connection, [row | {"exception": "changed"} for row in rows])
     assert [row["exception"] for row in read_rows(database, "attempt")] == ["one", "changed"]
+
+
+def test_rows_are_found_by_any_number_of_ids_whatever_is_in_them(database: Database) -> None:
+    ids = [*(text[:NAME] for text in ODD), *(f"{number:05}" for number in range(2_000))]
+    rows = [row | {"task_id": id_} for row, id_ in zip(attempts(*ids), ids, strict=True)]
+    with database.write() as connection:
+        insert_rows(connection, attempt, rows)
+        assert {id_ for id_, _, _ in tracking.attempts_of(connection, {*ids[1:], "absent"})} == set(ids[1:])
+        assert tracking.attempts_of(connection, set()) == {}
 
 
 def test_states_are_stored_as_their_text(database: Database) -> None:

@@ -155,6 +155,17 @@ def test_an_event_of_unknown_type_tells_nothing(history: list[Told], type_: str,
 
 @settings(deadline=None)
 @given(history=histories)
+def test_events_folded_together_give_what_they_give_one_by_one(history: list[Told]) -> None:
+    known = one_by_one = attempt()
+    for _, one in history:
+        one_by_one = fold(one_by_one, one)
+    together = fold(known, *(one for _, one in history))
+    assert together == one_by_one
+    assert fold(together, *(one for _, one in history)) is together
+
+
+@settings(deadline=None)
+@given(history=histories)
 def test_folding_leaves_the_attempt_that_it_was_given_alone(history: list[Told]) -> None:
     known = attempt()
     before = replace(known)
