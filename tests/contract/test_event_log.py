@@ -134,13 +134,6 @@ def test_what_comes_while_a_reader_waits_is_read_too(log: Log) -> None:
         assert log.commit(log.read()) == [number]
 
 
-def test_a_reader_that_has_no_time_to_wait_reads_what_is_there(log: Log) -> None:
-    assert log.reader.read(None, 0.01) is None
-    log.write(1)
-    found = until(lambda: log.reader.read(None, 0), what="a batch without waiting")
-    assert log.commit(found) == [1]
-
-
 def test_the_last_batch_says_that_the_log_is_drained(log: Log) -> None:
     log.write(*range(MANY))
     drained = []
