@@ -5,7 +5,7 @@ knows no clock, database or broker.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 
@@ -160,7 +160,7 @@ _FAILED = EventType(
     name="task-failed",
     sent_by="a worker",
     when="the body has raised, a time limit was passed, or the worker does not know a task of this name",
-    effect="`failed`",
+    effect="`failed`; of a worker that does not know it: `soft-failed`, and sent again after a while",
     fields=_ended(*_ERROR),
     told=("exception",),
     more_to_come=False,
@@ -193,30 +193,25 @@ _RETRIED = EventType(
     folded=True,
 )
 
-_UNMOVED = (
-    Field("uuid", _UUID.kept),
-    Field("hostname", note="the attempt stays with the worker that was told before"),
-    Field("timestamp", note="the attempt goes on"),
-    Field("pid", note="as its worker"),
-    _ROOT,
-    _RETRIES,
-)
+_HANDED_BACK = tuple(replace(one, h3=False) for one in _ended())
 
 _REJECTED = EventType(
     name="task-rejected",
     sent_by="a worker",
     when="the message was handed back to the broker, or dropped: the body raised `Reject`, or its process was killed",
-    effect="none: what was handed back is received again; with what was dropped comes `task-failed`",
-    fields=(*_UNMOVED, Field("requeue", note="whether the broker has it back")),
+    effect="`soft-failed`, if handed back, until it is received again; with what was dropped comes `task-failed`",
+    fields=(*_HANDED_BACK, Field("requeue", ("attempt.outcome",), "whether the broker has it back")),
     told=("requeue",),
+    folded=True,
 )
 
 _CANCELLED = EventType(
     name="task-cancelled",
     sent_by="a worker",
     when="a worker that lost its broker ended what it was running, because the message will come again",
-    effect="none: it is received again",
-    fields=_UNMOVED,
+    effect="`soft-failed` until it is received again",
+    fields=_HANDED_BACK,
+    folded=True,
 )
 
 _SOFTWARE = Field("sw_ident, sw_ver, sw_sys", note="which software the worker is, for monitors")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import IntEnum
 
 from jobrunner.states import JobState, TaskState
 
@@ -24,19 +25,40 @@ class Task:
     ended_at: datetime | None
 
 
+class Standing(IntEnum):
+    """How much an execution says about its task, beside others of the same attempt: the greatest one decides."""
+
+    #: Nothing was told of it, another process has the message since, or its report is foreign.
+    NONE = 0
+    LOST = 1
+    #: The broker has the message again.
+    HANDED_BACK = 2
+    #: The worker's code lacks the task.
+    UNKNOWN = 3
+    RECEIVED = 4
+    RETRIED = 5
+    REVOKED = 6
+    FAILED = 7
+    STARTED = 8
+    SUCCEEDED = 9
+
+
 @dataclass(slots=True, kw_only=True)
 class Attempt:
-    """One execution of a task: a delivery and Celery's retries within it."""
+    """One execution of a task: a delivery, Celery's retries within it, and the worker process.
+
+    `process` is the id of that process's batches of events; empty in the row of a delivery that nobody has spoken of.
+    """
 
     task_id: str
     delivery: int
     retries: int
+    process: str = ""
     celery_id: str
-    rank: int = 0
+    standing: int = Standing.NONE
     last_event: str | None = None
     outcome: str | None = None
     worker: str | None = None
-    source: str | None = None
     pid: int | None = None
     received_at: datetime | None = None
     started_at: datetime | None = None

@@ -210,6 +210,21 @@ TASK_MOVES: Mapping[TaskState, frozenset[TaskState]] = MappingProxyType(
     }
 )
 
+JOB_CORRECTIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
+    {JobState.FAILED: _jobs("active"), JobState.CANCELED: _jobs("active")}
+)
+"""What a job does when an end of one of its tasks is corrected."""
+
+TASK_CORRECTIONS: Mapping[TaskState, frozenset[TaskState]] = MappingProxyType(
+    {
+        TaskState.FAILED: _tasks("active soft-failed completed"),
+        TaskState.CANCELED: _tasks("active soft-failed completed failed"),
+    }
+)
+"""Where an end that events have told leads when another execution, of which was told late, runs or has ended stronger.
+
+No moves: the task had never been there, had the events come in time."""
+
 ENDED_JOB: frozenset[JobState] = _jobs("completed failed canceled")
 """Nothing more happens to the job unless somebody orders it."""
 
@@ -225,22 +240,28 @@ OPEN_TASK: frozenset[TaskState] = _tasks("ready queued active soft-failed")
 _State = TypeVar("_State", JobState, TaskState)
 
 
-def check_job_move(old: JobState, new: JobState) -> None:
-    """Refuse a move of a job that `JOB_MOVES` does not list; staying in a state is no move.
+def check_job_move(old: JobState, new: JobState, *, corrects: bool = False) -> None:
+    """Refuse a move of a job that `JOB_MOVES`, or if an event `corrects` it, `JOB_CORRECTIONS` does not list.
+
+    Staying in a state is no move.
 
     Raises:
         IllegalMoveError: names the move and the states that `old` leads to.
     """
-    _check("job", JOB_MOVES, old, new)
+    if not (corrects and new in JOB_CORRECTIONS.get(old, ())):
+        _check("job", JOB_MOVES, old, new)
 
 
-def check_task_move(old: TaskState, new: TaskState) -> None:
-    """Refuse a move of a task that `TASK_MOVES` does not list; staying in a state is no move.
+def check_task_move(old: TaskState, new: TaskState, *, corrects: bool = False) -> None:
+    """Refuse a move of a task that `TASK_MOVES`, or if an event `corrects` it, `TASK_CORRECTIONS` does not list.
+
+    Staying in a state is no move.
 
     Raises:
         IllegalMoveError: names the move and the states that `old` leads to.
     """
-    _check("task", TASK_MOVES, old, new)
+    if not (corrects and new in TASK_CORRECTIONS.get(old, ())):
+        _check("task", TASK_MOVES, old, new)
 
 
 def success(state: TaskState) -> bool | None:

@@ -12,8 +12,10 @@ from jobrunner.markdown import code, codes, table
 from jobrunner.states import (
     ENDED_JOB,
     ENDED_TASK,
+    JOB_CORRECTIONS,
     JOB_MOVES,
     OPEN_TASK,
+    TASK_CORRECTIONS,
     TASK_MOVES,
     WELL,
     FailureReason,
@@ -94,6 +96,7 @@ def page() -> str:
         _TASKS,
         _moves(TASK_MOVES),
         _sets({"ended": ENDED_TASK, "ended well": WELL, "open": OPEN_TASK}, TaskState),
+        _corrections(),
         _WORKERS,
         table(("state", "meaning"), ((code(state), state.__doc__ or "") for state in WorkerState)),
         _NAMES,
@@ -111,6 +114,17 @@ def page() -> str:
 def _moves(moves: Mapping[_State, frozenset[_State]]) -> str:
     rows = ((code(state), state.__doc__ or "", codes(s for s in moves if s in moves[state])) for state in moves)
     return table(("state", "meaning, and who moves it on", "leaves to"), rows)
+
+
+def _corrections() -> str:
+    """Return where ends lead that events correct."""
+    rows = ((code(old), codes(new for new in TaskState if new in TASK_CORRECTIONS[old])) for old in TASK_CORRECTIONS)
+    told = table(("an end that events have told", "is corrected to"), rows)
+    return f"""\
+Events may come late: when another execution of a task turns out to run or to have ended stronger, its end is corrected,
+as if the events had come in time, and its job goes on ({codes(JOB_CORRECTIONS)} to {code(JobState.ACTIVE)}).
+
+{told}"""
 
 
 def _sets(sets: Mapping[str, frozenset[_State]], states: type[_State]) -> str:

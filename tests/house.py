@@ -140,11 +140,13 @@ class House:
     # ---- what the database says ----------------------------------------------------------------------------
 
     def attempts(self, job: Job) -> dict[str, list[Attempt]]:
-        """Return all attempts of a job's tasks by task id, in order."""
-        ids = [task.id for task in job.tasks()]
+        """Return all executions of a job's tasks of which somebody has told, by task id, in order."""
+        told: dict[str, list[Attempt]] = {task.id: [] for task in job.tasks()}
         with self.jobs.database.read() as connection:
-            found = tracking.attempts_of(connection, ids)
-        return {one: [found[key] for key in sorted(found) if key[0] == one] for one in ids}
+            found = tracking.attempts_of(connection, told)
+        for one in sorted(found, key=lambda one: (one.delivery, one.retries, one.process)):
+            told[one.task_id] += [one] * (one.last_event is not None)
+        return told
 
     def ended_attempts(self, job: Job) -> list[list[Attempt]]:
         """Return the attempts of each task once all are known to have ended: `retried` may be told after a success."""

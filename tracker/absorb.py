@@ -42,6 +42,7 @@ def absorb_apart(turn: Turn, told: Told, replaced: Collection[str]) -> None:
         with turn.connection.begin_nested():
             absorb(alone, part, replaced)
             alone.settle()
+        turn.foreign.update(alone.foreign)
 
     for event, error in _culprits(told.events, attempt):
         told.rejects.add_culprit(event, error)

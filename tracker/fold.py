@@ -1,45 +1,55 @@
-"""Fold Celery's task events into attempts, and attempts into the state of a task.
+"""Fold Celery's task events into executions, and the executions of a task into its state.
 
 Pure and order-free: values in, values out; whatever order events arrive in, and however often, the rows come out the
-same. The order of two ends never depends on a clock: the Celery id names the delivery, within it Celery's retries,
-within that the attempt's rank (sent < received < started < ended). Of two ends of one attempt, success beats failure
-beats revoked beats retried; Celery's own event state lets a late `retried` undo a success.
+same. The Celery id names the delivery, within it Celery's retries, within that the worker process: what one process
+tells of one attempt is one row. Times are compared within a row only, where they are of one clock (and to say who of
+several processes that only received a message has it). What the rows of a task say together follows from what they are,
+never from when they were told; Celery's own event state lets a late `retried` undo a success.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from jobrunner.records import Attempt, Task
+from jobrunner import ids
+from jobrunner.records import Attempt, Standing, Task
 from jobrunner.states import TaskState
-from jobrunner.text import SENTENCE, TRACEBACK, bounded
+from jobrunner.text import NAME, SENTENCE, TRACEBACK, bounded
 
-_RECEIVED, _STARTED, _ENDED = 2, 3, 5
-
-#: What each event type does to an attempt: its rank.
-RANKS: Mapping[str, int] = MappingProxyType(
+#: The event types that are folded, each with what it says of an execution.
+FOLDED: Mapping[str, str] = MappingProxyType(
     {
-        "task-received": _RECEIVED,
-        "task-started": _STARTED,
-        "task-succeeded": _ENDED,
-        "task-failed": _ENDED,
-        "task-revoked": _ENDED,
-        "task-retried": _ENDED,
+        f"task-{word}": word
+        for word in ("received", "started", "succeeded", "failed", "revoked", "retried", "rejected", "cancelled")
     }
 )
 
-#: How an attempt ended, weakest first: the later one wins when two ends of one attempt are told.
-OUTCOMES = ("lost", "retried", "revoked", "failed", "succeeded")
+#: How an execution ended, weakest first: the stronger stands when two ends of one execution are told.
+OUTCOMES: Mapping[str, Standing] = MappingProxyType(
+    {
+        "lost": Standing.LOST,
+        "rejected": Standing.HANDED_BACK,
+        "cancelled": Standing.HANDED_BACK,
+        "unknown": Standing.UNKNOWN,
+        "retried": Standing.RETRIED,
+        "revoked": Standing.REVOKED,
+        "failed": Standing.FAILED,
+        "succeeded": Standing.SUCCEEDED,
+    }
+)
+
+#: Ends that only the process can tell that runs the task; a revoked message is discarded before its receipt is told.
+_OF_RUNNING = frozenset({"retried", "failed", "succeeded"})
 
 _STATE_AFTER = {
-    "succeeded": TaskState.COMPLETED,
-    "failed": TaskState.FAILED,
-    "revoked": TaskState.CANCELED,
-    "retried": TaskState.SOFT_FAILED,
-    "lost": TaskState.SOFT_FAILED,
+    Standing.SUCCEEDED: TaskState.COMPLETED,
+    Standing.STARTED: TaskState.ACTIVE,
+    Standing.FAILED: TaskState.FAILED,
+    Standing.REVOKED: TaskState.CANCELED,
 }
 
 
@@ -60,71 +70,76 @@ class Event:
     retries: int | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def process(self) -> str:
+        """The worker process whose execution it tells of."""
+        return self.source or bounded(f"{self.pid} on {self.worker}", NAME)
+
 
 def fold(attempt: Attempt, *events: Event) -> Attempt:
-    """Return the attempt with what events tell about it; the one given if they tell nothing new."""
+    """Return an execution with what events of its process tell about it; the one given if they tell nothing new."""
     folded = replace(attempt)  # once for all events: a copy costs more than what one of them changes
     for event in events:
-        rank = RANKS.get(event.type)
-        if rank == _ENDED:
-            _end(folded, event)
-        elif rank is not None:
-            if rank >= folded.rank and folded.outcome is None:
-                folded.rank, folded.last_event = rank, event.type
-            (_receive if rank == _RECEIVED else _start)(folded, event)
-    return attempt if folded == attempt else folded
+        word = _word(event)
+        if word is None:
+            continue
+        if word == "received":
+            folded.received_at = _latest(folded.received_at, event.at)
+        elif word == "started":
+            folded.started_at = _latest(folded.started_at, event.at)
+        else:
+            _end(folded, word, event)
+        if folded.worker is None or event.worker < folded.worker:
+            folded.worker = event.worker
+        if folded.pid is None or (event.pid is not None and event.pid < folded.pid):
+            folded.pid = event.pid
+    if folded == attempt:
+        return attempt
+    folded.standing = _standing(folded)
+    folded.last_event = _LAST_EVENT.get(folded.standing, f"task-{folded.outcome}")
+    return folded
 
 
-def _receive(folded: Attempt, event: Event) -> None:
-    """Whoever received the message last has it: a worker that stops hands back what it has not started."""
-    if folded.received_at is not None and _key(event) < _known(folded, folded.received_at):
-        return
-    folded.received_at = event.at
-    if folded.rank < _STARTED:
-        _hold(folded, event)
+def _word(event: Event) -> str | None:
+    """Return what an event says of an execution."""
+    word = FOLDED.get(event.type)
+    if word == "failed" and "traceback" not in event.fields and _is_unregistered(event.fields.get("exception")):
+        return "unknown"  # so says a worker whose code lacks the task: it has dropped the message
+    if word == "rejected" and event.fields.get("requeue") is not True:
+        return None  # `task-failed` comes with it
+    return word
 
 
-def _start(folded: Attempt, event: Event) -> None:
-    """Whoever started it last has it: a second start is a further execution."""
-    if folded.started_at is not None and _key(event) < _known(folded, folded.started_at):
-        return
-    folded.started_at = event.at
-    if folded.outcome is None:
-        _hold(folded, event)
+def _is_unregistered(exception: object) -> bool:
+    return isinstance(exception, str) and exception.startswith("NotRegistered(")
 
 
-def _hold(folded: Attempt, event: Event) -> None:
-    folded.worker, folded.source, folded.pid = event.worker, event.source, event.pid
+def _latest(known: datetime | None, told: datetime) -> datetime:
+    return told if known is None or told > known else known
 
 
-def _key(event: Event) -> tuple[datetime, str, str, int]:
-    """Orders events that nothing else orders, so that the rows do not depend on which of them came first."""
-    return event.at, event.worker, event.source or "", event.pid or 0
-
-
-def _known(attempt: Attempt, at: datetime) -> tuple[datetime, str, str, int]:
-    return at, attempt.worker or "", attempt.source or "", attempt.pid or 0
-
-
-def _end(folded: Attempt, event: Event) -> None:
-    """The strongest end stands, of equal ones the earliest; the others tell nothing, not even a worker."""
-    outcome = event.type.removeprefix("task-")
+def _end(folded: Attempt, outcome: str, event: Event) -> None:
+    """The strongest end stands; of equal ones the first, of two that handed it back the last."""
     if folded.outcome is not None and folded.ended_at is not None:
-        told, known = OUTCOMES.index(outcome), OUTCOMES.index(folded.outcome)
-        if told < known or (told == known and _key(event) >= _known(folded, folded.ended_at)):
+        told, known = OUTCOMES[outcome], OUTCOMES[folded.outcome]
+        if told is known is Standing.HANDED_BACK:
+            stands = (event.at, outcome) > (folded.ended_at, folded.outcome)
+        else:
+            stands = told > known or (told is known and event.at < folded.ended_at)
+        if not stands:
             return
     fields = event.fields
-    _hold(folded, event)
-    folded.rank, folded.last_event, folded.outcome, folded.ended_at = _ENDED, event.type, outcome, event.at
+    folded.outcome, folded.ended_at = outcome, event.at
     folded.runtime = _seconds(fields.get("runtime"))
     folded.result = _text(fields.get("result"), SENTENCE)
-    folded.exception = _text(fields.get("exception") or _why_revoked(event), SENTENCE)
+    folded.exception = _text(fields.get("exception") or _why(event), SENTENCE)
     folded.traceback = _text(fields.get("traceback"), TRACEBACK)
 
 
-def _why_revoked(event: Event) -> str | None:
+def _why(event: Event) -> str | None:
+    """Return a word for an end that comes without an exception."""
     if event.type != "task-revoked":
-        return None
+        return {"task-rejected": "handed back", "task-cancelled": "the worker lost its broker"}.get(event.type)
     return "expired" if event.fields.get("expired") else "terminated" if event.fields.get("terminated") else "revoked"
 
 
@@ -139,21 +154,83 @@ def _seconds(value: object) -> float | None:
         return None
 
 
-def deciding(attempts: Iterable[Attempt]) -> Attempt | None:
-    """Return the attempt of one delivery that decides the task's state: a success, else a failure, else the latest."""
-    return max(attempts, key=_weight, default=None)
+def _standing(attempt: Attempt) -> Standing:
+    """Return how much an execution says, if it is the only one of its attempt."""
+    end = Standing.NONE if attempt.outcome is None else OUTCOMES[attempt.outcome]
+    if end not in {Standing.NONE, Standing.HANDED_BACK}:
+        return end
+    # What a process has handed back it may receive again.
+    since = attempt.ended_at
+    if attempt.started_at and (since is None or attempt.started_at > since):
+        return Standing.STARTED
+    return Standing.RECEIVED if attempt.received_at and (since is None or attempt.received_at > since) else end
 
 
-def _weight(attempt: Attempt) -> tuple[int, int, int]:
-    final = {"succeeded": 2, "failed": 1}.get(attempt.outcome or "", 0)
-    return final, attempt.retries, attempt.rank
+_LAST_EVENT = {Standing.STARTED: "task-started", Standing.RECEIVED: "task-received", Standing.UNKNOWN: "task-failed"}
 
 
-def state_after(task: Task, attempt: Attempt) -> TaskState:
-    """Return the state that a task takes from the attempt that decides it."""
-    if attempt.outcome is not None:
-        return _STATE_AFTER[attempt.outcome]
-    if attempt.rank >= _STARTED:
-        return TaskState.ACTIVE
-    # Celery resends a retry at once and lets it wait in the worker: until it starts, the task stays soft-failed (F4).
-    return TaskState.QUEUED if attempt.retries == task.first_retries else TaskState.SOFT_FAILED
+def is_foreign(attempt: Attempt) -> bool:
+    """Whether a process reported an end that did not have the task: kept, counted, and without effect (A5)."""
+    return attempt.standing == Standing.NONE and attempt.outcome in _OF_RUNNING
+
+
+def tell(task: Task, executions: Iterable[Attempt], events: Iterable[Event]) -> list[Attempt]:
+    """Return the executions of a task with what events tell of them: those given in their order, then new ones."""
+    known = {(one.delivery, one.retries, one.process): one for one in executions}
+    told: defaultdict[tuple[int, int, str], list[Event]] = defaultdict(list)
+    for event in events:
+        delivery, retries, process = _delivery_of(task, event.uuid), event.retries, event.process
+        if retries is None:  # a worker that does not know jobrunner: the latest attempt that is known
+            retries = max((n for d, n, _ in known if d == delivery), default=0)
+        key = delivery, retries, process
+        told[key].append(event)
+        if key not in known:
+            known[key] = Attempt(
+                task_id=task.id, delivery=delivery, retries=retries, process=process, celery_id=event.uuid
+            )
+    return weigh([fold(one, *told[key]) if key in told else one for key, one in known.items()])
+
+
+def _delivery_of(task: Task, celery_id: str) -> int:
+    later = range(task.delivery, 1, -1) if celery_id != task.id else ()
+    return next((number for number in later if ids.celery_id(task.id, number) == celery_id), 1)
+
+
+def weigh(executions: list[Attempt]) -> list[Attempt]:
+    """Return the executions of one task, each with its standing beside the others of the same attempt."""
+    if len(executions) == 1:
+        return executions
+    attempts: defaultdict[tuple[int, int], list[Attempt]] = defaultdict(list)
+    for one in executions:
+        attempts[one.delivery, one.retries].append(one)
+    return [_beside(one, attempts[one.delivery, one.retries]) for one in executions]
+
+
+def _beside(one: Attempt, others: list[Attempt]) -> Attempt:
+    standing = _standing(one)
+    if one.outcome in _OF_RUNNING and not one.received_at and not one.started_at:
+        if any(other.started_at for other in others):
+            standing = Standing.NONE  # foreign
+    elif standing is Standing.RECEIVED and one.received_at:
+        has = (one.received_at, one.process)
+        if any(other.received_at and (other.received_at, other.process) > has for other in others):
+            standing = Standing.NONE  # passed on
+    return one if one.standing == standing else replace(one, standing=standing)
+
+
+def deciding(executions: Iterable[Attempt]) -> Attempt | None:
+    """Return the execution of one delivery that decides the task's state: a success, else of the latest attempt."""
+    return max((one for one in executions if one.standing), key=_weight, default=None)
+
+
+def _weight(attempt: Attempt) -> tuple[bool, int, int, str]:
+    return attempt.standing == Standing.SUCCEEDED, attempt.retries, attempt.standing, attempt.process
+
+
+def state_after(task: Task, decider: Attempt, executions: Iterable[Attempt] = ()) -> TaskState:
+    """Return the state that a task takes from the execution that decides it; `executions` are those of its delivery."""
+    state = _STATE_AFTER.get(Standing(decider.standing), TaskState.SOFT_FAILED)
+    if decider.standing == Standing.RECEIVED and decider.retries == task.first_retries:
+        # Celery resends a retry at once and lets it wait in the worker: until that starts, it stays soft-failed (F4).
+        return state if any(one.outcome for one in executions) else TaskState.QUEUED
+    return state

@@ -175,6 +175,7 @@ class Tracker:
         if batch is not None:
             self._position, self._apart = batch.position, False
             self._tally.note(told.rejects, told.unknown, time.monotonic())
+            self._tally.note_foreign(turn.foreign)
             self._quietly(lambda: self._log.trim(batch.position))
         self._publish(self._due_again() + outgoing)
         if batch is not None and batch.size > _LOAD:

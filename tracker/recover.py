@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from jobrunner.records import Attempt, Task
+from jobrunner.records import Attempt, Standing, Task
 from jobrunner.states import TaskState
 from jobrunner.store import tracking
 from tracker.turn import Turn
@@ -58,7 +58,7 @@ def give_up_worker(turn: Turn, name: str, *, living_source: str | None, redelive
     if redelivers:
         _drop(turn, [attempt for _, attempt in held if attempt.started_at is None])
         held = [(task, attempt) for task, attempt in held if attempt.started_at is not None]
-    lost = [replace(attempt, outcome="lost", ended_at=turn.now) for _, attempt in held]
+    lost = [replace(attempt, outcome="lost", standing=Standing.LOST, ended_at=turn.now) for _, attempt in held]
     tracking.update_attempts(turn.connection, lost)
     for task, attempt in held:
         executed = attempt.started_at is not None  # what was only received has used up no retry
@@ -78,8 +78,8 @@ def forget_receipts(turn: Turn, name: str, before: datetime) -> None:
 
 
 def _drop(turn: Turn, attempts: Iterable[Attempt]) -> None:
-    """Take received messages out of a worker's hands."""
-    dropped = [replace(attempt, worker=None, source=None, pid=None) for attempt in attempts]
+    """Forget that messages were received: they are in no worker's hands."""
+    dropped = [replace(attempt, received_at=None, last_event=None, standing=Standing.NONE) for attempt in attempts]
     tracking.update_attempts(turn.connection, dropped)
 
 

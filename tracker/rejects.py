@@ -107,6 +107,7 @@ class Tally:
     def __init__(self) -> None:
         self.rejected: Counter[Reason] = Counter()
         self.unknown: Counter[str] = Counter()
+        self.foreign: Counter[str] = Counter()
         self.unwritten = 0
         self._told: dict[tuple[Reason, str | None], float] = {}
         self._room, self._since = float(_ROWS), 0.0
@@ -129,6 +130,18 @@ class Tally:
         for (reason, worker), number in rejects.counts.items():
             self.rejected[reason] += number
             self._tell(reason, worker, number, moment)
+
+    def note_foreign(self, foreign: Mapping[str, int]) -> None:
+        """Count reports of processes that did not have the task (A5), by worker, and tell the first of each."""
+        for worker, number in foreign.items():
+            name = worker if worker in self.foreign or len(self.foreign) < _NAMES else _OTHERS
+            if name not in self.foreign:
+                logger.warning(
+                    "Worker %s has reported the end of a task that another one has: kept, and without effect.",
+                    worker,
+                    extra={"action": "event-foreign", "worker": worker},
+                )
+            self.foreign[name] += number
 
     def _count_unknown(self, type_: str, number: int) -> None:
         if type_ not in self.unknown:

@@ -6,21 +6,21 @@ touched, and puts what is ready into the outbox. It loads and writes rows in bul
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from jobrunner import ids
 from jobrunner.errors import IllegalMoveError
 from jobrunner.plan import Place
-from jobrunner.records import Attempt, Job, Letter, Task
-from jobrunner.states import ENDED_JOB, ENDED_TASK, WELL, TaskState, check_job_move, check_task_move
+from jobrunner.records import Attempt, Job, Letter, Standing, Task
+from jobrunner.states import ENDED_JOB, ENDED_TASK, WELL, JobState, TaskState, check_job_move, check_task_move
 from jobrunner.store import reading, tracking
 from jobrunner.text import SENTENCE, bounded
 from jobrunner.wire import Inputs
 from tracker.advance import advance, judge
-from tracker.fold import RANKS, Event, deciding, fold, state_after
+from tracker.fold import FOLDED, Event, deciding, is_foreign, state_after, tell
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -31,8 +31,16 @@ logger = logging.getLogger(__name__)
 _JOBS = 50
 _LETTERS = 500
 
-#: States of a task that the broker or a worker has: what events can move.
-_OUT = frozenset({TaskState.QUEUED, TaskState.ACTIVE, TaskState.SOFT_FAILED})
+#: States of a task that events are about: the broker or a worker has it, or has had it.
+_SENT = frozenset(
+    {
+        *(TaskState.QUEUED, TaskState.ACTIVE, TaskState.SOFT_FAILED),
+        *(TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELED),
+    }
+)
+
+#: Seconds until a task goes out again whose worker lacked its code, doubling with each delivery, to the last.
+_FIRST_REST, _LAST_REST = 1.0, 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,66 +62,87 @@ class Turn:
 
     connection: "Connection"
     now: datetime
+    #: Reports of processes that did not have the task, by worker (A5).
+    foreign: Counter[str] = field(default_factory=Counter)
     _tasks: dict[str, Task] = field(default_factory=dict)
     _ended_well: list[Place] = field(default_factory=list)
     _moves: defaultdict[str, Counter[TaskState]] = field(default_factory=lambda: defaultdict(Counter))
+    _revived: set[str] = field(default_factory=set)
+    _delays: dict[str, datetime] = field(default_factory=dict)
 
     # ---- events --------------------------------------------------------------------------------------------
 
     def fold(self, events: Sequence[Event]) -> None:
-        """Fold task events into attempts, and let the attempts move their tasks."""
-        told = [event for event in events if event.type in RANKS]
+        """Fold task events into executions, and let these move their tasks."""
+        told = [event for event in events if event.type in FOLDED]
         if not told:
             return
-        tasks = tracking.tasks_by_celery_id(self.connection, {event.uuid for event in told})
-        known = tracking.attempts_of(self.connection, {task.id for task in tasks.values()})
-        attempts = dict(known)
-        by_attempt: defaultdict[tuple[str, int, int], list[Event]] = defaultdict(list)
+        by_celery_id = tracking.tasks_by_celery_id(self.connection, {event.uuid for event in told})
+        tasks = {task.id: task for task in by_celery_id.values() if task.delivery}
+        by_task: defaultdict[str, list[Event]] = defaultdict(list)
         for event in told:
-            task = tasks.get(event.uuid)
-            if task is None or not task.delivery:  # of no job of ours
-                continue
-            attempt = _attempt_of(task, event, attempts)
-            attempts.setdefault(_key(attempt), attempt)
-            by_attempt[_key(attempt)].append(event)
-        attempts |= {key: fold(attempts[key], *ones) for key, ones in by_attempt.items()}
-        tracking.insert_attempts(self.connection, [one for key, one in attempts.items() if key not in known])
-        tracking.update_attempts(
-            self.connection, [attempts[key] for key, one in known.items() if attempts[key] is not one]
-        )
-        self._follow({task.id: task for task in tasks.values()}, attempts)
+            task = by_celery_id.get(event.uuid)
+            if task is not None and task.id in tasks:  # else of no job of ours
+                by_task[task.id].append(event)
+        known: defaultdict[str, list[Attempt]] = defaultdict(list)
+        for one in tracking.attempts_of(self.connection, by_task):
+            known[one.task_id].append(one)
+        histories = {id_: tell(tasks[id_], known[id_], ones) for id_, ones in by_task.items()}
+        self._write(known, histories)
+        for id_, history in histories.items():
+            self._follow(tasks[id_], history)
+        tracking.delay_tasks(self.connection, self._delays)
+        self._delays.clear()
 
-    def _follow(self, tasks: dict[str, Task], attempts: dict[tuple[str, int, int], Attempt]) -> None:
-        """Move each task to where the attempts of its present delivery say it is."""
-        present: defaultdict[str, list[Attempt]] = defaultdict(list)
-        for attempt in attempts.values():
-            if attempt.rank and attempt.delivery == tasks[attempt.task_id].delivery:
-                present[attempt.task_id].append(attempt)
-        for task_id, ones in present.items():
-            task = tasks[task_id]
-            decider = deciding(ones)
-            if decider is None or task.state not in _OUT:
-                continue
-            if task.sent_at is None:  # who has an event was sent, even if the tracker died before it could note so
-                task.sent_at = self.now
-            if task.started_at is None:
-                task.started_at = min((one.started_at for one in ones if one.started_at), default=None)
-            state = state_after(task, decider)
-            task.note = _what_failed(state, ones) or (None if state in WELL else task.note)
-            try:
-                self.move(task, state, ended_at=decider.ended_at)
-            except IllegalMoveError as refused:
-                logger.warning("Task %s: %s", task.id, refused, extra={"action": "move-refused", "task": task.id})
+    def _write(self, known: Mapping[str, Sequence[Attempt]], histories: Mapping[str, Sequence[Attempt]]) -> None:
+        """Write what is new or another one than before; `tell` returns the known ones first, in their order."""
+        new: list[Attempt] = []
+        changed: list[tuple[Attempt, Attempt]] = []
+        for id_, history in histories.items():
+            before = known[id_]
+            new += history[len(before) :]
+            changed += [(one, old) for one, old in zip(history, before, strict=False) if one is not old]
+        tracking.insert_attempts(self.connection, new)
+        tracking.update_attempts(self.connection, [one for one, _ in changed])
+        foreign = [one for one in new if is_foreign(one)]
+        foreign += [one for one, old in changed if is_foreign(one) and not is_foreign(old)]
+        self.foreign.update(one.worker or "" for one in foreign)
 
-    def move(self, task: Task, state: TaskState, *, ended_at: datetime | None = None) -> None:
+    def _follow(self, task: Task, history: Sequence[Attempt]) -> None:
+        """Move a task to where the executions of its present delivery say it is.
+
+        What has failed or was revoked goes on if a further execution turns out to run, or to have succeeded.
+        """
+        present = [one for one in history if one.delivery == task.delivery]
+        decider = deciding(present)
+        if decider is None or task.state not in _SENT:
+            return
+        if task.sent_at is None:  # who has an event was sent, even if the tracker died before it could note so
+            task.sent_at = self.now
+        task.started_at = min((one.started_at for one in history if one.started_at), default=None)
+        state = state_after(task, decider, present)
+        task.note = _what_failed(state, present) or (task.note if state is TaskState.QUEUED else None)
+        try:
+            self.move(task, state, ended_at=decider.ended_at, corrects=True)
+        except IllegalMoveError as refused:
+            logger.warning("Task %s: %s", task.id, refused, extra={"action": "move-refused", "task": task.id})
+        if state is TaskState.SOFT_FAILED and decider.standing == Standing.UNKNOWN:
+            # A worker without its code, as is common while a new version is rolled out, has dropped the message.
+            rest = min(_FIRST_REST * 2 ** (task.delivery - 1), _LAST_REST)
+            self._delays[task.id] = self.now + timedelta(seconds=rest)
+            self.move(task, TaskState.READY)
+
+    def move(self, task: Task, state: TaskState, *, ended_at: datetime | None = None, corrects: bool = False) -> None:
         """Move one task; its row and the plan follow in `move_on`, its job in `settle`."""
         self._tasks[task.id] = task
+        task.ended_at = (ended_at or self.now) if state in ENDED_TASK else None
         if task.state is state:
             return
-        check_task_move(task.state, state)
+        check_task_move(task.state, state, corrects=corrects)
+        if task.state in ENDED_TASK:
+            self._revived.add(task.job_id)
         self._count(task.job_id, task.state, state, 1)
         task.state = state
-        task.ended_at = (ended_at or self.now) if state in ENDED_TASK else None
         if state in WELL:
             self._ended_well.append(Place(task.block_id, task.position))
 
@@ -136,6 +165,8 @@ class Turn:
 
     def move_on(self) -> None:
         """Write the tasks that moved, and open what their ends open."""
+        for job_id in self._revived:
+            self._count(job_id, TaskState.CANCELED, TaskState.PENDING, tracking.restore(self.connection, job_id))
         tracking.update_tasks(self.connection, self._tasks.values())
         blocks = tracking.blocks_upward(self.connection, {place.block for place in self._ended_well})
         moved = advance(self._ended_well, blocks)
@@ -151,9 +182,12 @@ class Turn:
         for job in jobs.values():
             for state, number in self._moves[job.id].items():
                 job.counts[state] += number
+            if job.id in self._revived and job.state in ENDED_JOB:
+                _revive(job)
             self._judge(job)
         tracking.update_jobs(self.connection, jobs.values())
         self._moves.clear()
+        self._revived.clear()
 
     def _judge(self, job: Job) -> None:
         while (verdict := judge(job.state, job.counts)).state is not job.state:
@@ -213,32 +247,19 @@ def _unheard(one: Outgoing) -> Attempt:
     )
 
 
-def _what_failed(state: TaskState, attempts: Iterable[Attempt]) -> str | None:
-    """Return what the last attempt that failed said, for a task that has failed or waits for its retry.
+def _revive(job: Job) -> None:
+    """Open a job again of which a task goes on that had failed or was revoked."""
+    check_job_move(job.state, JobState.ACTIVE, corrects=True)
+    job.state, job.reason, job.note, job.ended_at = JobState.ACTIVE, None, None, None
 
-    The attempt that decides need not be it: a worker has often received the retry already, and holds it back.
+
+def _what_failed(state: TaskState, executions: Iterable[Attempt]) -> str | None:
+    """Return what the last execution that failed said, for a task that has failed or waits for its retry.
+
+    The one that decides need not be it: a worker has often received the retry already, and holds it back.
     """
     if state not in {TaskState.SOFT_FAILED, TaskState.FAILED, TaskState.CANCELED}:
         return None
-    failed = [one for one in attempts if one.outcome in {"failed", "revoked", "retried"}]
-    return max(failed, key=lambda one: (one.outcome == "failed", one.retries)).exception if failed else None
-
-
-def _key(attempt: Attempt) -> tuple[str, int, int]:
-    return attempt.task_id, attempt.delivery, attempt.retries
-
-
-def _attempt_of(task: Task, event: Event, attempts: dict[tuple[str, int, int], Attempt]) -> Attempt:
-    """Return the attempt that an event speaks of, new if nothing was known of it."""
-    delivery = _delivery_of(task, event.uuid)
-    retries = event.retries
-    if retries is None:  # a worker that does not know jobrunner: the latest attempt that is known
-        retries = max((r for t, d, r in attempts if t == task.id and d == delivery), default=0)
-    return attempts.get((task.id, delivery, retries)) or Attempt(
-        task_id=task.id, delivery=delivery, retries=retries, celery_id=event.uuid
-    )
-
-
-def _delivery_of(task: Task, celery_id: str) -> int:
-    later = range(task.delivery, 1, -1) if celery_id != task.id else ()
-    return next((number for number in later if ids.celery_id(task.id, number) == celery_id), 1)
+    failed = [one for one in executions if one.exception is not None and one.standing]
+    last = max(failed, key=lambda one: (one.outcome == "failed", one.retries, one.process), default=None)
+    return None if last is None else last.exception

@@ -31,7 +31,8 @@ def upgrade() -> None:
 def check() -> int:
     """Compare the schema with the models, and every counter with the rows it counts; exit with 1 if they differ.
 
-    Changes nothing, and may be run while jobs run. Also says how many events the tracker had to reject.
+    Changes nothing, and may be run while jobs run. Also says how many events the tracker had to reject, and
+    how many reports were foreign.
     """
     from jobrunner.store.check import check as run  # noqa: PLC0415  Alembic takes 0.2 s to import
 
@@ -42,7 +43,11 @@ def check() -> int:
     if not faults:
         click.echo(f"{database.where} is as it should be.")
         with database.read() as connection:
-            rejected = reading.rejected_number(connection)
+            rejected, foreign = reading.rejected_number(connection), reading.foreign_number(connection)
         if rejected:
             click.echo(f"The tracker has rejected events: {rejected} rows of rejected_event say which, and why.")
+        if foreign:
+            click.echo(
+                f"Workers have reported the end of tasks that another one had: {foreign} attempts without effect."
+            )
     return 1 if faults else 0

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, func, select
+from sqlalchemy import Connection, Row, case, func, literal_column, select
 
 from jobrunner import ids
 from jobrunner.event_types import EVENT_TYPES
+from jobrunner.records import Standing
 from jobrunner.states import ENDED_TASK, JobState, TaskState, WorkerState
 from jobrunner.store.schema import COUNTERS, attempt, block, job, rejected_event, task, worker
 from jobrunner.wire import Inputs
@@ -16,6 +17,8 @@ from jobrunner.wire import Inputs
 CHUNK = 500
 #: States of a task that an attempt may be about.
 IN_HAND = (TaskState.QUEUED, TaskState.ACTIVE, TaskState.SOFT_FAILED)
+#: Executions in the hands of their process; numbers as they stand in the partial index.
+OPEN = attempt.c.standing.in_([literal_column(str(int(one))) for one in (Standing.RECEIVED, Standing.STARTED)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,14 +124,22 @@ def list_jobs(connection: Connection, since: datetime | None, limit: int) -> lis
     return [_job_view(row) for row in connection.execute(query)]
 
 
+#: The execution that decides comes first, as in `tracker.fold.deciding`.
+_DECIDING = (
+    attempt.c.delivery.desc(),
+    case((attempt.c.standing == Standing.SUCCEEDED, 0), else_=1),
+    attempt.c.retries.desc(),
+    attempt.c.standing.desc(),
+    attempt.c.process.desc(),
+)
+
+
 def list_tasks(connection: Connection, job_id: str) -> list[TaskView]:
-    """Return a job's tasks in order of arrival, each with its latest attempt."""
+    """Return a job's tasks in order of arrival, each with the execution that decides its state."""
     latest = (
         select(
             attempt,
-            func.row_number()
-            .over(partition_by=attempt.c.task_id, order_by=(attempt.c.delivery.desc(), attempt.c.retries.desc()))
-            .label("age"),
+            func.row_number().over(partition_by=attempt.c.task_id, order_by=_DECIDING).label("age"),
         )
         .where(attempt.c.task_id.in_(select(task.c.id).where(task.c.job_id == job_id)))
         .subquery()
@@ -202,6 +213,12 @@ def rejected_number(connection: Connection) -> int:
     return connection.execute(select(func.count()).select_from(rejected_event)).scalar_one()
 
 
+def foreign_number(connection: Connection) -> int:
+    """Return how many executions tell of an end that their process had nothing to do with (A5)."""
+    foreign = attempt.c.standing == literal_column("0"), attempt.c.outcome.is_not(None)
+    return connection.execute(select(func.count()).select_from(attempt).where(*foreign)).scalar_one()
+
+
 def list_workers(connection: Connection, since: datetime | None) -> list[WorkerView]:
     """Return workers by name: those online, and those gone that were heard after `since` (all of them if None)."""
     present = (task.c.id == attempt.c.task_id) & (task.c.delivery == attempt.c.delivery)
@@ -212,7 +229,7 @@ def list_workers(connection: Connection, since: datetime | None) -> list[WorkerV
             func.sum(case((attempt.c.started_at.is_(None), 1), else_=0)).label("received"),
         )
         .join_from(attempt, task, present)
-        .where(attempt.c.outcome.is_(None), attempt.c.worker.is_not(None), task.c.state.in_(IN_HAND))
+        .where(OPEN, task.c.state.in_(IN_HAND))
         .group_by(attempt.c.worker)
         .subquery()
     )

@@ -159,22 +159,23 @@ attempt = Table(
     _id("task_id", primary_key=True),
     Column("delivery", Integer, primary_key=True),
     Column("retries", Integer, primary_key=True),
+    _id("process", primary_key=True),  # the worker process, by the id of its event batches
     _id("celery_id", nullable=False),
-    Column("rank", Integer, nullable=False),  # how far its events have got, see tracker.fold
+    Column("standing", Integer, nullable=False),  # how much it says about the task, see Standing
     Column("last_event", String(20)),
-    Column("outcome", String(12)),  # succeeded, failed, revoked, retried, lost
+    Column("outcome", String(12)),  # see tracker.fold
     Column("worker", String(NAME)),
-    Column("source", String(SOURCE)),  # the process of that worker, by the id of its event batches
     Column("pid", Integer),
     Column("received_at", Moment),
     Column("started_at", Moment),
-    Column("ended_at", Moment),
+    Column("ended_at", Moment),  # earlier than its start, if the broker had the message back in between
     Column("runtime", Double),  # seconds
     Column("result", Text),  # Celery's shortened repr
     Column("exception", Text),
     Column("traceback", Text),
     _partial("ix_attempt_celery_id", "celery_id", "delivery > 1"),
-    _partial("ix_attempt_open", "worker", "outcome IS NULL"),
+    _partial("ix_attempt_open", "worker", "standing IN (4, 8)"),
+    _partial("ix_attempt_foreign", "task_id", "standing = 0 AND outcome IS NOT NULL"),
 )
 
 orders = Table(

@@ -72,7 +72,7 @@ def fold_apart(runner: JobRunner, told: Told) -> None:
 def attempts(runner: JobRunner, *task_ids: str) -> list[Attempt]:
     with runner.database.read() as connection:
         found = tracking.attempts_of(connection, task_ids)
-    return [found[key] for key in sorted(found)]
+    return sorted(found, key=lambda one: one.task_id)
 
 
 @pytest.mark.parametrize("fields", ODD_FIELDS.values(), ids=ODD_FIELDS)

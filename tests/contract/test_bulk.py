@@ -48,7 +48,15 @@ def attempts(*texts: str | None) -> list[dict[str, Any]]:
     """Rows of attempts, one per text."""
     return [
         dict.fromkeys(Attempt.__slots__)
-        | {"task_id": f"{number:03}", "delivery": 1, "retries": 0, "celery_id": "c", "rank": 2, "exception": text}
+        | {
+            "task_id": f"{number:03}",
+            "delivery": 1,
+            "retries": 0,
+            "process": "p",
+            "celery_id": "c",
+            "standing": 4,
+            "exception": text,
+        }
         for number, text in enumerate(texts)
     ]
 
@@ -76,7 +84,7 @@ def test_bytes_come_back_as_they_were(database: Database) -> None:
 
 def test_an_update_changes_each_row_by_its_whole_key_and_no_other(database: Database) -> None:
     rows = attempts(*(["before"] * (len(ODD) + 2)))
-    update = Update(attempt, ["task_id", "delivery", "retries"], ["exception", "ended_at", "outcome"])
+    update = Update(attempt, ["task_id", "delivery", "retries", "process"], ["exception", "ended_at", "outcome"])
     changed = [row | {"exception": text, "ended_at": moment(7)} for row, text in zip(rows[1:-1], ODD, strict=True)]
     absent = rows[0] | {"retries": 1, "exception": "of another attempt"}
     with database.write() as connection:
@@ -100,8 +108,8 @@ def test_rows_are_found_by_any_number_of_ids_whatever_is_in_them(database: Datab
     rows = [row | {"task_id": id_} for row, id_ in zip(attempts(*ids), ids, strict=True)]
     with database.write() as connection:
         insert_rows(connection, attempt, rows)
-        assert {id_ for id_, _, _ in tracking.attempts_of(connection, {*ids[1:], "absent"})} == set(ids[1:])
-        assert tracking.attempts_of(connection, set()) == {}
+        assert {one.task_id for one in tracking.attempts_of(connection, {*ids[1:], "absent"})} == set(ids[1:])
+        assert tracking.attempts_of(connection, set()) == []
 
 
 def test_states_are_stored_as_their_text(database: Database) -> None:

@@ -8,6 +8,7 @@ from alembic.config import Config
 from celery import chain, chord
 from sqlalchemy import insert, inspect
 
+from jobrunner.records import Standing
 from jobrunner.store.check import check
 from jobrunner.store.database import Database
 from jobrunner.store.migrations import FOLDER, HEAD
@@ -38,7 +39,14 @@ def fill(url: str, folder: Path) -> None:
     with runner.database.write() as connection:
         connection.execute(
             insert(attempt).values(
-                task_id=task_id, delivery=1, retries=0, celery_id=task_id, rank=2, received_at=MIDNIGHT, runtime=0.25
+                task_id=task_id,
+                delivery=1,
+                retries=0,
+                process="process-1",
+                celery_id=task_id,
+                standing=Standing.RECEIVED,
+                received_at=MIDNIGHT,
+                runtime=0.25,
             )
         )
         connection.execute(

@@ -1,188 +1,224 @@
-"""Whatever order events arrive in, however often, and in whatever batches: the rows come out the same."""
+"""Whatever order events arrive in, however often, and in whatever batches: the rows come out the same, and right."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from itertools import pairwise
+from typing import Any, TypeVar
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from jobrunner.ids import celery_id
-from jobrunner.records import Attempt
+from jobrunner.records import Attempt, Standing
 from jobrunner.states import TaskState
 from tests.builders import attempt, event, task
-from tracker.fold import OUTCOMES, RANKS, Event, deciding, fold, state_after
+from tests.property.histories import ENDS, History, anything, stories, told
+from tracker import fold as tested
+from tracker.fold import FOLDED, OUTCOMES, Event, fold
 
-_ENDS = ("succeeded", "failed", "revoked", "retried")
-_TYPES = ("received", "started", *_ENDS)
+T = TypeVar("T")
 
-Key = tuple[int, int]
-Told = tuple[Key, Event]
-
-
-# ---- histories -----------------------------------------------------------------------------------------
-
-
-def _told(key: Key, type_: str, *, at: int, worker: str, pid: int = 1) -> Told:
-    """An event whose text follows from who says what and when, as one process says one thing at one moment."""
-    delivery, retries = key
-    said = f"{type_} by {worker} ({pid}) at {at}"
-    fields = {
-        "succeeded": {"result": said, "runtime": float(at)},
-        "failed": {"exception": said, "traceback": said},
-        "retried": {"exception": said, "traceback": said},
-        "revoked": {"terminated": at % 2 == 0, "expired": False},
-    }.get(type_, {})
-    known = {"uuid": celery_id("task", delivery), "retries": retries, "pid": pid, "source": f"{worker}/{pid}"}
-    return key, event(type_, at=at, worker=worker, fields=fields, **known)
-
-
-_keys = st.tuples(st.integers(1, 3), st.integers(0, 3))
-_workers = st.sampled_from(["w1@host", "w2@host"])
-#: Few, so that they collide: clocks are skewed, coarse and of no use as an order.
-_moments = st.integers(0, 4)
-
-
-@st.composite
-def _anything(draw: st.DrawFn) -> list[Told]:
-    """Any events at all about the deliveries and retries of one task."""
-    one = st.builds(_told, _keys, st.sampled_from(_TYPES), at=_moments, worker=_workers, pid=st.integers(1, 2))
-    return draw(st.lists(one, max_size=12))
-
-
-@st.composite
-def _deliveries(draw: st.DrawFn) -> list[Told]:
-    """What workers really tell: received, started, ended; a retry follows under the next number, or a new delivery.
-
-    Any of it may be missing, because a worker died or its events were lost, and an attempt may be executed twice.
-    """
-    told = []
-    for delivery in range(1, draw(st.integers(1, 3)) + 1):
-        for retries in range(draw(st.integers(1, 3))):
-            for _ in range(draw(st.sampled_from([1, 1, 1, 2]))):
-                worker, end = draw(_workers), draw(st.sampled_from(_ENDS))
-                kept = draw(st.sets(st.sampled_from(["received", "started", end]), min_size=1))
-                told += [_told((delivery, retries), type_, at=draw(_moments), worker=worker) for type_ in sorted(kept)]
-    return told
-
-
-histories = _deliveries() | _anything()
-
+histories = stories().map(lambda history: history.events) | anything()
 
 # ---- the tracker's part, in memory ---------------------------------------------------------------------
 
 
-def _fold_all(batches: Iterable[Sequence[Told]]) -> dict[Key, Attempt]:
+def rows_after(batches: Iterable[Sequence[Event]], *, delivery: int = 3) -> list[Attempt]:
     """Fold batch after batch; in between, nothing is kept but rows."""
-    rows: dict[Key, dict[str, object]] = {}
+    rows: list[dict[str, Any]] = []
     for batch in batches:
-        attempts = {key: Attempt(**row) for key, row in rows.items()}  # type: ignore[arg-type]
-        for key, one in batch:
-            delivery, retries = key
-            known = attempts.get(key) or attempt(delivery=delivery, retries=retries, celery_id=one.uuid)
-            attempts[key] = fold(known, one)
-        rows = {key: asdict(one) for key, one in attempts.items()}
-    return {key: Attempt(**row) for key, row in rows.items()}  # type: ignore[arg-type]
+        executions = [Attempt(**row) for row in rows]
+        rows = [asdict(one) for one in tested.tell(task(delivery=delivery), executions, batch)]
+    return sorted((Attempt(**row) for row in rows), key=lambda one: (one.delivery, one.retries, one.process))
 
 
-def _state(attempts: dict[Key, Attempt]) -> TaskState | None:
-    """The state of the task, which follows its latest delivery."""
-    latest = max((delivery for delivery, _ in attempts), default=0)
-    decider = deciding(one for (delivery, _), one in attempts.items() if delivery == latest)
-    return None if decider is None else state_after(task(delivery=latest), decider)
+def state_of(executions: Iterable[Attempt], delivery: int) -> TaskState | None:
+    """Return the state of the task, which follows its present delivery."""
+    present = [one for one in executions if one.delivery == delivery]
+    decider = tested.deciding(present)
+    return None if decider is None else tested.state_after(task(delivery=delivery), decider, present)
 
 
-def _cut(history: Sequence[Told], cuts: Iterable[int]) -> list[Sequence[Told]]:
-    """The history in batches that end at these places."""
+def cut(history: Sequence[T], cuts: Iterable[int]) -> list[Sequence[T]]:
+    """Return a history in batches that end at these places."""
     places = sorted({min(one, len(history)) for one in cuts} | {0, len(history)})
     return [history[start:end] for start, end in pairwise(places)]
 
 
-# ---- properties ----------------------------------------------------------------------------------------
+def disturbed(data: st.DataObject, history: Sequence[T]) -> list[Sequence[T]]:
+    """Return the same events shuffled, some of them doubled, in other batches."""
+    doubles = data.draw(st.lists(st.sampled_from(history), max_size=5) if history else st.just([]), label="doubles")
+    shuffled = data.draw(st.permutations([*history, *doubles]), label="shuffled")
+    return cut(shuffled, data.draw(st.lists(st.integers(0, len(shuffled)), max_size=4), label="cuts"))
+
+
+# ---- what holds for every history ----------------------------------------------------------------------
+
+
+def check_any_order(data: st.DataObject) -> None:
+    history = data.draw(histories, label="history")
+    forward, other = rows_after([history]), rows_after(disturbed(data, history))
+    assert other == forward
+    assert state_of(other, 3) == state_of(forward, 3)
+
+
+def check_truth(data: st.DataObject) -> None:
+    history = data.draw(stories(), label="history")
+    assert state_of(rows_after(disturbed(data, history.events)), history.delivery) is history.state
 
 
 @settings(deadline=None)
 @given(st.data())
 def test_shuffled_doubled_and_cut_into_other_batches_a_history_gives_the_same_rows(data: st.DataObject) -> None:
-    history = data.draw(histories, label="history")
-    doubles = data.draw(st.lists(st.sampled_from(history), max_size=5) if history else st.just([]), label="doubles")
-    shuffled = data.draw(st.permutations(history + doubles), label="shuffled")
-    cuts = data.draw(st.lists(st.integers(0, len(shuffled)), max_size=4), label="cuts")
-    forward, other = _fold_all([history]), _fold_all(_cut(shuffled, cuts))
-    assert other == forward
-    assert _state(other) == _state(forward)
+    check_any_order(data)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_task_ends_up_where_its_history_has_led_it_in_whatever_order_that_is_told(data: st.DataObject) -> None:
+    check_truth(data)
 
 
 @settings(deadline=None)
 @given(history=histories)
-def test_a_history_told_again_from_its_beginning_changes_nothing(history: list[Told]) -> None:
-    assert _fold_all([history, history]) == _fold_all([history])
+def test_a_history_told_again_from_its_beginning_changes_nothing(history: list[Event]) -> None:
+    assert rows_after([history, history]) == rows_after([history])
 
 
 @settings(deadline=None)
-@given(data=st.data(), at=_moments)
+@given(data=st.data(), at=st.integers(0, 4))
 def test_a_late_retry_never_undoes_a_success(data: st.DataObject, at: int) -> None:
-    key = (1, data.draw(st.integers(0, 2)))
-    history = [*data.draw(histories), _told(key, "succeeded", at=at, worker="w1@host")]
-    late = _told(key, "retried", at=at + 1, worker="w1@host")
-    before, after = _fold_all([history]), _fold_all([[*history, late]])
-    assert after[key] == before[key]
-    assert after[key].outcome == "succeeded"
-    assert _state(after) == _state(before)
+    success = told("succeeded", delivery=3, retries=data.draw(st.integers(0, 2)), at=at)
+    history = [*data.draw(histories), told("started", delivery=3, retries=success.retries or 0, at=at), success]
+    late = replace(told("retried", delivery=3, at=at + 1), retries=success.retries)
+    assert state_of(rows_after([history, [late]]), 3) is TaskState.COMPLETED
 
 
 @settings(deadline=None)
-@given(data=st.data(), key=_keys)
-def test_of_all_ends_of_an_attempt_the_strongest_stands(data: st.DataObject, key: Key) -> None:
-    ends = data.draw(st.lists(st.sampled_from(_ENDS), min_size=1, max_size=4))
-    told = [_told(key, end, at=data.draw(_moments), worker=data.draw(_workers)) for end in ends]
-    (folded,) = _fold_all([told]).values()
-    assert folded.outcome == max(ends, key=OUTCOMES.index)
+@given(data=st.data())
+def test_of_all_ends_of_an_execution_the_strongest_stands(data: st.DataObject) -> None:
+    ends = data.draw(st.lists(st.sampled_from(ENDS), min_size=1, max_size=4))
+    events = [told(end, at=data.draw(st.integers(0, 4))) for end in ends]
+    folded = fold(attempt(), *events)
+    assert folded.outcome == max(ends, key=lambda end: OUTCOMES[end])
     assert folded.last_event == f"task-{folded.outcome}"
-    assert (folded.ended_at, folded.worker) in [
-        (one.at, one.worker) for _, one in told if one.type == folded.last_event
-    ]
+    assert folded.ended_at == min(one.at for one in events if one.type == folded.last_event)
 
 
 @settings(max_examples=40, deadline=None)
-@given(history=histories, type_=st.text().filter(lambda type_: type_ not in RANKS), at=_moments)
-def test_an_event_of_unknown_type_tells_nothing(history: list[Told], type_: str, at: int) -> None:
-    for known in (attempt(), *_fold_all([history]).values()):
+@given(history=histories, type_=st.text().filter(lambda type_: type_ not in FOLDED))
+def test_an_event_of_unknown_type_tells_nothing(history: list[Event], type_: str) -> None:
+    for known in (attempt(), *rows_after([history])):
         before = replace(known)
-        assert fold(known, replace(event("started", at=at), type=type_)) is known
+        assert fold(known, replace(event("started"), type=type_)) is known
         assert known == before
 
 
 @settings(deadline=None)
 @given(history=histories)
-def test_events_folded_together_give_what_they_give_one_by_one(history: list[Told]) -> None:
-    known = one_by_one = attempt()
-    for _, one in history:
-        one_by_one = fold(one_by_one, one)
-    together = fold(known, *(one for _, one in history))
-    assert together == one_by_one
-    assert fold(together, *(one for _, one in history)) is together
+def test_events_folded_together_give_what_they_give_one_by_one(history: list[Event]) -> None:
+    assert rows_after([history]) == rows_after([[one] for one in history])
 
 
 @settings(deadline=None)
 @given(history=histories)
-def test_folding_leaves_the_attempt_that_it_was_given_alone(history: list[Told]) -> None:
+def test_folding_leaves_the_execution_that_it_was_given_alone(history: list[Event]) -> None:
     known = attempt()
     before = replace(known)
-    for _, one in history:
-        fold(known, one)
+    fold(known, *history)
     assert known == before
 
 
 @settings(deadline=None)
 @given(history=histories)
-def test_the_state_is_one_that_the_latest_delivery_can_have(history: list[Told]) -> None:
-    attempts = _fold_all([history])
-    latest = max((delivery for delivery, _ in attempts), default=0)
-    outcomes = {one.outcome for (delivery, _), one in attempts.items() if delivery == latest}
-    if "succeeded" in outcomes:
-        assert _state(attempts) is TaskState.COMPLETED
-    elif "failed" in outcomes:
-        assert _state(attempts) is TaskState.FAILED
-    else:
-        assert _state(attempts) not in {TaskState.COMPLETED, TaskState.FAILED}
+def test_a_report_is_foreign_only_if_another_process_runs_the_task_and_moves_nothing(history: list[Event]) -> None:
+    rows = rows_after([history])
+    for one in filter(tested.is_foreign, rows):
+        others = [other for other in rows if (other.delivery, other.retries) == (one.delivery, one.retries)]
+        assert any(other.started_at for other in others)
+        assert (one.received_at, one.started_at) == (None, None)
+        assert state_of(rows, one.delivery) == state_of([other for other in rows if other is not one], one.delivery)
+
+
+# ---- that the histories are worth anything -------------------------------------------------------------
+
+
+def test_each_kind_of_trouble_is_in_a_tenth_of_the_histories_at_least() -> None:
+    kinds: Counter[str] = Counter()
+    number = 0
+
+    @settings(max_examples=500, derandomize=True, deadline=None, phases=[Phase.generate])
+    @given(stories())
+    def count(history: History) -> None:
+        nonlocal number
+        number += 1
+        kinds.update(history.kinds)
+
+    count()
+    print({kind: f"{share / number:.0%}" for kind, share in kinds.most_common()})  # noqa: T201  the figures are asked for
+    assert set(kinds) == {"retry", "redelivery", "requeue", "foreign", "revokes"}
+    assert min(kinds.values()) >= number / 10
+
+
+def _latest_told(known: datetime | None, at: datetime) -> datetime:  # noqa: ARG001
+    return at
+
+
+def _last_end_stands(folded: Attempt, outcome: str, one: Event) -> None:
+    folded.outcome, folded.ended_at = outcome, one.at
+
+
+def _first_end_stands(folded: Attempt, outcome: str, one: Event) -> None:
+    if folded.outcome is None:
+        _last_end_stands(folded, outcome, one)
+
+
+#: A fault each: what it breaks, and what is put in its place.
+FAULTS: dict[str, tuple[str, object]] = {
+    "the end told last stands": ("_end", _last_end_stands),
+    "the end told first stands": ("_end", _first_end_stands),
+    "the time told last is kept": ("_latest", _latest_told),
+    "what was handed back is never received again": (
+        "_standing",
+        lambda one: OUTCOMES[one.outcome] if one.outcome else Standing.STARTED if one.started_at else Standing.RECEIVED,
+    ),
+    "a receipt is a start": ("_standing", lambda one: OUTCOMES[one.outcome] if one.outcome else Standing.STARTED),
+    "reports of processes without the task move it": ("weigh", lambda executions: executions),
+    "an end without a start counts for nothing": (
+        "_standing",
+        lambda one: OUTCOMES[one.outcome] if one.outcome and one.started_at else Standing.NONE,
+    ),
+    "an earlier attempt outweighs a later one": ("_weight", lambda one: (one.standing, -one.retries)),
+    "deliveries are not told apart": ("_delivery_of", lambda *_: 1),
+    "a failure beats a running execution": (
+        "_weight",
+        lambda one: (one.standing >= Standing.FAILED and one.outcome is not None, one.retries, one.standing),
+    ),
+    "a retry that waits in a worker is queued": ("state_after", lambda *_: TaskState.QUEUED),
+    "handing back is an end like any other": ("OUTCOMES", OUTCOMES | {"rejected": Standing.RETRIED}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_the_fold_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tested, *FAULTS[fault])
+    careful = settings(
+        max_examples=1_000,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+        report_multiple_bugs=False,
+    )
+
+    @careful
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        check_any_order(data)
+        check_truth(data)
+
+    with pytest.raises(AssertionError):
+        check()

@@ -1,11 +1,18 @@
 """What Arvados says of job tasks (A), as far as states, moves and a running house show it."""
 
+from pathlib import Path
+
 import pytest
 from celery import chain, group
 
 from jobrunner.states import TASK_MOVES, TaskState, success
+from jobrunner.store import reading
 from jobrunner.terminology import ours
+from tests.apps import new_runner, store
+from tests.builders import MIDNIGHT, event
 from tests.house import PATIENCE, House
+from tracker.fold import Event
+from tracker.turn import Turn
 
 
 @pytest.mark.parametrize("state", ["pending", "ready", "queued", "active", "soft-failed", "canceled"])
@@ -38,6 +45,40 @@ def test_a7_a_temporary_failure_is_worth_re_attempting() -> None:
     assert TaskState.SOFT_FAILED in TASK_MOVES[TaskState.ACTIVE]
     assert {TaskState.READY, TaskState.QUEUED} <= TASK_MOVES[TaskState.SOFT_FAILED]
     assert success(TaskState.SOFT_FAILED) is None
+
+
+def test_a5_a_task_is_only_updated_by_the_worker_process_that_has_been_dispatched_to_work_on_it(
+    tmp_path: Path, database_url: str
+) -> None:
+    runner = new_runner(tmp_path, database=database_url)
+    add = runner.app.tasks["add"]
+    job_id = store(runner, chain(add.s(1, 2), add.s(3)))
+
+    def tell(*events: Event) -> None:
+        with runner.database.write() as connection:
+            turn = Turn(connection, MIDNIGHT)
+            turn.take_up()
+            turn.take_ready()
+            turn.fold(events)
+            turn.move_on()
+            turn.settle()
+
+    def states() -> list[str]:
+        with runner.database.read() as connection:
+            return [task.state for task in reading.list_tasks(connection, job_id)]
+
+    tell()
+    with runner.database.read() as connection:
+        first = reading.list_tasks(connection, job_id)[0].id
+    tell(event("started", at=1, uuid=first))
+    for end in ("succeeded", "failed", "retried"):
+        tell(event(end, at=2, uuid=first, worker="w2@host", source="another process"))
+        assert states() == ["active", "pending"]
+    with runner.database.read() as connection:
+        assert reading.foreign_number(connection) == 1  # what one process says of an attempt is one row
+    tell(event("succeeded", at=3, uuid=first))
+    assert states() == ["completed", "ready"]
+    runner.database.close()
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,17 @@
 """The fold by examples, one sentence each; that no order matters is shown in `tests/property/test_fold.py`."""
 
 import math
+from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import pytest
 
-from jobrunner.records import Attempt
+from jobrunner.records import Attempt, Standing
 from jobrunner.states import TASK_MOVES, TaskState
 from jobrunner.text import SENTENCE, TRACEBACK
 from tests.builders import attempt, event, moment, task
-from tracker.fold import OUTCOMES, RANKS, Event, deciding, fold, state_after
+from tracker.fold import OUTCOMES, Event, deciding, fold, is_foreign, state_after, weigh
 
 
 def _told(*events: Event, **known: Any) -> Attempt:
@@ -25,7 +27,7 @@ def _told(*events: Event, **known: Any) -> Attempt:
 def test_a_received_attempt_is_in_a_workers_hands() -> None:
     told = _told(event("received", at=1, worker="w1@host", source="process-1", pid=7))
     assert (told.last_event, told.received_at, told.started_at) == ("task-received", moment(1), None)
-    assert (told.worker, told.source, told.pid, told.outcome) == ("w1@host", "process-1", 7, None)
+    assert (told.worker, told.pid, told.outcome) == ("w1@host", 7, None)
 
 
 def test_a_started_attempt_is_open() -> None:
@@ -63,42 +65,25 @@ def test_a_revoked_attempt_says_why(fields: dict[str, Any], why: str) -> None:
 def test_an_end_implies_the_start_that_was_not_told(outcome: str) -> None:
     told = _told(event("received", at=1), event(outcome, at=3))
     assert (told.outcome, told.ended_at) == (outcome, moment(3))
-    assert told.rank == RANKS["task-succeeded"] > RANKS["task-started"]
+    assert told.standing == OUTCOMES[outcome]
 
 
 def test_a_late_start_fills_in_the_time_and_nothing_else() -> None:
     ended = _told(event("succeeded", at=3))
-    late = fold(ended, event("started", at=2))
-    assert late.started_at == moment(2)
-    assert (late.outcome, late.last_event, late.rank, late.ended_at) == (
-        ended.outcome,
-        ended.last_event,
-        ended.rank,
-        ended.ended_at,
-    )
+    assert fold(ended, event("started", at=2)) == replace(ended, started_at=moment(2))
 
 
-def test_a_late_receipt_does_not_take_a_started_attempt_from_its_worker() -> None:
-    told = _told(event("started", at=2, worker="w1@host"), event("received", at=5, worker="w2@host"))
-    assert (told.worker, told.last_event) == ("w1@host", "task-started")
-
-
-def test_whoever_received_it_last_has_it() -> None:
-    received = [event("received", at=1, worker="w2@host"), event("received", at=2, worker="w1@host")]
-    assert _told(*received).worker == _told(*reversed(received)).worker == "w1@host"
-
-
-@pytest.mark.parametrize("stronger", range(1, len(OUTCOMES)))
-def test_of_two_ends_the_stronger_stands_whichever_comes_first(stronger: int) -> None:
-    for weaker in OUTCOMES[1:stronger]:
-        weak = event(weaker, at=9, worker="w2@host", fields={"result": "weak", "exception": "weak"})
-        strong = event(OUTCOMES[stronger], at=1, fields={"result": "strong", "exception": "strong"})
-        for told in (_told(weak, strong), _told(strong, weak)):
-            assert (told.outcome, told.ended_at, told.exception) == (OUTCOMES[stronger], moment(1), "strong")
+@pytest.mark.parametrize(("weaker", "stronger"), list(combinations(["retried", "revoked", "failed", "succeeded"], 2)))
+def test_of_two_ends_the_stronger_stands_whichever_comes_first(weaker: str, stronger: str) -> None:
+    weak = event(weaker, at=9, fields={"result": "weak", "exception": "weak", "traceback": ""})
+    strong = event(stronger, at=1, fields={"result": "strong", "exception": "strong", "traceback": ""})
+    for told in (_told(weak, strong), _told(strong, weak)):
+        assert (told.outcome, told.ended_at, told.exception) == (stronger, moment(1), "strong")
 
 
 def test_success_beats_failure_beats_revoked_beats_retried_beats_lost() -> None:
-    assert OUTCOMES == ("lost", "retried", "revoked", "failed", "succeeded")
+    ends = ["lost", "retried", "revoked", "failed", "succeeded"]
+    assert sorted(ends, key=lambda end: OUTCOMES[end]) == ends
 
 
 def test_a_worker_that_was_taken_for_lost_may_still_tell_the_end() -> None:
@@ -109,12 +94,34 @@ def test_a_late_start_does_not_reopen_a_lost_attempt() -> None:
     assert _told(event("started", at=3), outcome="lost", ended_at=moment(2)).outcome == "lost"
 
 
-def test_a_weaker_end_tells_nothing_not_even_its_worker() -> None:
-    strong = _told(event("succeeded", at=1, worker="w1@host"))
-    assert fold(strong, event("retried", at=2, worker="w2@host", pid=9)) == strong
+def test_a_weaker_end_tells_nothing() -> None:
+    strong = _told(event("succeeded", at=1))
+    assert fold(strong, event("retried", at=2)) is strong
 
 
-@pytest.mark.parametrize("type_", ["task-sent", "task-rejected", "task-unheard-of", "worker-heartbeat", ""])
+@pytest.mark.parametrize("word", ["rejected", "cancelled"])
+def test_what_was_handed_back_may_be_received_again_by_the_same_process(word: str) -> None:
+    back = _told(event("started", at=1), event(word, at=2, fields={"requeue": True}))
+    assert (back.outcome, back.ended_at, back.last_event) == (word, moment(2), f"task-{word}")
+    again = fold(back, event("received", at=3))
+    assert (again.standing, again.last_event) == (Standing.RECEIVED, "task-received")
+    assert fold(again, event("started", at=4)).standing == Standing.STARTED
+    assert state_after(task(), again, [again]) is TaskState.SOFT_FAILED
+
+
+def test_a_message_that_is_dropped_ends_with_the_failure_that_comes_with_it() -> None:
+    dropped = event("rejected", at=2, fields={"requeue": False})
+    known = _told(event("started", at=1))
+    assert fold(known, dropped) is known
+
+
+def test_a_worker_without_the_code_has_dropped_the_message() -> None:
+    unregistered = {"exception": "NotRegistered('tasks.add')"}
+    assert _told(event("failed", fields=unregistered)).outcome == "unknown"
+    assert _told(event("failed", fields=unregistered | {"traceback": "Traceback …"})).outcome == "failed"
+
+
+@pytest.mark.parametrize("type_", ["task-sent", "task-unheard-of", "worker-heartbeat", ""])
 def test_an_event_of_another_type_tells_nothing(type_: str) -> None:
     known = attempt()
     assert fold(known, Event(type=type_, uuid="task", worker="w", at=moment())) is known
@@ -151,32 +158,68 @@ def test_a_runtime_too_large_for_a_float_is_left_out() -> None:
     assert _told(event("succeeded", fields={"runtime": 10**400})).runtime is None
 
 
-def test_two_starts_of_one_attempt_leave_the_same_holder_in_either_order() -> None:
-    starts = [event("started", at=1, worker="w1@host"), event("started", at=2, worker="w2@host")]
-    assert _told(*starts) == _told(*reversed(starts))
+def test_the_process_of_a_stock_worker_is_told_by_its_pid_and_name() -> None:
+    assert event("started", source=None, pid=7, worker="w1@host").process == "7 on w1@host"
 
 
-def test_an_attempt_that_two_workers_revoke_ends_the_same_in_either_order() -> None:
-    revoked = [event("revoked", at=1, worker="w1@host"), event("revoked", at=2, worker="w2@host")]
-    assert _told(*revoked) == _told(*reversed(revoked))
+# ---- the executions of an attempt ----------------------------------------------------------------------
+
+
+def _by(worker: str, *events: Event, **known: Any) -> Attempt:
+    return _told(*(replace(one, worker=worker) for one in events), process=worker, **known)
+
+
+def _standings(*executions: Attempt) -> dict[str, int]:
+    return {one.process: one.standing for one in weigh(executions)}
+
+
+def test_whoever_received_it_last_has_it() -> None:
+    first, second = _by("w1", event("received", at=1)), _by("w2", event("received", at=2))
+    assert _standings(first, second) == _standings(second, first) == {"w1": Standing.NONE, "w2": Standing.RECEIVED}
+
+
+def test_a_late_receipt_does_not_take_a_started_attempt_from_its_worker() -> None:
+    started, received = _by("w1", event("started", at=2)), _by("w2", event("received", at=5))
+    assert deciding(weigh([started, received])) == started
+
+
+@pytest.mark.parametrize("word", ["succeeded", "failed", "retried"])
+def test_an_end_told_by_a_process_that_does_not_have_the_task_is_foreign_and_moves_nothing(word: str) -> None:
+    holder, stranger = _by("w1", event("started", at=2)), _by("w2", event(word, at=3))
+    weighed = weigh([holder, stranger])
+    assert [is_foreign(one) for one in weighed] == [False, True]
+    assert deciding(weighed) == holder
+
+
+def test_the_same_end_is_not_foreign_where_nobody_else_has_the_task() -> None:
+    received, ended = _by("w1", event("received", at=2)), _by("w2", event("failed", at=3))
+    assert deciding(weigh([received, ended])) == ended
+
+
+def test_a_process_that_never_received_what_it_revokes_is_not_foreign() -> None:
+    retried, revoked = _by("w1", event("started", at=2), event("retried", at=3)), _by("w2", event("revoked", at=4))
+    assert deciding(weigh([retried, revoked])) == revoked
+
+
+def test_of_two_executions_the_one_that_is_open_decides_and_then_the_one_that_succeeded() -> None:
+    failed = _by("w1", event("started", at=1), event("failed", at=2))
+    running = _by("w2", event("started", at=1))
+    assert deciding(weigh([failed, running])) == running
+    done = fold(running, event("succeeded", at=3, worker="w2"))
+    assert deciding(weigh([failed, done])) == done
 
 
 # ---- the attempts of a delivery ------------------------------------------------------------------------
 
 
 def test_nothing_decides_where_nothing_was_heard() -> None:
-    assert deciding([]) is None
+    assert deciding([]) is deciding([attempt()]) is None
 
 
-def test_the_latest_attempt_decides() -> None:
-    first, second = _told(event("retried")), _told(event("started"), retries=1)
+@pytest.mark.parametrize("outcome", ["retried", "failed", "revoked"])
+def test_the_latest_attempt_decides(outcome: str) -> None:
+    first, second = _told(event(outcome)), _told(event("started"), retries=1)
     assert deciding([first, second]) is deciding([second, first]) is second
-
-
-@pytest.mark.parametrize("outcome", ["succeeded", "failed"])
-def test_a_final_end_decides_over_later_attempts(outcome: str) -> None:
-    final, later = _told(event(outcome)), _told(event("started"), retries=1)
-    assert deciding([final, later]) is deciding([later, final]) is final
 
 
 def test_a_success_decides_over_a_failure_of_a_later_attempt() -> None:
@@ -203,7 +246,13 @@ def test_a_task_follows_the_attempt_that_decides(events: list[str], state: TaskS
 
 
 def test_a_lost_attempt_leaves_the_task_soft_failed() -> None:
-    assert state_after(task(), attempt(outcome="lost")) is TaskState.SOFT_FAILED
+    assert state_after(task(), attempt(outcome="lost", standing=Standing.LOST)) is TaskState.SOFT_FAILED
+
+
+def test_what_one_worker_handed_back_and_another_one_received_is_soft_failed() -> None:
+    back = _by("w1", event("started", at=1), event("cancelled", at=2))
+    received = _by("w2", event("received", at=3))
+    assert state_after(task(), received, [back, received]) is TaskState.SOFT_FAILED
 
 
 def test_a_retry_that_waits_in_a_worker_leaves_the_task_soft_failed() -> None:
@@ -217,6 +266,6 @@ def test_a_later_delivery_that_goes_on_counting_retries_is_queued_at_first() -> 
 
 
 def test_every_state_that_events_lead_to_can_be_entered_from_queued() -> None:
-    told = {state_after(task(), attempt(outcome=outcome)) for outcome in OUTCOMES}
+    told = {state_after(task(), attempt(outcome=word, standing=standing)) for word, standing in OUTCOMES.items()}
     told.add(state_after(task(), _told(event("started"))))
     assert told <= TASK_MOVES[TaskState.QUEUED]

@@ -13,6 +13,7 @@ from jobrunner.states import (
     ENDED_TASK,
     JOB_MOVES,
     OPEN_TASK,
+    TASK_CORRECTIONS,
     TASK_MOVES,
     WELL,
     FailureReason,
@@ -154,9 +155,9 @@ def test_a_refused_job_move_is_named_with_the_sorted_list_of_allowed_ones() -> N
 
 def test_a_refused_task_move_is_named_with_the_sorted_list_of_allowed_ones() -> None:
     with pytest.raises(IllegalMoveError) as refused:
-        check_task_move(TaskState.FAILED, TaskState.ACTIVE)
+        check_task_move(TaskState.PENDING, TaskState.ACTIVE)
     assert str(refused.value) == (
-        "A task cannot move from failed to active. From failed it may move to: canceled, pending, skipped."
+        "A task cannot move from pending to active. From pending it may move to: canceled, failed, ready, skipped."
     )
 
 
@@ -164,6 +165,26 @@ def test_an_ended_task_starts_again_only_after_a_reset() -> None:
     assert {str(state) for state in ENDED_TASK} == {"completed", "partial", "skipped", "failed", "canceled"}
     for state in ENDED_TASK:
         assert {TaskState.PENDING} == TASK_MOVES[state] - ENDED_TASK
+
+
+def test_an_event_corrects_ends_that_events_have_told_and_never_a_success() -> None:
+    assert set(TASK_CORRECTIONS) == ENDED_TASK - WELL
+    for old, corrected in TASK_CORRECTIONS.items():
+        for new in TaskState:
+            if new in corrected:
+                check_task_move(old, new, corrects=True)
+                with pytest.raises(IllegalMoveError):
+                    check_task_move(old, new)
+            elif new is not old and new not in TASK_MOVES[old]:
+                with pytest.raises(IllegalMoveError):
+                    check_task_move(old, new, corrects=True)
+
+
+def test_a_job_goes_on_whose_end_is_corrected() -> None:
+    for old in (JobState.FAILED, JobState.CANCELED):
+        check_job_move(old, JobState.ACTIVE, corrects=True)
+        with pytest.raises(IllegalMoveError):
+            check_job_move(old, JobState.ACTIVE)
 
 
 def test_an_ended_job_starts_again_only_by_requeueing_or_if_completed_for_a_late_task() -> None:

@@ -7,7 +7,7 @@ import pytest
 from celery import group
 
 from jobrunner import JobRunner
-from jobrunner.records import Attempt
+from jobrunner.records import Attempt, Standing
 from jobrunner.states import TaskState
 from jobrunner.store import tracking
 from jobrunner.store.bulk import Update
@@ -45,7 +45,15 @@ def test_a_new_tracker_waits_for_who_is_online_and_for_who_said_goodbye_with_tas
         tracking.insert_attempts(
             connection,
             [
-                Attempt(task_id=id_, delivery=1, retries=0, celery_id=id_, worker=name, started_at=MIDNIGHT)
+                Attempt(
+                    task_id=id_,
+                    delivery=1,
+                    retries=0,
+                    celery_id=id_,
+                    standing=Standing.STARTED,
+                    worker=name,
+                    started_at=MIDNIGHT,
+                )
                 for id_, name in ((held, "holds"), (ended, "ended"), (of_other_delivery, "before"), (lost, "lost"))
             ],
         )

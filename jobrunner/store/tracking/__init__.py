@@ -5,7 +5,14 @@ Each statement works on many rows at once; none is issued per row. Rows come and
 
 from jobrunner.store.tracking.jobs import failed_task, jobs_by_id, mark_applied, new_jobs, update_jobs
 from jobrunner.store.tracking.outbox import mark_sent, queue_tasks, take_ready, unsent_tasks, work_waiting
-from jobrunner.store.tracking.plans import blocks_upward, cancel_pending, open_place, update_blocks
+from jobrunner.store.tracking.plans import (
+    blocks_upward,
+    cancel_pending,
+    delay_tasks,
+    open_place,
+    restore,
+    update_blocks,
+)
 from jobrunner.store.tracking.rejected import insert_rejected
 from jobrunner.store.tracking.tasks import (
     attempts_of,
@@ -27,6 +34,7 @@ __all__ = [
     "attempts_of",
     "blocks_upward",
     "cancel_pending",
+    "delay_tasks",
     "failed_task",
     "insert_attempts",
     "insert_rejected",
@@ -38,6 +46,7 @@ __all__ = [
     "note_heard",
     "open_place",
     "queue_tasks",
+    "restore",
     "save_worker",
     "take_ready",
     "tasks_by_celery_id",

@@ -1,6 +1,6 @@
 """Blocks and places: moving a plan on."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, select, update
@@ -44,7 +44,7 @@ def open_place(connection: Connection, block_id: str, position: int, now: dateti
     place = {"block_id_": block_id, "position_": position}
     number = connection.execute(_OPEN, place).rowcount
     delayed = connection.execute(_DELAYED, place).all()
-    _DELAY.run(connection, [{"id": row.id, "not_before": now + timedelta(seconds=row.countdown)} for row in delayed])
+    delay_tasks(connection, {row.id: now + timedelta(seconds=row.countdown) for row in delayed})
     return number
 
 
@@ -54,3 +54,20 @@ def cancel_pending(connection: Connection, job_id: str, note: str, now: datetime
     return connection.execute(
         update(task).where(*pending).values(state=TaskState.CANCELED, note=note, ended_at=now)
     ).rowcount
+
+
+_RESTORE = (
+    update(task)
+    .where(task.c.job_id == bindparam("job_id_"), task.c.state == TaskState.CANCELED, task.c.delivery == 0)
+    .values(state=TaskState.PENDING, note=None, ended_at=None)
+)
+
+
+def restore(connection: Connection, job_id: str) -> int:
+    """Let the tasks wait again that were canceled without having been sent, and return how many."""
+    return connection.execute(_RESTORE, {"job_id_": job_id}).rowcount
+
+
+def delay_tasks(connection: Connection, not_before: Mapping[str, datetime]) -> None:
+    """Hold tasks back until then, once they are ready."""
+    _DELAY.run(connection, [{"id": id_, "not_before": moment} for id_, moment in not_before.items()])

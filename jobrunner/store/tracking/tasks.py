@@ -32,10 +32,9 @@ def tasks_by_celery_id(connection: Connection, celery_ids: Collection[str]) -> d
 _ATTEMPTS = select(*ATTEMPT).where(IsOneOf(attempt.c.task_id))
 
 
-def attempts_of(connection: Connection, task_ids: Collection[str]) -> dict[tuple[str, int, int], Attempt]:
-    """Return all attempts of these tasks by (task, delivery, retries)."""
-    attempts = (Attempt(**values) for values in rows_of(connection, _ATTEMPTS, task_ids))
-    return {(one.task_id, one.delivery, one.retries): one for one in attempts}
+def attempts_of(connection: Connection, task_ids: Collection[str]) -> list[Attempt]:
+    """Return all executions of these tasks."""
+    return [Attempt(**values) for values in rows_of(connection, _ATTEMPTS, task_ids)]
 
 
 def insert_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None:
@@ -43,7 +42,7 @@ def insert_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None
     insert_rows(connection, attempt, [_values(one, Attempt.__slots__) for one in attempts])
 
 
-_KEY = ("task_id", "delivery", "retries")
+_KEY = ("task_id", "delivery", "retries", "process")
 _UPDATE_ATTEMPT = Update(attempt, _KEY, [name for name in Attempt.__slots__ if name not in _KEY])
 
 

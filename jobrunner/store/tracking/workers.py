@@ -3,11 +3,11 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Connection, exists, func, insert, literal, select, update
+from sqlalchemy import Connection, exists, insert, select, update
 
 from jobrunner.records import Attempt, Task
 from jobrunner.states import TaskState
-from jobrunner.store.reading import IN_HAND
+from jobrunner.store.reading import IN_HAND, OPEN
 from jobrunner.store.schema import attempt, task, worker
 from jobrunner.store.tracking.rows import ATTEMPT, NOW, TASK, IsOneOf, as_task
 from jobrunner.store.tracking.tasks import tasks_by_celery_id
@@ -17,7 +17,7 @@ def workers_to_hear(connection: Connection) -> dict[str, str]:
     """Return the workers that are online, or said goodbye with tasks in their hands, each with its process."""
     holds = exists().where(
         attempt.c.worker == worker.c.name,
-        attempt.c.outcome.is_(None),
+        OPEN,
         task.c.id == attempt.c.task_id,
         task.c.delivery == attempt.c.delivery,
         task.c.state.in_(IN_HAND),
@@ -61,7 +61,7 @@ def unheard_tasks(connection: Connection, sent_before: datetime) -> list[tuple[s
     held = exists().where(
         attempt.c.task_id == task.c.id,
         attempt.c.delivery == task.c.delivery,
-        attempt.c.outcome.is_(None),
+        OPEN,
         attempt.c.started_at.is_not(None) | (attempt.c.received_at.is_not(None) & attempt.c.worker.in_(online)),
     )
     query = (
@@ -80,8 +80,8 @@ def tasks_held_by(connection: Connection, worker_name: str, except_source: str |
         .join_from(attempt, task, (task.c.id == attempt.c.task_id) & (task.c.delivery == attempt.c.delivery))
         .where(
             attempt.c.worker == worker_name,
-            attempt.c.outcome.is_(None),
-            func.coalesce(attempt.c.source, "") != literal(except_source or ""),
+            OPEN,
+            attempt.c.process != (except_source or ""),
             task.c.state.in_(IN_HAND),
         )
         .order_by(attempt.c.task_id, attempt.c.retries)
