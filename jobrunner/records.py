@@ -131,3 +131,23 @@ class RejectedEvent:
     reason: str
     detail: str | None
     event: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """How far the batches of one process of a worker were read: the last number, and what it had dropped by then."""
+
+    id: str
+    worker: str
+    number: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """What is known to be lost of a series: events that its worker dropped, numbers of batches that never arrived."""
+
+    worker: str
+    series: str
+    events: int
+    missed: range

@@ -14,6 +14,11 @@ HEADER: Final = "jobrunner"
 #: Key of the event log, a Redis stream. One entry is one batch of events of one process.
 EVENT_LOG: Final = "jobrunner:events"
 
+#: Seconds of silence after which a process begins a new series of batches; and after which one is forgotten, which is
+#: much longer, because batches may wait for a broker.
+SERIES_PAUSE: Final = 3_600.0
+SERIES_FORGOTTEN: Final = 24 * SERIES_PAUSE
+
 #: Result-backend key of a list of inputs that is too long for a header.
 INPUTS_KEY: Final = "jobrunner-inputs-"
 

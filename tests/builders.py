@@ -13,6 +13,7 @@ from jobrunner import plan, records
 from jobrunner.plan import BlockKind, Leaf, Plan
 from jobrunner.states import TaskState
 from tracker.eventlog import Entry
+from tracker.eventlog.entries import Numbered
 from tracker.fold import Event
 
 #: When time begins in tests.
@@ -144,6 +145,12 @@ def raw_event(**fields: Any) -> dict[str, Any]:
 def entry(*events: object, source: str | None = "process-1", worker: str = "w1@host") -> Entry:
     """A batch of raw events of one worker process."""
     return Entry(source=source, worker=worker, events=events)
+
+
+def numbered(number: int, *, series: str = "series-1", dropped: int = 0, worker: str = "w1@host") -> Entry:
+    """A batch without events that has a number."""
+    place = Numbered(series=series, number=number, dropped=dropped)
+    return Entry(source="process-1", worker=worker, numbered=place)
 
 
 def heartbeat(name: str = "w1@host", *, source: str | None = "process-1", **fields: Any) -> Entry:

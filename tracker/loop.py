@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from amqp.exceptions import AMQPError, MessageNacked
 from celery import Celery
@@ -25,10 +26,14 @@ from tracker.dispatch import Dispatch
 from tracker.eventlog import Batch, EventLog
 from tracker.events import Told, read_events
 from tracker.fold import Event
+from tracker.numbering import Numbering
 from tracker.recover import QueueWatch, give_up_worker, resend_outbox
 from tracker.rejects import Tally
 from tracker.roster import Roster
 from tracker.turn import Outgoing, Turn
+
+if TYPE_CHECKING:
+    from jobrunner.records import Loss
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +75,7 @@ class Tracker:
         self._leading = self._standing_by = False
         self._apart = False
         self._tally = Tally()
+        self._lost: list[Loss] = []
         self._published: list[Outgoing] = []
         self._failed: list[Event] = []
         self._reset()
@@ -77,6 +83,7 @@ class Tracker:
     def _reset(self) -> None:
         self._position: str | None = None
         self._roster = Roster()
+        self._numbering = Numbering()
         self._queues = QueueWatch()
         self._outbox_in_doubt = True
         self._again: list[Outgoing] = []
@@ -122,6 +129,7 @@ class Tracker:
             self._reset()
             self._position = leases.read_position(connection, self._log.name)
             workers = tracking.workers_to_hear(connection)
+            self._numbering.know(tracking.known_series(connection), time.monotonic())
         self._roster.know(workers, time.monotonic())
         self._published = []
         self._leading, self._standing_by = True, False
@@ -176,6 +184,7 @@ class Tracker:
             self._position, self._apart = batch.position, False
             self._tally.note(told.rejects, told.unknown, time.monotonic())
             self._tally.note_foreign(turn.foreign)
+            self._numbering.tell(self._lost, time.monotonic())
             self._quietly(lambda: self._log.trim(batch.position))
         self._publish(self._due_again() + outgoing)
         if batch is not None and batch.size > _LOAD:
@@ -219,6 +228,7 @@ class Tracker:
             number = self._give_up(turn, arrival.name, living_source=arrival.source)
             self._tell(number, f"of the worker {arrival.name} before")
             tracking.save_worker(turn.connection, arrival.name, arrival.source, arrival.pid, online=True, now=turn.now)
+        self._lost = self._numbering.note(turn, batch.entries)
         told = read_events(batch.entries)
         if self._apart:
             absorb_apart(turn, told, self._roster.replaced)
@@ -239,6 +249,7 @@ class Tracker:
         for name in self._roster.silent(time.monotonic()):
             self._tell(self._give_up(turn, name, living_source=None), f"of the lost worker {name}")
             tracking.lose_worker(turn.connection, name)
+        self._numbering.forget(turn, time.monotonic())
         if time.monotonic() - self._looked > _LOOK:
             self._looked = time.monotonic()
             # The broker is asked before anything is written; if it is away, the next read will tell.

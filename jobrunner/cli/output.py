@@ -113,7 +113,7 @@ def tasks_table(views: Sequence[TaskView]) -> Table:
 
 def workers_table(views: Iterable[WorkerView]) -> Table:
     """Return workers as a table."""
-    table = _table("WORKER", "STATE", "PID", "SINCE", "HEARD", "ACTIVE", "RECEIVED")
+    table = _table("WORKER", "STATE", "PID", "SINCE", "HEARD", "ACTIVE", "RECEIVED", "LOST")
     for view in views:
         table.add_row(
             view.name,
@@ -123,8 +123,16 @@ def workers_table(views: Iterable[WorkerView]) -> Table:
             _ago(view.seen_at),
             str(view.active),
             str(view.received),
+            _lost(view),
         )
     return table
+
+
+def _lost(view: WorkerView) -> str:
+    """Say what of a worker's events is known to be lost; nothing if nothing is."""
+    lost = {"event": view.events_dropped, "batch": view.batches_missed}
+    plurals = {"event": "events", "batch": "batches"}
+    return ", ".join(f"{number:,} {one if number == 1 else plurals[one]}" for one, number in lost.items() if number)
 
 
 def origins_table(head: str, rows: Mapping[str, tuple[str | None, str]]) -> Table:

@@ -79,7 +79,8 @@ class TaskView:
 class WorkerView:
     """A worker as people see it, and how many tasks it has in its hands: running, and received but not started.
 
-    `seen_at` is when it was last heard, to within 5 s; `online_at` when its present process came.
+    `seen_at` is when it was last heard, to within 5 s; `online_at` when its present process came. What its processes
+    have dropped, and what of theirs never arrived, adds up over all that have borne the name.
     """
 
     name: str
@@ -89,6 +90,8 @@ class WorkerView:
     seen_at: datetime
     active: int
     received: int
+    events_dropped: int
+    batches_missed: int
 
 
 def _job_view(row: Row[*tuple[Any, ...]]) -> JobView:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     DateTime,
@@ -203,6 +204,19 @@ worker = Table(
     Column("online", Boolean, nullable=False),
     Column("online_at", Moment, nullable=False),
     Column("seen_at", Moment, nullable=False),
+    # Of all processes that have borne the name: what they say they have dropped, and what of theirs never arrived.
+    Column("events_dropped", BigInteger, nullable=False, server_default="0"),
+    Column("batches_missed", BigInteger, nullable=False, server_default="0"),
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("id", String(SOURCE), primary_key=True),  # the batches of one process of a worker, numbered from 1
+    Column("worker", String(NAME), nullable=False),
+    Column("number", Integer, nullable=False),  # of the last that was read
+    Column("dropped", Integer, nullable=False),  # events, as that one said
+    Column("heard_at", Moment, nullable=False),
 )
 
 rejected_event = Table(

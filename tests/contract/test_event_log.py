@@ -17,6 +17,7 @@ from tests.servers.redis import Redis
 from tests.servers.server import Server
 from tests.waiting import PATIENCE, until
 from tracker.eventlog import Batch, EventLog, open_log
+from tracker.eventlog.entries import Numbered
 from tracker.loop import _BROKER_ERRORS
 from tracker.rejects import Reason
 
@@ -110,6 +111,34 @@ def test_a_batch_is_read_as_it_was_written(log: Log) -> None:
     (entry,) = found.entries
     assert (entry.source, entry.worker, entry.events) == ("process-1", "w1@host", [{"number": 7}])
     assert found.drained
+
+
+def test_a_batch_says_its_number_and_what_was_dropped_before_it(log: Log) -> None:
+    log.writer.append({**batch(7), "series": "series-1", "number": 12, "dropped": 3})
+    (entry,) = log.read().entries
+    assert entry.numbered == Numbered(series="series-1", number=12, dropped=3)
+
+
+def test_a_batch_without_a_number_is_read_too(log: Log) -> None:
+    """Workers from before batches had numbers write them, and others than workers."""
+    log.write(7)
+    (entry,) = log.read().entries
+    assert (entry.numbered, entry.events) == (None, [{"number": 7}])
+
+
+@pytest.mark.parametrize(("name", "odd"), [("number", 0), ("number", "x"), ("dropped", -1), ("number", 2**40)])
+def test_odd_numbers_are_none_and_cost_nothing_else(log: Log, name: str, odd: object) -> None:
+    numbers = {"series": "series-1", "number": 1, "dropped": 0, name: odd}
+    log.writer.append({**batch(7), **numbers})  # type: ignore[typeddict-item]
+    (entry,) = log.read().entries
+    assert (entry.numbered, entry.events) == (None, [{"number": 7}])
+
+
+def test_a_writer_learns_how_long_the_log_is(log: Log) -> None:
+    other = log.new_writer()
+    assert [log.writer.append(batch(number)) for number in range(3)] == [1, 2, 3]
+    assert (other.length(), other.append(batch(3))) == (3, 4)
+    until(lambda: log.writer.append(batch(4)) > 5, timeout=PATIENCE, what="the writer to learn what another has added")
 
 
 def test_a_reader_that_may_not_wait_finds_what_is_there(log: Log) -> None:

@@ -85,6 +85,33 @@ def test_the_late_goodbye_of_a_process_that_was_replaced_is_not_its_successors(h
     assert (found[W1]["state"], found[W1]["pid"]) == ("online", 8)
 
 
+def test_what_workers_have_lost_is_told_once_and_shown_also_after_a_takeover(house: House) -> None:
+    house.broker()
+    first = house.tracker()
+    number(house, 1)
+    number(house, 4, dropped=7)
+    lost = told(house, "the loss", lambda found: found.get(W1, {}).get("batches_missed"))
+    assert (lost[W1]["batches_missed"], lost[W1]["events_dropped"]) == (2, 7)
+    first.says("Batches 2 to 3 of worker 'one@house' never arrived (series series-1)")
+    assert first.text.count("never arrived") == 1
+    first.stop()
+    number(house, 5, dropped=7)
+    second = house.tracker("second")
+    number(house, 5, dropped=7)
+    number(house, 7, dropped=8)
+    lost = told(house, "more of it", lambda found: found[W1]["batches_missed"] > 2)
+    assert (lost[W1]["batches_missed"], lost[W1]["events_dropped"]) == (3, 8)
+    second.says("Batches 6 to 6 of worker 'one@house'")
+    assert "8 events, 3 batches" in house.cli("workers").stdout
+
+
+def number(house: House, number: int, dropped: int = 0) -> None:
+    """Write an empty batch with a number into the event log."""
+    batch = {"v": VERSION, "source": "first", "worker": W1, "events": "[]"}
+    with house.redis() as redis:
+        redis.xadd(EVENT_LOG, {**batch, "series": "series-1", "number": number, "dropped": dropped})
+
+
 @pytest.mark.parametrize(
     "url",
     ["redis://:secret@127.0.0.1:1/0", "rediss://anna:secret@127.0.0.1:1/0", "amqp://anna:secret@127.0.0.1:1//"],

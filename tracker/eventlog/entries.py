@@ -11,8 +11,19 @@ from jobrunner.wire import VERSION
 from tracker.eventlog.items import split_list
 from tracker.rejects import Reason
 
+#: Below this are numbers that a process can have reached.
+_NUMBERS = 2**31
 #: What cannot be read: why, and its text.
 Malformed: TypeAlias = tuple[Reason, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbered:
+    """Which batch of its series an entry is, from 1, and how many events the series had lost before it was written."""
+
+    series: str
+    number: int
+    dropped: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +37,7 @@ class Entry:
     worker: str | None = None
     events: Sequence[Any] = ()
     malformed: Sequence[Malformed] = ()
+    numbered: Numbered | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +75,11 @@ class EventLog(Protocol):
         """Give the connection back; the next read makes a new one."""
 
 
-def decode(version: Any, source: Any, worker: Any, events: Any) -> Entry:
-    """Return an entry from its parts, whatever they are; what cannot be read of it is `malformed`."""
+def decode(version: Any, source: Any, worker: Any, events: Any, numbers: tuple[Any, Any, Any] | None = None) -> Entry:
+    """Return an entry from its parts, whatever they are; what cannot be read of it is `malformed`.
+
+    `numbers` are its series, number and dropped events, which not every writer gives.
+    """
     text = _bytes(events)
     number = _number(version)
     if number is None or number > VERSION:
@@ -73,7 +88,21 @@ def decode(version: Any, source: Any, worker: Any, events: Any) -> Entry:
     if writer[0] is None or writer[1] is None:
         return Entry(malformed=[(Reason.NO_WRITER, text)])
     told, malformed = _items(text)
-    return Entry(source=bounded(writer[0], SOURCE), worker=bounded(writer[1], NAME), events=told, malformed=malformed)
+    return Entry(
+        source=bounded(writer[0], SOURCE),
+        worker=bounded(writer[1], NAME),
+        events=told,
+        malformed=malformed,
+        numbered=_numbered(*numbers) if numbers else None,
+    )
+
+
+def _numbered(series: Any, number: Any, dropped: Any) -> Numbered | None:
+    """Return which batch of its series it is, None if it does not say so in numbers that a column holds."""
+    name, place, lost = _text(series), _number(number), _number(dropped)
+    if name is None or place is None or lost is None or not (0 < place < _NUMBERS and 0 <= lost < _NUMBERS):
+        return None
+    return Numbered(series=bounded(name, SOURCE), number=place, dropped=lost)
 
 
 def _items(text: bytes) -> tuple[Sequence[Any], Sequence[Malformed]]:

@@ -138,4 +138,5 @@ def _entry(message: Any) -> Entry:
     headers = message.headers or {}
     if "v" not in headers and not message.body:  # a wake-up
         return Entry()
-    return decode(headers.get("v"), headers.get("source"), headers.get("worker"), message.body)
+    numbers = headers.get("series"), headers.get("number"), headers.get("dropped")
+    return decode(headers.get("v"), headers.get("source"), headers.get("worker"), message.body, numbers)

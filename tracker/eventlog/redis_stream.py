@@ -91,4 +91,5 @@ def _entry(fields: dict[bytes, bytes]) -> Entry:
         return Entry()
     # An entry without events is none of ours: it is rejected as a whole.
     events = fields.get(b"events", fields)
-    return decode(fields.get(b"v"), fields.get(b"source"), fields.get(b"worker"), events)
+    numbers = fields.get(b"series"), fields.get(b"number"), fields.get(b"dropped")
+    return decode(fields.get(b"v"), fields.get(b"source"), fields.get(b"worker"), events, numbers)

@@ -14,6 +14,7 @@ from jobrunner.store.tracking.plans import (
     update_blocks,
 )
 from jobrunner.store.tracking.rejected import insert_rejected
+from jobrunner.store.tracking.series import add_losses, forget_series, known_series, save_series
 from jobrunner.store.tracking.tasks import (
     attempts_of,
     insert_attempts,
@@ -31,14 +32,17 @@ from jobrunner.store.tracking.workers import (
 )
 
 __all__ = [
+    "add_losses",
     "attempts_of",
     "blocks_upward",
     "cancel_pending",
     "delay_tasks",
     "failed_task",
+    "forget_series",
     "insert_attempts",
     "insert_rejected",
     "jobs_by_id",
+    "known_series",
     "lose_worker",
     "mark_applied",
     "mark_sent",
@@ -47,6 +51,7 @@ __all__ = [
     "open_place",
     "queue_tasks",
     "restore",
+    "save_series",
     "save_worker",
     "take_ready",
     "tasks_by_celery_id",
