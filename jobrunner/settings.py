@@ -26,6 +26,9 @@ _PROJECT = "pyproject.toml"
 _FILE = "jobrunner.toml"
 _VARIABLE = "JOBRUNNER_"
 
+#: Digits of the greatest number that makes sense.
+_DIGITS = 12
+
 #: What a value is called in an error.
 _KINDS = {
     str: "text",
@@ -68,6 +71,18 @@ def _path(value: object, folder: Path) -> Path:
         raise ValueError(msg) from None
 
 
+def _count(value: object, _folder: Path) -> int:
+    if isinstance(value, str) and value.isdecimal() and len(value) <= _DIGITS:  # all that an environment can hold
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"is {_kind(value)}, not a whole number"
+        raise ValueError(msg)  # noqa: TRY004  as above
+    if value < 1:
+        msg = "is less than 1"
+        raise ValueError(msg)
+    return value
+
+
 def _option(parse: Callable[[object, Path], object], about: str, otherwise: str) -> dict[str, Option]:
     return {"option": Option(parse, about, otherwise)}
 
@@ -89,6 +104,10 @@ class Settings:
         default=None, metadata=_option(_text, "result backend of an app that has none, and of `tracker`", "the broker")
     )
     app: str | None = field(default=None, metadata=_option(_text, "module of the Celery app, as `-A`", "the demo"))
+    event_log_limit: int = field(
+        default=20_000,
+        metadata=_option(_count, "entries that workers let the event log have while no tracker reads it", "20000"),
+    )
 
     #: By the name of what was set, where: the variable, or the path of the file.
     origins: Mapping[str, str] = field(default_factory=dict)

@@ -36,7 +36,8 @@ class Events(events.Events):
     def flusher(self) -> Flusher:
         """The flusher of this process; a child of a fork gets its own."""
         if self._flusher is None or self._flusher.pid != os.getpid():
-            self._flusher = Flusher(self.app, self.source, beats=os.getpid() == self._main)
+            limit = self.app.jobrunner.settings.event_log_limit
+            self._flusher = Flusher(self.app, self.source, beats=os.getpid() == self._main, limit=limit)
         return self._flusher
 
 
@@ -69,5 +70,5 @@ class Dispatcher(EventDispatcher):
             callback()
 
     def close(self) -> None:
-        """Wait a moment for what was buffered; the flusher goes on with what it could not write yet."""
+        """Wait a moment for what was buffered, if it can be written; the flusher goes on with what could not be yet."""
         self.app.events.flusher.drain(timeout=1.0)

@@ -35,6 +35,37 @@ def problems(folder: Path, **environment: str) -> list[str]:
 # ---- sources -----------------------------------------------------------------------------------------------
 
 
+#: Settings that are numbers; all others are text, or made of it.
+NUMBERS = {"event_log_limit"}
+
+
+def value_of(name: str) -> str:
+    """Return a value for a setting that is not its default, and is not another's."""
+    return "7" if name in NUMBERS else f"/of/{name}"
+
+
+def test_a_number_is_written_as_one_or_as_its_digits(tmp_path: Path) -> None:
+    write(tmp_path, file="event_log_limit = 500")
+    assert Settings.read({}, tmp_path).event_log_limit == 500
+    assert Settings.read({"JOBRUNNER_EVENT_LOG_LIMIT": "600"}, tmp_path).event_log_limit == 600
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ('"many"', "is text, not a whole number"),
+        ("2.5", "is a number, not a whole number"),
+        ("true", "is true or false, not a whole number"),
+        ('"-1"', "is text, not a whole number"),
+        (f'"{"9" * 5_000}"', "is text, not a whole number"),
+        ("0", "is less than 1"),
+    ],
+)
+def test_what_is_no_number_of_something_is_told(tmp_path: Path, value: str, fault: str) -> None:
+    write(tmp_path, file=f"event_log_limit = {value}")
+    assert problems(tmp_path) == [f"jobrunner.toml: event_log_limit {fault}."]
+
+
 def test_nothing_set_gives_the_defaults(tmp_path: Path) -> None:
     settings = Settings.read({}, tmp_path)
     assert settings == Settings(home=tmp_path / ".jobrunner")
@@ -43,20 +74,20 @@ def test_nothing_set_gives_the_defaults(tmp_path: Path) -> None:
 
 
 def test_every_setting_comes_from_its_variable(tmp_path: Path) -> None:
-    environment = {variable(name): f"/of/{name}" for name in OPTIONS}
+    environment = {variable(name): value_of(name) for name in OPTIONS}
     assert set(environment) >= {"JOBRUNNER_HOME", "JOBRUNNER_RESULT_BACKEND"}
     settings = Settings.read(environment, tmp_path)
     for name in OPTIONS:
-        assert str(getattr(settings, name)) == f"/of/{name}"
+        assert str(getattr(settings, name)) == value_of(name)
         assert settings.origin(name) == variable(name)
 
 
 def test_every_setting_comes_from_a_file(tmp_path: Path) -> None:
-    lines = "\n".join(f'{name} = "/of/{name}"' for name in OPTIONS)
+    lines = "\n".join(f'{name} = "{value_of(name)}"' for name in OPTIONS)
     write(tmp_path, file=lines)
     settings = Settings.read({}, tmp_path)
     for name in OPTIONS:
-        assert str(getattr(settings, name)) == f"/of/{name}"
+        assert str(getattr(settings, name)) == value_of(name)
         assert settings.origin(name) == str(tmp_path / "jobrunner.toml")
 
 
@@ -187,9 +218,10 @@ def test_a_file_that_is_no_utf_8_is_told(tmp_path: Path) -> None:
 
 
 def test_a_password_is_in_no_value_that_is_shown(tmp_path: Path) -> None:
-    settings = Settings.read(dict.fromkeys(map(variable, OPTIONS), SECRET), tmp_path)
+    texts = OPTIONS.keys() - NUMBERS
+    settings = Settings.read(dict.fromkeys(map(variable, texts), SECRET), tmp_path)
     assert settings.broker == SECRET
-    for text in (repr(settings), *(str(settings.shown(name)) for name in OPTIONS)):
+    for text in (repr(settings), *(str(settings.shown(name)) for name in texts)):
         assert "secret" not in text
         assert ":***@host/0" in text
 

@@ -1,0 +1,75 @@
+"""What a worker process writes into the event log: events, each encoded once, in batches that are numbered."""
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from jobrunner.event_log import WrittenBatch
+from jobrunner.wire import SERIES_PAUSE, VERSION
+
+logger = logging.getLogger(__name__)
+
+#: Events that others like it make up for: they are the first to go.
+_EXPENDABLE = frozenset({"worker-heartbeat"})
+_JSON = json.JSONEncoder(default=str)
+
+
+class EncodedEvent(NamedTuple):
+    """An event as JSON, which is what the log and monitors get; and what must be known of it beside."""
+
+    type: str
+    hostname: str
+    text: str
+    monitored: bool
+
+    @property
+    def expendable(self) -> bool:
+        """Whether the log may do without it."""
+        return self.type in _EXPENDABLE
+
+
+def encode(event: dict[str, Any], monitored: bool) -> EncodedEvent | None:
+    """Return an event as JSON; None, and told, for one that cannot be: it must not hold up the others."""
+    try:
+        return EncodedEvent(event["type"], event["hostname"], _JSON.encode(event), monitored)
+    except (TypeError, ValueError, RecursionError):
+        logger.exception("An event %s was left out.", event.get("type"), extra={"action": "event-rejected"})
+        return None
+
+
+def as_list(events: Iterable[EncodedEvent]) -> str:
+    """Return events as one JSON list."""
+    return f"[{', '.join(event.text for event in events)}]"
+
+
+class Series:
+    """Makes the batches of one process, numbered from 1; their order is that of the calls.
+
+    After a long silence it begins anew, so that trackers may forget processes that are gone: a pool makes many.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._begin()
+
+    def _begin(self) -> None:
+        self._id, self._number, self._spoke_at = str(uuid.uuid4()), 0, time.time()
+
+    def batch(self, worker: str, events: Iterable[EncodedEvent], dropped: int) -> WrittenBatch:
+        """Return the next batch; `dropped` is how many events the process has lost until now."""
+        now = time.time()  # the machine may have slept
+        if now - self._spoke_at > SERIES_PAUSE:
+            self._begin()
+        self._number, self._spoke_at = self._number + 1, now
+        return WrittenBatch(
+            v=VERSION,
+            source=self._source,
+            worker=worker,
+            events=as_list(events),
+            series=self._id,
+            number=self._number,
+            dropped=dropped,
+        )
