@@ -10,6 +10,7 @@ import os
 import uuid
 from typing import Any
 
+from celery import signals
 from celery.app import events
 from celery.events.dispatcher import EventDispatcher
 from celery.events.event import Event, group_from
@@ -31,6 +32,11 @@ class Events(events.Events):
         self.source = str(uuid.uuid4())
         self._main = os.getpid()
         self._flusher: Flusher | None = None
+        signals.worker_ready.connect(self._on_ready)
+
+    def _on_ready(self, sender: Any, **_: Any) -> None:
+        if sender.app is self.app:
+            self.flusher.introduce(sender.hostname)
 
     @property
     def flusher(self) -> Flusher:

@@ -58,7 +58,7 @@ class Flusher:
         self._buffer: deque[tuple[dict[str, Any], bool]] = deque()
         self._some = threading.Event()
         self._idle = threading.Condition()
-        self._writing = self._away = self._leaving = False
+        self._writing = self._away = self._leaving = self._is_new = False
         self._series = Series(source)
         self._backlog = Backlog(limit)
         self._monitors = Monitors(app)
@@ -79,6 +79,11 @@ class Flusher:
         self._buffer.append((event, monitored))
         if not self._some.is_set():
             self._some.set()
+
+    def introduce(self, worker: str) -> None:
+        """Say that a worker lives which has said nothing yet: one without heartbeats may have nothing to say."""
+        self._worker, self._is_new = worker, True
+        self._some.set()
 
     def drain(self, timeout: float) -> bool:
         """Wait until everything is written; False if that took longer than `timeout` seconds, or cannot be now."""
@@ -131,7 +136,9 @@ class Flusher:
             # One batch only. To go on while there is anything would make batches dwindle to what comes during a write.
             batch = [self._buffer.popleft() for _ in range(min(_LENGTH, len(self._buffer)))]
             encoded = [self._encoded(*one) for one in batch]
-            self._deliver([one for one in encoded if one is not None], beat=not told and self._beat is not None)
+            beat = self._beat is not None and (self._is_new or not told)
+            self._is_new = False
+            self._deliver([one for one in encoded if one is not None], beat=beat)
             with self._idle:
                 self._writing = False
                 self._idle.notify_all()

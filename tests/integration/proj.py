@@ -85,6 +85,16 @@ def hold(value: Any, gate: str) -> Any:
     return value
 
 
+@task(bind=True)
+def record(self: Any, number: int, folder: str) -> int:
+    """Write down when we start and when we end, in a file of our own: under which Celery id, in which try."""
+    path, execution = f"{folder}/{number}", f"{self.request.id} {self.request.retries}"
+    _append(path, f"start {execution}")
+    total(list(range(20_000)))
+    _append(path, f"end {execution}")
+    return number
+
+
 @plain(bind=True)
 def what_the_database_says(self: Any) -> list[list[Any]]:
     """Return state, delivery and Celery id of all tasks of this job, as they are while this one runs."""
