@@ -4,7 +4,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from jobrunner.event_log import WrittenBatch
@@ -14,6 +14,10 @@ logger = logging.getLogger(__name__)
 
 #: Events that others like it make up for: they are the first to go.
 _EXPENDABLE = frozenset({"worker-heartbeat"})
+#: Bytes of a batch, unless one event alone is longer; and of the longest event. RabbitMQ refuses messages above 16 MB
+#: since its version 4, and one that no broker takes would hold up all behind it.
+_SIZE = 1_000_000
+_LONGEST = 15_000_000
 _JSON = json.JSONEncoder(default=str)
 
 
@@ -34,15 +38,34 @@ class EncodedEvent(NamedTuple):
 def encode(event: dict[str, Any], monitored: bool) -> EncodedEvent | None:
     """Return an event as JSON; None, and told, for one that cannot be: it must not hold up the others."""
     try:
-        return EncodedEvent(event["type"], event["hostname"], _JSON.encode(event), monitored)
+        text = _JSON.encode(event)
     except (TypeError, ValueError, RecursionError):
-        logger.exception("An event %s was left out.", event.get("type"), extra={"action": "event-rejected"})
+        logger.exception("An event %s was left out.", event["type"], extra={"action": "event-rejected"})
         return None
+    if len(text) > _LONGEST:
+        msg = "An event %s was left out: it has %d bytes, more than %d."
+        logger.error(msg, event["type"], len(text), _LONGEST, extra={"action": "event-rejected"})
+        return None
+    return EncodedEvent(event["type"], event["hostname"], text, monitored)
 
 
 def as_list(events: Iterable[EncodedEvent]) -> str:
     """Return events as one JSON list."""
     return f"[{', '.join(event.text for event in events)}]"
+
+
+def fitting(events: Iterable[EncodedEvent]) -> Iterator[list[EncodedEvent]]:
+    """Yield events in as few lists as fit into a batch."""
+    part: list[EncodedEvent] = []
+    size = 0
+    for event in events:
+        if part and size + len(event.text) > _SIZE:
+            yield part
+            part, size = [], 0
+        part.append(event)
+        size += len(event.text)
+    if part:
+        yield part
 
 
 class Series:

@@ -14,7 +14,7 @@ from celery import Celery, signals
 from jobrunner.event_log import EventLogWriter, open_writer
 from jobrunner.servers import TIMEOUTS
 from workers.backlog import Backlog
-from workers.batches import EncodedEvent, Series, encode
+from workers.batches import EncodedEvent, Series, encode, fitting
 from workers.monitors import Monitors
 
 if TYPE_CHECKING:
@@ -156,8 +156,8 @@ class Flusher:
         """Write events, or if `beat` that there are none, and tell monitors, who have them even if the log is full."""
         room = not self._backlog.is_long
         written = [event for event in events if room or not event.expendable]
-        if written or (beat and room):
-            self._backlog.add(self._series.batch(self._worker, written, self.dropped), len(written))
+        for part in fitting(written) if written else [[]] * (beat and room):
+            self._backlog.add(self._series.batch(self._worker, part, self.dropped), len(part))
         connection = self._write()
         if not self._monitors.tell(connection, events):
             self._disconnect()

@@ -124,6 +124,20 @@ def test_an_event_that_cannot_be_written_is_counted_and_does_not_hold_up_the_oth
 
 
 @on_sqlite
+def test_an_event_that_no_broker_takes_is_counted_and_long_ones_share_no_batch(house: House) -> None:
+    house.broker()
+    done = run(
+        house,
+        "new()\nsay(0, text='x' * 16_000_000)\nsay(1)\nfor number in range(2, 6): say(number, text='x' * 600_000)",
+    )
+    found = entries(house)
+    assert numbers(found) == [1, 2, 3, 4, 5]
+    assert max(len(entry.events) for entry in found) == 2
+    assert dropped(found)[-1] == 1
+    assert "more than 15000000" in done.stderr
+
+
+@on_sqlite
 def test_a_process_with_nothing_to_say_says_that_it_lives(house: House) -> None:
     house.broker()
     run(house, "new(beats=True)\nsaid(1)\nuntil(lambda: writer._series._number > 2, timeout=PATIENCE, what='beats')")
