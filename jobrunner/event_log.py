@@ -17,6 +17,8 @@ from jobrunner.wire import EVENT_LOG
 _CONFIRM = 10.0
 #: Seconds from one question how long RabbitMQ's queue is to the next; in between, what we add is counted.
 _COUNT = 1.0
+#: Entries that wake a tracker up by themselves; of those that were read, fewer are left in a stream.
+_AWAKE = 1_000
 #: Milliseconds after which RabbitMQ forgets a wake-up that nobody was there to hear.
 _WAKE_EXPIRES = "60000"
 
@@ -75,8 +77,9 @@ class StreamWriter:
         return length
 
     def wake(self) -> None:
-        """Write an empty entry."""
-        self._channel.client.xadd(EVENT_LOG, {"wake": "1"})
+        """Write an empty entry, unless many are there: then the tracker is awake, or there is none."""
+        if self.length() < _AWAKE:
+            self._channel.client.xadd(EVENT_LOG, {"wake": "1"})
 
 
 class QueueWriter:

@@ -273,6 +273,18 @@ def test_a_wake_up_ends_a_readers_wait_and_says_nothing(log: Log) -> None:
     assert log.read_all() == [1]
 
 
+def test_wake_ups_that_nobody_hears_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On RabbitMQ they expire."""
+    monkeypatch.setattr("jobrunner.event_log._AWAKE", 3)
+    server = Redis(tmp_path).start()
+    log = Log(server, server.url)
+    for _ in range(10):
+        log.writer.wake()
+    assert log.writer.length() == 3
+    log.close()
+    server.close()
+
+
 @pytest.mark.parametrize(
     ("fields", "reasons"),
     [

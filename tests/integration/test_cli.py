@@ -343,6 +343,7 @@ def test_config_shows_every_setting_with_its_origin(run: Run, tmp_path: Path, mo
         "broker": ("redis://:***@host/0", file),
         "result_backend": ("redis://host/1", "JOBRUNNER_RESULT_BACKEND"),
         "app": (None, "default"),
+        "event_log_limit": ("20000", "default"),
     }
     assert {name: (one["value"], one["origin"]) for name, one in found["used"].items()} == {
         "database": (str(tmp_path / "jobs.db"), "JOBRUNNER_DATABASE"),
@@ -410,7 +411,7 @@ def test_mistakes_in_a_file_of_settings_end_with_2_and_a_sentence_each(
         "error: The settings cannot be used.\n"
         f"  {path}: 'brokr' is no setting; did you mean broker?\n"
         f"  {path}: home is a number, not text.\n"
-        "\nhint: Correct this; the settings are home, database, broker, result_backend, app.\n",
+        "\nhint: Correct this; the settings are home, database, broker, result_backend, app, event_log_limit.\n",
     )
 
 
@@ -425,7 +426,7 @@ def test_a_password_in_every_setting_is_in_no_output(
     job = submitted(jobs)
     update(jobs, "UPDATE job SET applied_at = 1")
     for name in OPTIONS:
-        if name != "database":
+        if name not in {"database", "event_log_limit"}:
             monkeypatch.setenv(variable(name), SECRET)
     app = ("-A", "shop")
     everything = [run("config", *app), run("config", "--json", *app), run("list"), run("show", job), run("workers")]
@@ -482,7 +483,7 @@ def test_workers_shows_who_works_who_was_lost_and_what_they_hold(jobs: JobRunner
     heard = [round((datetime.now(UTC) - datetime.fromisoformat(one["seen_at"])).total_seconds(), -1) for one in found]
     assert heard == [0, 90, 30]
     lines = run("workers").out.splitlines()
-    assert lines[0].split() == ["WORKER", "STATE", "PID", "SINCE", "HEARD", "ACTIVE", "RECEIVED"]
+    assert lines[0].split() == ["WORKER", "STATE", "PID", "SINCE", "HEARD", "ACTIVE", "RECEIVED", "LOST"]
     assert lines[2].split()[:3] == ["w2@host", "lost", "7"]
     assert "1 min 30 s ago" in lines[2]
 
