@@ -82,7 +82,7 @@ class Numbering:
                 )
             if loss.events and self._is_due(loss, "dropped", moment):
                 logger.error(
-                    "Worker %r has dropped %d events, more than its buffer holds (series %s).",
+                    "Worker %r has dropped %d events: too many waited, or they could not be written (series %s).",
                     loss.worker,
                     loss.events,
                     loss.series,

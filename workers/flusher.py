@@ -58,7 +58,7 @@ class Flusher:
         self._buffer: deque[tuple[dict[str, Any], bool]] = deque()
         self._some = threading.Event()
         self._idle = threading.Condition()
-        self._writing = self._away = self._leaving = self._is_new = False
+        self._writing = self._away = self._leaving = self._is_new = self._said_full = False
         self._series = Series(source)
         self._backlog = Backlog(limit)
         self._monitors = Monitors(app)
@@ -75,6 +75,7 @@ class Flusher:
         self._worker = event["hostname"]
         if len(self._buffer) + self._backlog.events >= _CAPACITY:
             self._drop()
+            self._say_full()
             return
         self._buffer.append((event, monitored))
         if not self._some.is_set():
@@ -103,11 +104,12 @@ class Flusher:
     def _drop(self) -> None:
         with self._idle:  # several threads may have something to tell
             self.dropped += 1
-            first = self.dropped == 1
-        if first:
-            logger.error(
-                "More than %d events wait: what comes on top is dropped.", _CAPACITY, extra={"action": "events-dropped"}
-            )
+
+    def _say_full(self) -> None:
+        if not self._said_full:
+            self._said_full = True
+            msg = "%d events wait: what comes on top is dropped."
+            logger.error(msg, _CAPACITY, extra={"action": "events-dropped"})
 
     def _farewell(self, **_: Any) -> None:
         """Write what is left, also into a log that is full: nobody else has it."""
@@ -117,10 +119,10 @@ class Flusher:
         self._some.set()
         if not self.drain(_FAREWELL):
             left = len(self._buffer) + self._backlog.events
-            logger.error("%d events could not be written: the broker is away.", left)
+            logger.error("%d events were not written: the broker is away.", left)
         self._leaving = False  # in a test, say, the process goes on
         if self.dropped:
-            logger.error("%d events were dropped: more than %d waited.", self.dropped, _CAPACITY)
+            logger.error("%d events were dropped: too many waited, or they could not be written.", self.dropped)
 
     # ---- the thread ----------------------------------------------------------------------------------------
 
