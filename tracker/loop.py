@@ -26,10 +26,10 @@ from tracker.dispatch import Dispatch
 from tracker.eventlog import Batch, EventLog
 from tracker.events import Told, read_events
 from tracker.fold import Event
-from tracker.numbering import Numbering
 from tracker.recover import QueueWatch, give_up_worker, resend_outbox
 from tracker.rejects import Tally
 from tracker.roster import Roster
+from tracker.series import Numbering
 from tracker.turn import Outgoing, Turn
 
 if TYPE_CHECKING:

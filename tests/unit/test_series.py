@@ -14,7 +14,7 @@ from jobrunner.wire import SERIES_FORGOTTEN, SERIES_PAUSE
 from tests.apps import new_runner
 from tests.builders import MIDNIGHT, entry, numbered
 from tracker.eventlog import Entry
-from tracker.numbering import Numbering
+from tracker.series import Numbering
 from tracker.turn import Turn
 
 NOON = 1_000.0
