@@ -7,7 +7,7 @@ TESTS := $(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check up fmt
+.PHONY: help demo test chaos check up fmt
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ up: $(READY) ## Run broker, tracker and worker on this machine until Ctrl-C.
 
 test: $(READY) ## Run all tests.
 	@$(TESTS)
+
+chaos: $(READY) ## Run the tests that kill and freeze for minutes, on every database and broker.
+	@$(TESTS) -m chaos
 
 check: $(READY) ## Everything CI runs: format, lint, types, import rules, tests.
 	$(BIN)/ruff format --check .
