@@ -72,7 +72,7 @@ def _sides(resources: ExitStack) -> dict[str, _Side]:
         sides["postgresql"] = _ours(house, url, resources)
     alone = resources.enter_context(House())  # no tracker takes its rows up
     if url := alone.start_postgresql():
-        sides["commit_per_event"] = partial(_commit_per_event, _runner(alone, url, resources), url)
+        sides["commit_per_event"] = partial(_commit_per_event, runner(alone, url, resources), url)
     if find_spec("flower") is not None:
         sides["flower"] = _flower
     return sides
@@ -81,10 +81,11 @@ def _sides(resources: ExitStack) -> dict[str, _Side]:
 def _ours(house: House, database_url: str, resources: ExitStack) -> _Side:
     house.database_url = database_url
     house.start_tracker()
-    return partial(_ingest, house, _runner(house, database_url, resources))
+    return partial(ingest, house, runner(house, database_url, resources))
 
 
-def _runner(house: House, database_url: str, resources: ExitStack) -> JobRunner:
+def runner(house: House, database_url: str, resources: ExitStack) -> JobRunner:
+    """Return a runner on the broker of a house and a database."""
     jobs = JobRunner(noop.make(house.url), database=database_url)
     resources.callback(jobs.database.close)
     return jobs
@@ -93,7 +94,8 @@ def _runner(house: House, database_url: str, resources: ExitStack) -> JobRunner:
 # ---- ours ----------------------------------------------------------------------------------------------
 
 
-def _ingest(house: House, jobs: JobRunner, tasks: int) -> Figures:
+def ingest(house: House, jobs: JobRunner, tasks: int) -> Figures:
+    """Let the house's tracker take in the events of a new job, and return its speed."""
     job = _submit(jobs, tasks)
     house.wait_for(
         lambda: _count(jobs, job, task.c.sent_at.is_not(None)) == tasks, timeout=_TIMEOUT, what="all tasks to be sent"
