@@ -1,6 +1,7 @@
 """Publish what a committed turn put into the outbox: Celery messages in one batch, and `task-sent` for monitors."""
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,8 +42,12 @@ class Dispatch:
         #: Whether the broker gives what a lost worker had only received to another worker by itself.
         self.redelivers = self._connection.transport.driver_type == "amqp"
 
-    def publish(self, outgoing: Sequence[Outgoing]) -> Published:
-        """Publish messages that the database already holds (C1: reported before forwarded)."""
+    def publish(self, outgoing: Sequence[Outgoing], *, until: float = math.inf) -> Published:
+        """Publish messages that the database already holds (C1: reported before forwarded).
+
+        Raises:
+            TooLateError: it is later than `until` by the monotonic clock; what had not gone out does not go out.
+        """
         sendings: dict[str, Sending] = {}
         failed: dict[str, str] = {}
         for one in outgoing:
@@ -50,7 +55,7 @@ class Dispatch:
                 sendings[one.celery_id] = self._sending(one)
             except UNFIT as error:
                 failed[one.celery_id] = reason(error)
-        untaken = self._connected().send(list(sendings.values()))
+        untaken = self._connected().send(list(sendings.values()), until=until)
         failed |= {one.celery_id: why for one, why in untaken.never}
         again = {one.celery_id for one in untaken.again}
         taken = sendings.keys() - failed.keys() - again

@@ -26,6 +26,7 @@ from tracker.dispatch import Dispatch
 from tracker.eventlog import Batch, EventLog
 from tracker.events import Told, read_events
 from tracker.fold import Event
+from tracker.outlets import TooLateError
 from tracker.recover import QueueWatch, give_up_worker, resend_outbox
 from tracker.rejects import Tally
 from tracker.roster import Roster
@@ -33,6 +34,8 @@ from tracker.series import Numbering
 from tracker.turn import Outgoing, Turn
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from jobrunner.records import Loss
 
 logger = logging.getLogger(__name__)
@@ -122,11 +125,13 @@ class Tracker:
     # ---- the lease -----------------------------------------------------------------------------------------
 
     def _take_lease(self) -> bool:
+        asked = time.monotonic()
         with self._database.write() as connection:
             if not leases.acquire(connection, self._holder, LEASE):
                 return False
             tracking.mark_sent(connection, self._noted(), _now())  # true whoever has led since
             self._reset()
+            self._renewed = asked
             self._position = leases.read_position(connection, self._log.name)
             workers = tracking.workers_to_hear(connection)
             self._numbering.know(tracking.known_series(connection), time.monotonic())
@@ -135,6 +140,13 @@ class Tracker:
         self._leading, self._standing_by = True, False
         logger.info("Tracking; event log from %s.", self._position or "its beginning", extra={"action": "lease-taken"})
         return True
+
+    def _renew(self, connection: "Connection") -> None:
+        """Extend our lease within a transaction that only the leader may commit."""
+        asked = time.monotonic()  # it runs from here at the latest, however long the transaction takes
+        if not leases.renew(connection, self._holder, LEASE, self._trouble, self._drained_ago()):
+            raise LeaseLostError
+        self._renewed = asked
 
     def _stand_by(self) -> None:
         if not self._standing_by:
@@ -163,8 +175,7 @@ class Tracker:
             return
         now, told = _now(), Told()
         with self._database.write() as connection:
-            if not leases.renew(connection, self._holder, LEASE, self._trouble, self._drained_ago()):
-                raise LeaseLostError
+            self._renew(connection)
             turn = Turn(connection, now)
             tracking.mark_sent(connection, self._noted(), now)
             if batch is not None:
@@ -178,7 +189,6 @@ class Tracker:
             turn.move_on()
             outgoing = [] if self._trouble or len(self._again) > _HELD_BACK else turn.take_ready()
             turn.settle()
-        self._renewed = time.monotonic()
         self._published, self._failed = [], []
         if batch is not None:
             self._position, self._apart = batch.position, False
@@ -232,7 +242,7 @@ class Tracker:
         told = read_events(batch.entries)
         if self._apart:
             absorb_apart(turn, told, self._roster.replaced)
-            leases.renew(turn.connection, self._holder, LEASE, self._trouble)  # it may have taken long
+            self._renew(turn.connection)  # it may have taken long
         else:
             absorb(turn, told.events, self._roster.replaced)
         del told.rejects.rows[self._tally.room(time.monotonic()) :]
@@ -272,10 +282,14 @@ class Tracker:
     def _publish(self, outgoing: list[Outgoing]) -> None:
         if not outgoing:
             return
-        if time.monotonic() - self._renewed > LEASE:
-            raise LeaseLostError
+        if time.monotonic() - self._renewed > _RENEW:  # a long turn has used the lease up
+            with self._database.write() as connection:
+                self._renew(connection)
         try:
-            published = self._dispatch.publish(outgoing)
+            published = self._dispatch.publish(outgoing, until=self._renewed + LEASE)
+        except TooLateError as error:
+            self._quietly(self._dispatch.close)  # of what it had begun, nothing more goes out
+            raise LeaseLostError from error
         except _BROKER_ERRORS as error:
             self._outbox_in_doubt = True  # some may have gone out: decided once the log can be read again
             self._broker_away(error)

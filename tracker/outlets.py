@@ -1,7 +1,9 @@
 """Where task messages go out: in one pipeline on Redis, with confirms and `mandatory` on RabbitMQ."""
 
 import logging
+import math
 import struct
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -42,11 +44,19 @@ class Untaken:
     never: list[tuple[Sending, str]] = field(default_factory=list)
 
 
+class TooLateError(Exception):
+    """The time within which the caller may publish is over: it was frozen, and another one may have taken its place."""
+
+
 class Outlet(Protocol):
     """Publishes over a connection that is already there; raises the broker's errors."""
 
-    def send(self, sendings: Sequence[Sending]) -> Untaken:
-        """Publish all of these; return those that the broker has not taken, and why it never will."""
+    def send(self, sendings: Sequence[Sending], *, until: float = math.inf) -> Untaken:
+        """Publish all of these; return those that the broker has not taken, and why it never will.
+
+        Raises:
+            TooLateError: it is later than `until`, by the monotonic clock; asked as close to the socket as can be.
+        """
 
 
 def open_outlet(connection: Connection) -> Outlet:
@@ -60,12 +70,13 @@ class PipelinedOutlet:
     def __init__(self, connection: Connection) -> None:
         self._producer = Producer(connection.default_channel, auto_declare=False)
 
-    def send(self, sendings: Sequence[Sending]) -> Untaken:
+    def send(self, sendings: Sequence[Sending], *, until: float = math.inf) -> Untaken:
         """Publish all of these."""
         untaken = Untaken()
-        with self._producer.batch(max_size=len(sendings)):
+        with self._producer.batch(max_size=len(sendings) + 1):  # a batch that is full goes out by itself
             for one in sendings:
-                _publish(self._producer, one, untaken)
+                _publish(self._producer, one, untaken, until)
+            _check_time(until)  # an error drops the batch
         return untaken
 
 
@@ -82,20 +93,20 @@ class ConfirmedOutlet:
         self._producer = Producer(self._confirmed.channel, auto_declare=False)
         self._exchanges = {""}
 
-    def send(self, sendings: Sequence[Sending]) -> Untaken:
+    def send(self, sendings: Sequence[Sending], *, until: float = math.inf) -> Untaken:
         """Publish all of these."""
         untaken = Untaken()
-        homeless = self._publish([one for one in sendings if self._has_exchange(one, untaken)], untaken)
+        homeless = self._publish([one for one in sendings if self._has_exchange(one, untaken)], untaken, until)
         for one in {one.queue: one for one in homeless}.values():
             self._make_queue(one)
-        untaken.again.extend(self._publish(homeless, untaken))
+        untaken.again.extend(self._publish(homeless, untaken, until))
         return untaken
 
-    def _publish(self, sendings: Sequence[Sending], untaken: Untaken) -> list[Sending]:
+    def _publish(self, sendings: Sequence[Sending], untaken: Untaken, until: float) -> list[Sending]:
         """Publish, and return the messages for which there is no queue."""
         published: dict[int, Sending] = {}
         for one in sendings:
-            if _publish(self._producer, one, untaken, mandatory=True):
+            if _publish(self._producer, one, untaken, until, mandatory=True):
                 published[self._confirmed.count()] = one
         refused, returned = self._confirmed.wait(_CONFIRM)
         untaken.again.extend(published[number] for number in refused)
@@ -133,13 +144,19 @@ class ConfirmedOutlet:
             logger.error("The queue %s cannot be made: %s", sending.queue, error)  # noqa: TRY400  the text says it all
 
 
+def _check_time(until: float) -> None:
+    if time.monotonic() > until:
+        raise TooLateError
+
+
 def reason(error: BaseException) -> str:
     """Say why a message cannot be made."""
     return f"{type(error).__name__}: {error}"
 
 
-def _publish(producer: Producer, one: Sending, untaken: Untaken, **options: Any) -> bool:
+def _publish(producer: Producer, one: Sending, untaken: Untaken, until: float, **options: Any) -> bool:
     """Publish one message; False, and told, if it is none that can be written: it must not hold up the others."""
+    _check_time(until)
     try:
         producer.publish(one.body, headers=one.headers, correlation_id=one.celery_id, **one.properties, **options)
     except UNFIT as error:

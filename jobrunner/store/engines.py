@@ -20,8 +20,8 @@ _BUSY_TIMEOUT = 60
 #: Seconds between two tries to enter WAL mode.
 _LOCKED = 0.01
 #: Seconds after which PostgreSQL ends a transaction whose process has fallen silent in it: a tracker that is frozen
-#: within a turn holds the row of the lease, which a standby waits for.
-_FROZEN = 10
+#: within a turn holds the row of the lease, which a standby waits for, and is to have within 10 s.
+FROZEN = 8
 #: Seconds that connecting may take.
 _CONNECT_TIMEOUT = 10
 
@@ -95,7 +95,7 @@ def postgresql_engines(url: URL) -> tuple[Engine, Engine]:
     def configure(connection: Any, _record: Any) -> None:
         # As text, the driver looks at each item of an array for what must be quoted: five times as slow.
         connection.adapters.register_dumper(list, ListBinaryDumper)
-        connection.execute(f"SET idle_in_transaction_session_timeout = '{_FROZEN}s'")
+        connection.execute(f"SET idle_in_transaction_session_timeout = '{FROZEN}s'")
         connection.commit()
 
     return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True), engine

@@ -5,11 +5,12 @@ All times are the database's own clock, so that two machines need not agree on t
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Double, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Double, bindparam, func, insert, select, text, update
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
+from jobrunner.store.engines import FROZEN
 from jobrunner.store.schema import lease, log_position
 
 _TRACKER = "tracker"
@@ -52,14 +53,39 @@ class TrackerStatus:
     behind_seconds: float | None
 
 
+_FREE = (
+    select(lease.c.name)
+    .where(lease.c.name == _TRACKER, (lease.c.expires_at < _now()) | (lease.c.holder == bindparam("candidate")))
+    .with_for_update(skip_locked=True)  # on SQLite this is nothing: the transaction is alone from its begin
+)
+_TAKE = update(lease).where(lease.c.name == _TRACKER)
+
+
 def acquire(connection: Connection, holder: str, seconds: float) -> bool:
-    """Take the lease if nobody holds it, or its time is up; True if it is ours now. A migration has made its row."""
-    taken = connection.execute(
-        update(lease)
-        .where(lease.c.name == _TRACKER, (lease.c.expires_at < _now()) | (lease.c.holder == holder))
-        .values(holder=holder, expires_at=_now() + seconds, trouble=None)
-    )
-    return taken.rowcount == 1
+    """Take the lease if nobody holds it, or its time is up; True if it is ours now. A migration has made its row.
+
+    A leader within a turn is not waited for: if its time is up, either it commits, or its process is frozen.
+    """
+    if connection.execute(_FREE, {"candidate": holder}).first() is None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(_END_FROZEN, {"seconds": float(FROZEN)})
+        return False
+    connection.execute(_TAKE.values(holder=holder, expires_at=_now() + seconds, trouble=None))
+    return True
+
+
+#: PostgreSQL ends a session that is silent between two statements (`engines`), but not one whose process froze within a
+#: statement: while it copies rows in, or reads the answer. It would hold the row of the lease for ever.
+_END_FROZEN = text("""
+    SELECT pg_terminate_backend(activity.pid)
+    FROM pg_stat_activity AS activity
+    JOIN pg_locks USING (pid)
+    WHERE pg_locks.relation = 'lease'::regclass AND pg_locks.mode = 'RowExclusiveLock' AND pg_locks.granted
+    AND activity.usename = current_user AND activity.pid <> pg_backend_pid()
+    AND activity.state = 'active' AND activity.wait_event_type = 'Client'
+    AND activity.state_change < clock_timestamp() - make_interval(secs => :seconds)
+    AND EXISTS (SELECT FROM lease WHERE name = 'tracker' AND expires_at < extract(epoch FROM clock_timestamp()))
+""")
 
 
 _RENEW = (

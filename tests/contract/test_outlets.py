@@ -15,7 +15,7 @@ from tests.servers.redis import Redis
 from tests.waiting import PATIENCE, until
 from tracker.dispatch import Dispatch
 from tracker.loop import _BROKER_ERRORS
-from tracker.outlets import Outlet, Sending, Untaken, open_outlet
+from tracker.outlets import Outlet, Sending, TooLateError, Untaken, open_outlet
 
 if TYPE_CHECKING:
     from tests.servers.rabbitmq import RabbitMQ
@@ -98,6 +98,14 @@ def test_messages_go_to_several_queues(connection: Connection) -> None:
     open_outlet(connection).send([sending(1, "one"), sending(2, "two"), sending(3, "one")])
     assert ids_in(connection, "one") == ["task-1", "task-3"]
     assert ids_in(connection, "two") == ["task-2"]
+
+
+def test_what_is_too_late_does_not_go_out(connection: Connection) -> None:
+    outlet = open_outlet(connection)
+    assert outlet.send([sending(1)], until=time.monotonic() + PATIENCE) == ALL_TAKEN
+    with pytest.raises(TooLateError):
+        outlet.send([sending(2), sending(3)], until=time.monotonic() - 0.001)
+    assert ids_in(connection) == ["task-1"]
 
 
 @rabbitmq_only

@@ -52,7 +52,7 @@ def test_a_reader_cannot_write(database: Database) -> None:
 
 def test_a_session_that_is_frozen_within_a_transaction_is_ended(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would hold the row of the lease, and a standby would wait for it for ever."""
-    monkeypatch.setattr(engines, "_FROZEN", 0.2)
+    monkeypatch.setattr(engines, "FROZEN", 0.2)
     frozen, other = Database(url), Database(url)
 
     def holds() -> bool:

@@ -22,9 +22,9 @@ _ENTRIES = 50
 _PREFETCH = 2 * _ENTRIES
 #: Most messages that a reader has not acknowledged: what was pushed, and one batch fetched before.
 _UNACKNOWLEDGED = _PREFETCH + _ENTRIES
-#: Seconds; RabbitMQ ends the connection of a tracker that is frozen after one or two of these, and gives what it had
-#: been delivered to the next.
-HEARTBEAT = 5.0
+#: Seconds; RabbitMQ ends the connection of a tracker that is frozen after two or three of these, and gives what it had
+#: been delivered to the next, which is to be at work within 10 s.
+HEARTBEAT = 3.0
 #: Seconds in which what the socket holds already is read.
 _AT_ONCE = 0.001
 
