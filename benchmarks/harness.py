@@ -53,7 +53,7 @@ class House:
             # The path of a socket is short, so the folder stands directly in the temporary folder.
             self.home = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
             self.database_url = f"sqlite:///{self.home / 'jobrunner.db'}"
-            self.url = broker.url(self.home)
+            self.url = self.results_url = broker.url(self.home)
             self.processes: dict[str, Popen[bytes]] = {}
             self._supervisor = resources.enter_context(Supervisor(home=self.home, grace=_GRACE))
             _let_signals_raise(resources)
@@ -68,7 +68,21 @@ class House:
     def start_tracker(self) -> None:
         """Create the database and start a tracker on it."""
         upgrade(self.database_url)
-        self._start("tracker", [sys.executable, "-m", "jobrunner.cli", "tracker", "-b", self.url, "-l", "WARNING"])
+        self._start(
+            "tracker",
+            [
+                sys.executable,
+                "-m",
+                "jobrunner.cli",
+                "tracker",
+                "-b",
+                self.url,
+                "--result-backend",
+                self.results_url,
+                "-l",
+                "WARNING",
+            ],
+        )
 
     def start_postgresql(self) -> str | None:
         """Start a PostgreSQL with an up-to-date database and return its URL; None if it is not installed."""
@@ -88,11 +102,22 @@ class House:
         """Start Celery's own worker for the app of a module, with the same options."""
         self._start("bare-worker", [sys.executable, "-m", "celery", "-A", app, "worker", *_WORKER, *options])
 
+    def start_monitor(self, app: str, path: Path) -> None:
+        """Start Celery's own monitor, which writes a line for each event that it gets."""
+        dump = 'exec "$0" -m celery -A "$1" events --dump > "$2"'
+        self._start("monitor", ["sh", "-c", dump, sys.executable, app, str(path)])
+
+    def stop(self, name: str) -> None:
+        """End a process of the house, and do without it."""
+        process = self.processes.pop(name)
+        process.terminate()
+        process.wait(_GRACE)
+
     def _start(self, name: str, argv: Sequence[str], *, last: bool = False) -> Popen[bytes]:
         environment = {
             "JOBRUNNER_HOME": str(self.home),
             "JOBRUNNER_DATABASE": self.database_url,
-            **dict.fromkeys(_CELERY_OVERRIDES, self.url),
+            **dict(zip(_CELERY_OVERRIDES, (self.url, self.results_url), strict=True)),
         }
         child = Child(name=name, argv=argv, environment=environment, restart=False, last=last)
         self.processes[name] = self._supervisor.start(child)

@@ -86,7 +86,7 @@ def _ours(house: House, database_url: str, resources: ExitStack) -> _Side:
 
 def runner(house: House, database_url: str, resources: ExitStack) -> JobRunner:
     """Return a runner on the broker of a house and a database."""
-    jobs = JobRunner(noop.make(house.url), database=database_url)
+    jobs = JobRunner(noop.make(house.url, house.results_url), database=database_url)
     resources.callback(jobs.database.close)
     return jobs
 
@@ -96,11 +96,7 @@ def runner(house: House, database_url: str, resources: ExitStack) -> JobRunner:
 
 def ingest(house: House, jobs: JobRunner, tasks: int) -> Figures:
     """Let the house's tracker take in the events of a new job, and return its speed."""
-    job = _submit(jobs, tasks)
-    house.wait_for(
-        lambda: _count(jobs, job, task.c.sent_at.is_not(None)) == tasks, timeout=_TIMEOUT, what="all tasks to be sent"
-    )
-    told = _told(job)
+    job, told = sent(house, jobs, tasks)
     _fill(jobs, told)
     began = time.perf_counter()
     house.wait_for(lambda: job.state is JobState.COMPLETED, timeout=_TIMEOUT, what="the job to complete", look=_LOOK)
@@ -108,6 +104,15 @@ def ingest(house: House, jobs: JobRunner, tasks: int) -> Figures:
     _check(jobs, job, tasks)
     jobs.app.control.purge()
     return {"events_per_s": len(told) / took}
+
+
+def sent(house: House, jobs: JobRunner, tasks: int) -> tuple[Job, list[EventFields]]:
+    """Have the house's tracker send a new job, and return it with what a worker would tell of it."""
+    job = _submit(jobs, tasks)
+    house.wait_for(
+        lambda: _count(jobs, job, task.c.sent_at.is_not(None)) == tasks, timeout=_TIMEOUT, what="all tasks to be sent"
+    )
+    return job, _told(job)
 
 
 def _submit(jobs: JobRunner, tasks: int) -> Job:

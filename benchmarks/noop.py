@@ -24,9 +24,12 @@ def clock() -> float:
     return time.time()
 
 
-def make(url: str | None = None) -> Celery:
-    """Make the app on one broker, which is its result backend too; in a worker process the environment names it."""
-    made = Celery("benchmarks", broker=url, backend=url, set_as_current=False)
+def make(url: str | None = None, results_url: str | None = None) -> Celery:
+    """Make the app on one broker, which is its result backend too unless another one is named.
+
+    In a worker process the environment names both.
+    """
+    made = Celery("benchmarks", broker=url, backend=results_url or url, set_as_current=False)
     made.task(noop, name="noop")
     made.task(join, name="join")
     made.task(clock, name="clock")

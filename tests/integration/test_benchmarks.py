@@ -112,3 +112,39 @@ def test_worker_prints_its_figures_and_leaves_nothing_behind(folder: Path) -> No
     assert all(value > 0 for side in ("ours", "theirs", "ratios") for value in figures[side].values())
     until(lambda: not processes_of(folder), what=f"the end of {processes_of(folder)}")
     assert not list(folder.iterdir())
+
+
+@needs_proc
+def test_growth_prints_its_figures_for_each_size_and_names_what_is_not_installed(folder: Path) -> None:
+    done = run("growth", "--quick", "--tasks", "50", "--rounds", "1", folder=folder)
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert list(figures) == ["name", "ours", "theirs", "ratios", "skipped"]
+    assert figures["skipped"] == (["postgresql"] if postgres.find() is None else [])
+    databases = {"sqlite", "postgresql"} - set(figures["skipped"])
+    keys = {"events_per_s", "job_page_ms", "tracker_mb"}
+    assert set(figures["ours"]) == {
+        f"{name}_{size}_{key}" for name in databases for size in (1000, 10_000) for key in keys
+    }
+    assert set(figures["ratios"]) == {f"{name}_{key}" for name in databases for key in keys}
+    assert all(value > 0 for side in ("ours", "ratios") for value in figures[side].values())
+    until(lambda: not processes_of(folder), what=f"the end of {processes_of(folder)}")
+    assert not list(folder.iterdir())
+
+
+@needs_proc
+def test_loss_prints_how_many_events_have_arrived_and_leaves_nothing_behind(folder: Path) -> None:
+    done = run("loss", "--quick", "--tasks", "50", folder=folder)
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert list(figures) == ["name", "ours", "theirs", "ratios", "skipped"]
+    brokers = {"redis", "rabbitmq"} - set(figures["skipped"])
+    assert "redis" in brokers
+    keys = {f"{broker}_{absence}_events" for broker in brokers for absence in ("down", "stalled")}
+    assert set(figures["ours"]) == set(figures["theirs"]) == {"sent_events", *keys}
+    assert set(figures["ours"].values()) == {150}
+    assert {figures["theirs"][f"{broker}_down_events"] for broker in brokers} == {0}
+    until(lambda: not processes_of(folder), what=f"the end of {processes_of(folder)}")
+    assert not list(folder.iterdir())
