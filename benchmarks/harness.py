@@ -154,13 +154,14 @@ def _let_signals_raise(resources: ExitStack) -> None:
         resources.callback(signal.signal, number, signal.signal(number, stop))
 
 
-def parser(name: str, *, rounds: int) -> ArgumentParser:
-    """Return the options that every benchmark takes."""
+def parser(name: str, *, rounds: int | None) -> ArgumentParser:
+    """Return the options that every benchmark takes; without a number of rounds it measures what needs none."""
     for variable in _CELERY_OVERRIDES:
         os.environ.pop(variable, None)
     made = ArgumentParser(prog=f"python -m benchmarks.{name}")
     made.add_argument("--quick", action="store_true", help="stay under a minute")
-    made.add_argument("--rounds", type=int, default=rounds, help=f"rounds per side (default: {rounds})")
+    if rounds is not None:
+        made.add_argument("--rounds", type=int, default=rounds, help=f"rounds per side (default: {rounds})")
     return made
 
 

@@ -48,7 +48,7 @@ _Absent = Callable[[str, Callable[[], None]], AbstractContextManager[None]]
 
 def main() -> None:
     """Run the benchmark."""
-    options = parser("loss", rounds=1)
+    options = parser("loss", rounds=None)
     options.add_argument("--tasks", type=int, help=f"tasks (default: {_TASKS:,}, quick: {_QUICK_TASKS:,})")
     chosen = options.parse_args()
     tasks = chosen.tasks or (_QUICK_TASKS if chosen.quick else _TASKS)

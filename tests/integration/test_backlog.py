@@ -25,6 +25,7 @@ _TURN = 0.1
 _LONG = 300.0
 
 
+@pytest.mark.timeout(_LONG)
 @on_each_broker
 def test_sixty_thousand_events_that_were_sent_while_no_tracker_ran_are_all_in_the_database(
     house: House, capsys: pytest.CaptureFixture[str]
@@ -47,6 +48,7 @@ def test_sixty_thousand_events_that_were_sent_while_no_tracker_ran_are_all_in_th
     check_all_arrived(house, job, told)
 
 
+@pytest.mark.timeout(_LONG)
 @on_each_broker
 def test_killing_the_tracker_at_random_moments_of_ingest_changes_no_row(
     house: House, capsys: pytest.CaptureFixture[str]
