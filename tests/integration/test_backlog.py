@@ -68,6 +68,7 @@ def test_killing_the_tracker_twenty_times_while_it_reads_sixty_thousand_events_c
 def check_kills(house: House, capsys: pytest.CaptureFixture[str], *, tasks: int, kills: int) -> None:
     """Have the same events read twice, the second time by trackers that are killed; compare all rows."""
     seed = secrets.randbits(32)
+    print(f"seed {seed}")  # noqa: T201  a failure shows it
     house.broker()
     job = backlog.sent_job(house, tasks)
     before = backlog.rows(house.jobs.database, without={})
