@@ -18,7 +18,7 @@ from jobrunner.handle import Job
 from jobrunner.store import leases, tracking
 from jobrunner.store.bulk import insert_rows
 from jobrunner.store.database import Database
-from jobrunner.store.schema import attempt, metadata
+from jobrunner.store.schema import attempt, metadata, task
 from tests.house import House
 from tests.waiting import until
 from tracker.turn import Turn
@@ -65,7 +65,7 @@ def _send(database: Database) -> int:
 
 def history(job: Job) -> list[list[EventFields]]:
     """Return the events of each of `TELLERS`, in its order."""
-    ids = [task.id for task in job.tasks()]
+    ids = [one.id for one in job.tasks()]
     told = []
     for first, teller in enumerate(TELLERS):
         own = ids[first :: len(TELLERS)]
@@ -138,10 +138,11 @@ def _said_by(event: EventFields) -> _Known:
 
 def known_attempts(house: House, job: Job) -> dict[tuple[str, int], _Known]:
     """Return the same of the attempts that the database has."""
+    query = select(attempt).join(task, task.c.id == attempt.c.task_id).where(task.c.job_id == job.id)
     with house.jobs.database.read() as connection:
-        found = tracking.attempts_of(connection, [task.id for task in job.tasks()])
-    assert {delivery for _, delivery, _ in found} == {1}
-    return {(id_, retries): {name: getattr(one, name) for name in _TOLD} for (id_, _, retries), one in found.items()}
+        found = connection.execute(query).all()
+    assert {row.delivery for row in found} == {1}
+    return {(row.task_id, row.retries): {name: getattr(row, name) for name in _TOLD} for row in found}
 
 
 def ended(house: House) -> int:

@@ -123,7 +123,7 @@ def test_growth_prints_its_figures_for_each_size_and_names_what_is_not_installed
     assert list(figures) == ["name", "ours", "theirs", "ratios", "skipped"]
     assert figures["skipped"] == (["postgresql"] if postgres.find() is None else [])
     databases = {"sqlite", "postgresql"} - set(figures["skipped"])
-    keys = {"events_per_s", "job_page_ms", "tracker_mb"}
+    keys = {"events_per_s", "job_page_ms", "tracker_us_per_task", "tracker_mb"}
     assert set(figures["ours"]) == {
         f"{name}_{size}_{key}" for name in databases for size in (1000, 10_000) for key in keys
     }
