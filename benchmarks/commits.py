@@ -12,24 +12,25 @@ from sqlalchemy import make_url
 
 from benchmarks.told import EventFields
 
-_KNOWN = "SELECT rank FROM attempt WHERE task_id = %(uuid)s AND delivery = 1 AND retries = %(retries)s"
+_KNOWN = "SELECT standing FROM attempt WHERE task_id = %(uuid)s AND delivery = 1 AND retries = %(retries)s"
 _RECEIVED = [
-    """INSERT INTO attempt (task_id, delivery, retries, celery_id, rank, last_event, worker, pid, received_at)
-    VALUES (%(uuid)s, 1, %(retries)s, %(uuid)s, 2, %(type)s, %(hostname)s, %(pid)s, %(at)s)""",
+    """INSERT INTO attempt
+    (task_id, delivery, retries, process, celery_id, standing, last_event, worker, pid, received_at)
+    VALUES (%(uuid)s, 1, %(retries)s, %(hostname)s, %(uuid)s, 4, %(type)s, %(hostname)s, %(pid)s, %(at)s)""",
 ]
 _STARTED = [
-    """UPDATE attempt SET rank = 3, last_event = %(type)s, started_at = %(at)s
+    """UPDATE attempt SET standing = 8, last_event = %(type)s, started_at = %(at)s
     WHERE task_id = %(uuid)s AND delivery = 1 AND retries = %(retries)s""",
     "UPDATE task SET state = 'active', started_at = %(at)s WHERE id = %(uuid)s",
 ]
 _SUCCEEDED = [
-    """UPDATE attempt SET rank = 5, last_event = %(type)s, ended_at = %(at)s, outcome = 'succeeded',
+    """UPDATE attempt SET standing = 9, last_event = %(type)s, ended_at = %(at)s, outcome = 'succeeded',
     runtime = %(runtime)s, result = %(result)s
     WHERE task_id = %(uuid)s AND delivery = 1 AND retries = %(retries)s""",
     "UPDATE task SET state = 'completed', ended_at = %(at)s WHERE id = %(uuid)s",
 ]
-#: By event type: the rank of what it tells, and its statements.
-_CHANGES = {"task-received": (2, _RECEIVED), "task-started": (3, _STARTED), "task-succeeded": (5, _SUCCEEDED)}
+#: By event type: what it says, see `Standing`, and its statements.
+_CHANGES = {"task-received": (4, _RECEIVED), "task-started": (8, _STARTED), "task-succeeded": (9, _SUCCEEDED)}
 
 
 def connect(url: str) -> Any:
@@ -49,7 +50,7 @@ def absorb(connection: Any, told: Sequence[EventFields]) -> None:
 def _write(cursor: Any, event: EventFields) -> None:
     given = event | {"at": datetime.fromtimestamp(event["timestamp"], UTC)}
     known = cursor.execute(_KNOWN, given).fetchone()
-    rank, statements = _CHANGES[event["type"]]
-    if known is None or known[0] < rank:
+    standing, statements = _CHANGES[event["type"]]
+    if known is None or known[0] < standing:
         for statement in statements:
             cursor.execute(statement, given)

@@ -34,7 +34,7 @@ _WHEN_READ = {"job": {"started_at", "ended_at"}, "worker": {"online_at", "seen_a
 
 #: What a whole history says of an attempt.
 _ENDS = ("runtime", "result", "exception", "traceback")
-_TOLD = ("worker", "source", "pid", "received_at", "started_at", "ended_at", "outcome", "last_event", *_ENDS)
+_TOLD = ("worker", "process", "pid", "received_at", "started_at", "ended_at", "outcome", "last_event", *_ENDS)
 
 _Known = dict[str, Any]
 Rows = dict[str, list[_Known]]
@@ -122,7 +122,7 @@ def told_attempts(told: Sequence[Sequence[EventFields]]) -> dict[tuple[str, int]
     found: dict[tuple[str, int], _Known] = {}
     for teller, events in zip(TELLERS, told, strict=True):
         for event in events:
-            holder = {"worker": teller.worker, "source": teller.source, "pid": teller.pid}
+            holder = {"worker": teller.worker, "process": teller.source, "pid": teller.pid}
             known = found.setdefault((event["uuid"], event["retries"]), holder)
             known |= _said_by(event)
     return found

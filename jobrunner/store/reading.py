@@ -167,8 +167,8 @@ def list_tasks(connection: Connection, job_id: str) -> list[TaskView]:
         .where(task.c.job_id == job_id)
         .order_by(task.c.arrival, *_DECIDING)
     )
-    # The one that decides is chosen here: for a window function PostgreSQL takes a minute with 20,000 tasks that it has not
-    # counted yet.
+    # The one that decides is chosen here: for a window function PostgreSQL takes a minute with 20,000 tasks that it has
+    # not counted yet.
     deciding: dict[str, Row[*tuple[Any, ...]]] = {}
     for row in connection.execute(query):
         deciding.setdefault(row.id, row)

@@ -169,7 +169,7 @@ def hear(jobs: JobRunner, *last_events: str) -> list[str]:
     """Store a job, and let these be the last events of its first tasks; return the ids of all."""
     ids = [task.id for task in jobs.get(submitted(jobs)).tasks()]
     told = [
-        Attempt(task_id=id_, delivery=1, retries=0, celery_id=id_, rank=2, last_event=event)
+        Attempt(task_id=id_, delivery=1, retries=0, celery_id=id_, standing=4, last_event=event)
         for id_, event in zip(ids, last_events, strict=False)
     ]
     with jobs.database.write() as connection:
@@ -458,7 +458,7 @@ def test_workers_shows_who_works_who_was_lost_and_what_they_hold(jobs: JobRunner
     submitted(jobs)
     update(jobs, "UPDATE task SET state = 'queued', delivery = 1, sent_at = 1")
     first, second, third = (task["id"] for task in read_rows(jobs.database, "task"))
-    held = {"delivery": 1, "retries": 0, "worker": "w1@host", "source": "one"}
+    held = {"delivery": 1, "retries": 0, "worker": "w1@host", "process": "one"}
     with jobs.database.write() as connection:
         for name, source, ago in (("w1@host", "one", 60), ("w2@host", "two", 90), ("w3@host", "three", 90)):
             tracking.save_worker(connection, name, source, 7, online=True, now=moments_ago(ago))
@@ -469,9 +469,9 @@ def test_workers_shows_who_works_who_was_lost_and_what_they_hold(jobs: JobRunner
         tracking.insert_attempts(
             connection,
             [
-                Attempt(task_id=first, celery_id=first, started_at=moments_ago(3), **held),
-                Attempt(task_id=second, celery_id=second, received_at=moments_ago(3), **held),
-                Attempt(task_id=third, celery_id=third, started_at=moments_ago(3), outcome="lost", **held),
+                Attempt(task_id=first, celery_id=first, standing=8, started_at=moments_ago(3), **held),
+                Attempt(task_id=second, celery_id=second, standing=4, received_at=moments_ago(3), **held),
+                Attempt(task_id=third, celery_id=third, standing=1, outcome="lost", **held),
             ],
         )
     found = run("workers", "--json").json
