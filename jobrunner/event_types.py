@@ -72,7 +72,7 @@ _MESSAGE = (
     _h3("args", "message.headers[argsrepr]"),
     _h3("kwargs", "message.headers[kwargsrepr]"),
 )
-_PARENT = Field("parent_id", ("message.headers[parent_id]",), "the task whose body sent it; none in a job's plan")
+_PARENT = Field("parent_id", ("task.parent_id",), "the task that has sent it, of observed jobs; none in a job's plan")
 _ETA = "a task of a plan waits here, in `task.not_before`, and is sent without; of a Celery retry nothing is kept"
 _EXPIRES = "a number of seconds counts from each sending"
 
@@ -85,7 +85,7 @@ _SENT = EventType(
     name="task-sent",
     sent_by="the tracker; a client or worker that sends a task outside of jobs, with `task_send_sent_event`",
     when="the broker has the message of a delivery",
-    effect="none: the tracker has committed `queued` before it sends; for monitors",
+    effect="none: the tracker has committed `queued` before it sends; one that no plan knows is observed as `queued`",
     fields=(
         _UUID, *_MESSAGE,
         _h3("retries", "task.first_retries"),
@@ -108,7 +108,7 @@ _RECEIVED = EventType(
     name="task-received",
     sent_by="a worker",
     when="the message has reached a worker, which may hold it back",
-    effect="none to its state; of a retry: stays `soft-failed` until it starts",
+    effect="none to its state; of a retry: stays `soft-failed` until it starts; one that no plan knows is observed",
     fields=(
         _UUID, *_MESSAGE,
         _h3("retries", "attempt.retries"),

@@ -88,6 +88,7 @@ class Job:
 
     id: str
     name: str
+    observed: bool
     state: JobState
     reason: str | None
     note: str | None
@@ -95,6 +96,25 @@ class Job:
     started_at: datetime | None
     ended_at: datetime | None
     counts: dict[TaskState, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class Trunk:
+    """A job as a task finds it that was only heard of: it joins an observed one, and is one more of its `total`."""
+
+    id: str
+    observed: bool
+    name: str
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where an observed task comes from, as far as it was told: texts are empty until then."""
+
+    name: str = ""
+    queue: str = ""
+    parent_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,7 +143,7 @@ class WorkerState(_Documented):
 
     ONLINE = ("online", "The tracker hears it, or has not been without it for 30 s.")
     OFFLINE = ("offline", "It has said goodbye.")
-    LOST = ("lost", "It was silent for 30 s. What it had in its hands was sent again.")
+    LOST = ("lost", "It was silent for 30 s. What it had in its hands of jobs was sent again, unless it is lossy.")
 
 
 class FailureReason(_Documented):

@@ -48,6 +48,9 @@ _JOBS = """\
 A job starts out `queued`, or `waiting` if prerequisites or a delay hold it, or `paused` if it was submitted so. Most go
 from `queued` by `active` to `completed`. If several holds apply, `paused` shows before prerequisites, and these before
 a delay.
+
+An [*observed*](observed.md) job has no plan: it is `queued`, `active`, or has ended as far as anybody knows, and is
+active again when another task of it becomes known.
 """
 
 _REASONS = """\
@@ -66,7 +69,8 @@ of an end before it learns of the start, so `queued` leads to every end.
 _WORKERS = """\
 ## Workers
 
-`jobrunner workers` shows the workers that the tracker knows, in one of these states.
+`jobrunner workers` shows the workers that the tracker knows, in one of these states. One without jobrunner is *lossy*:
+what it tells while no tracker listens is lost, and nothing that it has in its hands is sent again.
 """
 
 _NAMES = """\

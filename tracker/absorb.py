@@ -43,6 +43,7 @@ def absorb_apart(turn: Turn, told: Told, replaced: Collection[str]) -> None:
             absorb(alone, part, replaced)
             alone.settle()
         turn.foreign.update(alone.foreign)
+        turn.unplaced += alone.unplaced
 
     for event, error in _culprits(told.events, attempt):
         told.rejects.add_culprit(event, error)

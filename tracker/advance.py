@@ -45,14 +45,16 @@ class Verdict:
     reason: FailureReason | None = None
 
 
-def judge(state: JobState, counts: Mapping[TaskState, int]) -> Verdict:
+def judge(state: JobState, counts: Mapping[TaskState, int], *, observed: bool = False) -> Verdict:
     """Return the next state of a job from its present one and its tasks counted by state.
 
     One legal move at a time: ask again until nothing changes. Independent branches go on after a failure; the job ends
-    when nothing of it can run any more.
+    when nothing of it can run any more. If it is only `observed`, nobody knows whether it has ended: a task that
+    becomes known later makes it active again.
     """
     if state in ENDED_JOB:
-        return Verdict(state=state)
+        grown = observed and judge(JobState.ACTIVE, counts).state is not state
+        return Verdict(state=JobState.ACTIVE if grown else state)
     unopened = counts[TaskState.PENDING]
     if sum(counts[one] for one in OPEN_TASK):
         waiting = unopened + counts[TaskState.READY] + counts[TaskState.QUEUED]

@@ -16,7 +16,8 @@ from tracker.fold import FOLDED, Event
 from tracker.rejects import Reason, Rejects
 
 #: What the tracker does something with.
-_KNOWN = frozenset({*FOLDED, "worker-online", "worker-heartbeat", "worker-offline"})
+_OF_TASKS = frozenset({*FOLDED, "task-sent"})
+_KNOWN = frozenset({*_OF_TASKS, "worker-online", "worker-heartbeat", "worker-offline"})
 #: Seconds since 1970 that have a date in every time zone: PostgreSQL tells times in that of the session.
 _FIRST = datetime(1, 1, 2, tzinfo=UTC).timestamp()
 _LAST = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
@@ -56,7 +57,7 @@ def _fault(raw: Any) -> Reason | None:
         return Reason.NO_EVENT
     if raw["type"] not in _KNOWN:
         return None
-    if raw["type"] in FOLDED and not _is_text(raw.get("uuid")):
+    if raw["type"] in _OF_TASKS and not _is_text(raw.get("uuid")):
         return Reason.NO_TASK
     if not _is_text(raw.get("hostname")):
         return Reason.NO_WORKER

@@ -19,6 +19,7 @@ from jobrunner import ids
 from jobrunner.records import Attempt, Standing, Task
 from jobrunner.states import TaskState
 from jobrunner.text import NAME, SENTENCE, TRACEBACK, bounded
+from tracker.numbering import number_of
 
 #: The event types that are folded, each with what it says of an execution.
 FOLDED: Mapping[str, str] = MappingProxyType(
@@ -178,17 +179,27 @@ def tell(task: Task, executions: Iterable[Attempt], events: Iterable[Event]) -> 
     """Return the executions of a task with what events tell of them: those given in their order, then new ones."""
     known = {(one.delivery, one.retries, one.process): one for one in executions}
     told: defaultdict[tuple[int, int, str], list[Event]] = defaultdict(list)
+    numberless: list[Event] = []
     for event in events:
-        delivery, retries, process = _delivery_of(task, event.uuid), event.retries, event.process
-        if retries is None:  # a worker that does not know jobrunner: the latest attempt that is known
-            retries = max((n for d, n, _ in known if d == delivery), default=0)
-        key = delivery, retries, process
+        if event.retries is None:
+            numberless.append(event)
+            continue
+        key = _delivery_of(task, event.uuid), event.retries, event.process
         told[key].append(event)
         if key not in known:
-            known[key] = Attempt(
-                task_id=task.id, delivery=delivery, retries=retries, process=process, celery_id=event.uuid
-            )
-    return weigh([fold(one, *told[key]) if key in told else one for key, one in known.items()])
+            known[key] = _unheard(task, event, key)
+    known = {key: fold(one, *told[key]) if key in told else one for key, one in known.items()}
+    for event in numberless:  # one by one: each is placed by what those before it have made known
+        delivery = _delivery_of(task, event.uuid)
+        number = number_of(event, [one for one in known.values() if one.delivery == delivery])
+        key = delivery, number, event.process
+        known[key] = fold(known.get(key) or _unheard(task, event, key), event)
+    return weigh(list(known.values()))
+
+
+def _unheard(task: Task, event: Event, key: tuple[int, int, str]) -> Attempt:
+    delivery, retries, process = key
+    return Attempt(task_id=task.id, delivery=delivery, retries=retries, process=process, celery_id=event.uuid)
 
 
 def _delivery_of(task: Task, celery_id: str) -> int:
@@ -229,6 +240,8 @@ def _weight(attempt: Attempt) -> tuple[bool, int, int, str]:
 
 def state_after(task: Task, decider: Attempt, executions: Iterable[Attempt] = ()) -> TaskState:
     """Return the state that a task takes from the execution that decides it; `executions` are those of its delivery."""
+    if decider.standing == Standing.UNKNOWN and not task.block_id:
+        return TaskState.FAILED  # nobody sends an observed task again
     state = _STATE_AFTER.get(Standing(decider.standing), TaskState.SOFT_FAILED)
     if decider.standing == Standing.RECEIVED and decider.retries == task.first_retries:
         # Celery resends a retry at once and lets it wait in the worker: until that starts, it stays soft-failed (F4).

@@ -108,7 +108,7 @@ class Tally:
         self.rejected: Counter[Reason] = Counter()
         self.unknown: Counter[str] = Counter()
         self.foreign: Counter[str] = Counter()
-        self.unwritten = 0
+        self.unwritten = self.unplaced = 0
         self._told: dict[tuple[Reason, str | None], float] = {}
         self._room, self._since = float(_ROWS), 0.0
 
@@ -142,6 +142,15 @@ class Tally:
                     extra={"action": "event-foreign", "worker": worker},
                 )
             self.foreign[name] += number
+
+    def note_unplaced(self, number: int) -> None:
+        """Count events of tasks of which nobody has told to what they belong: their first events were missed."""
+        if number and not self.unplaced:
+            logger.info(
+                "Events of tasks whose first ones nobody has heard are counted, and nothing else.",
+                extra={"action": "events-unplaced"},
+            )
+        self.unplaced += number
 
     def _count_unknown(self, type_: str, number: int) -> None:
         if type_ not in self.unknown:

@@ -21,6 +21,7 @@ from jobrunner.text import SENTENCE, bounded
 from jobrunner.wire import Inputs
 from tracker.advance import advance, judge
 from tracker.fold import FOLDED, Event, deciding, is_foreign, state_after, tell
+from tracker.observe import TASK_SENT, join
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -64,6 +65,8 @@ class Turn:
     now: datetime
     #: Reports of processes that did not have the task, by worker (A5).
     foreign: Counter[str] = field(default_factory=Counter)
+    #: Events of tasks whose job was not told: nobody has heard their first ones.
+    unplaced: int = 0
     _tasks: dict[str, Task] = field(default_factory=dict)
     _ended_well: list[Place] = field(default_factory=list)
     _moves: defaultdict[str, Counter[TaskState]] = field(default_factory=lambda: defaultdict(Counter))
@@ -74,15 +77,16 @@ class Turn:
 
     def fold(self, events: Sequence[Event]) -> None:
         """Fold task events into executions, and let these move their tasks."""
-        told = [event for event in events if event.type in FOLDED]
+        told = [event for event in events if event.type in FOLDED or event.type == TASK_SENT]
         if not told:
             return
         by_celery_id = tracking.tasks_by_celery_id(self.connection, {event.uuid for event in told})
+        by_celery_id |= self._join(told, by_celery_id)
         tasks = {task.id: task for task in by_celery_id.values() if task.delivery}
         by_task: defaultdict[str, list[Event]] = defaultdict(list)
         for event in told:
             task = by_celery_id.get(event.uuid)
-            if task is not None and task.id in tasks:  # else of no job of ours
+            if task is not None and task.id in tasks and event.type != TASK_SENT:  # else of no job of ours
                 by_task[task.id].append(event)
         known: defaultdict[str, list[Attempt]] = defaultdict(list)
         for one in tracking.attempts_of(self.connection, by_task):
@@ -93,6 +97,14 @@ class Turn:
             self._follow(tasks[id_], history)
         tracking.delay_tasks(self.connection, self._delays)
         self._delays.clear()
+
+    def _join(self, told: Sequence[Event], known: Mapping[str, Task]) -> Mapping[str, Task]:
+        """Take in tasks that no plan knows."""
+        joined = join(self.connection, told, known, self.now)
+        for task in joined.tasks.values():
+            self._moves[task.job_id][task.state] += 1
+        self.unplaced += joined.unplaced
+        return joined.tasks
 
     def _write(self, known: Mapping[str, Sequence[Attempt]], histories: Mapping[str, Sequence[Attempt]]) -> None:
         """Write what is new or another one than before; `tell` returns the known ones first, in their order."""
@@ -126,7 +138,7 @@ class Turn:
             self.move(task, state, ended_at=decider.ended_at, corrects=True)
         except IllegalMoveError as refused:
             logger.warning("Task %s: %s", task.id, refused, extra={"action": "move-refused", "task": task.id})
-        if state is TaskState.SOFT_FAILED and decider.standing == Standing.UNKNOWN:
+        if state is TaskState.SOFT_FAILED and decider.standing == Standing.UNKNOWN and task.block_id:
             # A worker without its code, as is common while a new version is rolled out, has dropped the message.
             rest = min(_FIRST_REST * 2 ** (task.delivery - 1), _LAST_REST)
             self._delays[task.id] = self.now + timedelta(seconds=rest)
@@ -143,7 +155,7 @@ class Turn:
             self._revived.add(task.job_id)
         self._count(task.job_id, task.state, state, 1)
         task.state = state
-        if state in WELL:
+        if state in WELL and task.block_id:
             self._ended_well.append(Place(task.block_id, task.position))
 
     def _count(self, job_id: str, old: TaskState, new: TaskState, number: int) -> None:
@@ -190,8 +202,10 @@ class Turn:
         self._revived.clear()
 
     def _judge(self, job: Job) -> None:
-        while (verdict := judge(job.state, job.counts)).state is not job.state:
-            check_job_move(job.state, verdict.state)
+        if job.observed:
+            job.ended_at = job.note = None  # if it had ended, that was not its end
+        while (verdict := judge(job.state, job.counts, observed=job.observed)).state is not job.state:
+            check_job_move(job.state, verdict.state, corrects=job.observed)
             logger.info("Job %s is %s.", job.id, verdict.state, extra={"action": "job-moved", "job": job.id})
             job.state, job.reason = verdict.state, verdict.reason
         if job.started_at is None and job.total > sum(
@@ -203,7 +217,7 @@ class Turn:
 
     def _end(self, job: Job) -> None:
         job.ended_at = self.now
-        failed = tracking.failed_task(self.connection, job.id)
+        failed = tracking.failed_task(self.connection, job.id) if job.counts[TaskState.FAILED] else None
         if failed is not None:
             task_id, name, exception = failed
             job.note = bounded(f"{name} [{task_id}] failed: {exception}", SENTENCE)

@@ -21,8 +21,13 @@ from jobrunner.store.reading import JobView, TaskView, WorkerView
 
 _COLORS = {"completed": "green", "failed": "red", "canceled": "yellow", "active": "cyan", "soft-failed": "magenta",
            "online": "green", "lost": "red"}  # fmt: skip
+#: What `observed` and `lossy` mean, for people.
+OBSERVED = "a plain Celery canvas, known by the events of its tasks: jobrunner follows it and takes no orders for it"
+LOSSY = "a worker without jobrunner: what it tells while no tracker listens is lost"
 #: Columns that go on in the next line where a terminal is narrow.
 _FOLDED = frozenset({"NOTE", "VALUE", "ORIGIN"})
+#: In the place of a name that was not told yet.
+_UNKNOWN = "?"
 #: Columns of a table that goes to a file or a pipe, which has no width.
 _WIDE = 200
 
@@ -36,6 +41,10 @@ def console(*, stderr: bool = False) -> Console:
 def state_text(state: str) -> Text:
     """Return a state in its colour."""
     return Text(state, style=_COLORS.get(state, ""))
+
+
+def _with(state: Text, word: str, holds: bool) -> Text:
+    return state.append(f", {word}", style="dim") if holds else state
 
 
 def print_json(value: Any) -> None:
@@ -74,7 +83,7 @@ def task_json(view: TaskView) -> dict[str, Any]:
 
 def worker_json(view: WorkerView) -> dict[str, Any]:
     """Return a worker as JSON-friendly values."""
-    return dataclasses.asdict(view)
+    return dataclasses.asdict(view) | {"note": LOSSY if view.lossy else None}
 
 
 def jobs_table(views: Iterable[JobView]) -> Table:
@@ -84,8 +93,8 @@ def jobs_table(views: Iterable[JobView]) -> Table:
         progress = JobProgress.of(view)
         table.add_row(
             view.id,
-            view.name,
-            state_text(view.state),
+            view.name or _UNKNOWN,
+            _with(state_text(view.state), "observed", view.observed),
             f"{progress.done}/{progress.total}",
             _ago(view.submitted_at),
             _took(view),
@@ -102,7 +111,7 @@ def tasks_table(views: Sequence[TaskView]) -> Table:
         table.add_row(
             view.id,
             str(view.sequence),
-            view.name,
+            view.name or _UNKNOWN,
             state_text(view.state),
             tries,
             runtime,
@@ -117,7 +126,7 @@ def workers_table(views: Iterable[WorkerView]) -> Table:
     for view in views:
         table.add_row(
             view.name,
-            state_text(view.state),
+            _with(state_text(view.state), "lossy", view.lossy),
             "" if view.pid is None else str(view.pid),
             _stamp(view.online_at),
             _ago(view.seen_at),
@@ -147,7 +156,9 @@ def job_lines(view: JobView, why: str | None, behind: float | None) -> Iterator[
     """Return a job as lines `name  value`; `behind` is how many seconds old that may be, if it matters."""
     counts = ", ".join(f"{number} {state}" for state, number in view.counts.items()) or "none"
     yield f"job        {view.id}"
-    yield f"name       {view.name}"
+    yield f"name       {view.name or _UNKNOWN}"
+    if view.observed:
+        yield f"observed   {OBSERVED}"
     if view.key:
         yield f"key        {view.key}"
     yield f"state      {view.state}" + (f" ({view.reason})" if view.reason else "")

@@ -28,6 +28,7 @@ class JobView:
     id: str
     name: str
     key: str | None
+    observed: bool
     state: JobState
     reason: str | None
     note: str | None
@@ -44,11 +45,16 @@ class JobView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskView:
-    """A task as people see it, with its latest attempt; `last_event` is Celery's name for what was told of it last."""
+    """A task as people see it, with its latest attempt; `last_event` is Celery's name for what was told of it last.
+
+    `parent` is the task that has sent it, of an observed job; in a plan there is none. `name` is empty as long as it
+    was not told.
+    """
 
     id: str
     job_id: str
     celery_id: str
+    parent: str | None
     name: str
     state: TaskState
     note: str | None
@@ -85,6 +91,7 @@ class WorkerView:
 
     name: str
     state: WorkerState
+    lossy: bool
     pid: int | None
     online_at: datetime
     seen_at: datetime
@@ -144,6 +151,7 @@ def list_tasks(connection: Connection, job_id: str) -> list[TaskView]:
             task.c.id,
             task.c.job_id,
             task.c.celery_id,
+            task.c.parent_id.label("parent"),
             task.c.name,
             task.c.state,
             task.c.note,

@@ -21,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     text,
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -75,6 +76,7 @@ job = Table(
     Column("name", String(NAME), nullable=False),
     Column("key", String(NAME), unique=True),
     Column("digest", String(64), nullable=False),  # of the content: the same key with another digest is refused
+    Column("observed", Boolean, nullable=False, server_default=false()),  # a plain Celery canvas, known by its events
     Column("state", String(20), nullable=False),
     Column("reason", String(20)),  # why it failed, see FailureReason
     Column("note", Text),  # a sentence for people: what ended it, or what it waits for
@@ -118,7 +120,8 @@ task = Table(
     Column("queue", String(NAME), nullable=False),
     Column("arrival", Integer, nullable=False),
     Column("sequence", Integer, nullable=False),
-    _id("block_id", nullable=False),
+    _id("parent_id"),  # of an observed task: the one that has sent it, as Celery tells
+    _id("block_id", nullable=False),  # empty for an observed task: no plan knows it
     Column("position", Integer, nullable=False),
     _id("opens_block", nullable=False),
     Column("opens_at", Integer, nullable=False),
@@ -202,6 +205,7 @@ worker = Table(
     Column("source", String(SOURCE), nullable=False),
     Column("pid", Integer),
     Column("online", Boolean, nullable=False),
+    Column("lossy", Boolean, nullable=False, server_default=false()),  # without jobrunner: see tracker.lossy
     Column("online_at", Moment, nullable=False),
     Column("seen_at", Moment, nullable=False),
     # Of all processes that have borne the name: what they say they have dropped, and what of theirs never arrived.

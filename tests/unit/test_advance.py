@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobrunner.plan import BlockKind, Place
-from jobrunner.states import ENDED_JOB, ENDED_TASK, JOB_MOVES, OPEN_TASK, WELL, FailureReason, JobState, TaskState
+from jobrunner.states import (
+    ENDED_JOB,
+    ENDED_TASK,
+    JOB_MOVES,
+    OPEN_TASK,
+    WELL,
+    FailureReason,
+    JobState,
+    TaskState,
+    check_job_move,
+)
 from tests.builders import block, counts
 from tracker.advance import Verdict, advance, judge
 
@@ -213,3 +223,25 @@ def test_an_ended_job_has_no_task_that_can_run_and_a_completed_one_only_tasks_th
     assert (state is JobState.FAILED) <= (TaskState.FAILED in tasks)
     assert (state is JobState.CANCELED) <= (TaskState.CANCELED in tasks)
     assert (set(tasks) <= ENDED_TASK) <= (state in ENDED_JOB)
+
+
+# ---- judge: what is only observed ----------------------------------------------------------------------
+
+
+def _rest(state: JobState, tasks: Mapping[TaskState, int]) -> JobState:
+    """Return where an observed job comes to rest, by legal moves."""
+    while (found := judge(state, tasks, observed=True).state) is not state:
+        check_job_move(state, found, corrects=True)
+        state = found
+    return state
+
+
+@pytest.mark.parametrize("state", sorted(ENDED_JOB))
+def test_an_observed_job_that_had_ended_is_where_its_tasks_say_all_the_same(state: JobState) -> None:
+    for tasks in _every_mix():
+        assert _rest(state, tasks) is _rest(JobState.ACTIVE, tasks)
+
+
+def test_an_observed_job_is_judged_as_any_other_as_long_as_it_has_not_ended() -> None:
+    for state, tasks in product((JobState.QUEUED, JobState.ACTIVE), _every_mix()):
+        assert judge(state, tasks, observed=True) == judge(state, tasks)

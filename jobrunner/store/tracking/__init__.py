@@ -4,6 +4,14 @@ Each statement works on many rows at once; none is issued per row. Rows come and
 """
 
 from jobrunner.store.tracking.jobs import failed_task, jobs_by_id, mark_applied, new_jobs, update_jobs
+from jobrunner.store.tracking.observed import (
+    insert_observed_jobs,
+    insert_observed_tasks,
+    origins,
+    trunks,
+    update_observed_jobs,
+    update_origins,
+)
 from jobrunner.store.tracking.outbox import mark_sent, queue_tasks, take_ready, unsent_tasks, work_waiting
 from jobrunner.store.tracking.plans import (
     blocks_upward,
@@ -24,6 +32,7 @@ from jobrunner.store.tracking.tasks import (
 )
 from jobrunner.store.tracking.workers import (
     lose_worker,
+    lossy_workers,
     note_heard,
     save_worker,
     tasks_held_by,
@@ -40,15 +49,19 @@ __all__ = [
     "failed_task",
     "forget_series",
     "insert_attempts",
+    "insert_observed_jobs",
+    "insert_observed_tasks",
     "insert_rejected",
     "jobs_by_id",
     "known_series",
     "lose_worker",
+    "lossy_workers",
     "mark_applied",
     "mark_sent",
     "new_jobs",
     "note_heard",
     "open_place",
+    "origins",
     "queue_tasks",
     "restore",
     "save_series",
@@ -56,11 +69,14 @@ __all__ = [
     "take_ready",
     "tasks_by_celery_id",
     "tasks_held_by",
+    "trunks",
     "unheard_tasks",
     "unsent_tasks",
     "update_attempts",
     "update_blocks",
     "update_jobs",
+    "update_observed_jobs",
+    "update_origins",
     "update_tasks",
     "work_waiting",
     "workers_to_hear",

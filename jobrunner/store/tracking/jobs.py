@@ -11,7 +11,8 @@ from jobrunner.store.bulk import Update
 from jobrunner.store.schema import COUNTERS, attempt, job, task
 from jobrunner.store.tracking.rows import NOW, IsOneOf, rows_of
 
-_JOB = [job.c[name] for name in ("id", "name", "state", "reason", "note", "total", "started_at", "ended_at")]
+_NAMES = [name for name in Job.__slots__ if name != "counts"]
+_JOB = [job.c[name] for name in _NAMES]
 
 
 _NEW_JOBS = select(job.c.id).where(job.c.applied_at.is_(None)).order_by(job.c.id).limit(bindparam("number"))

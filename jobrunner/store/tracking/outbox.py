@@ -9,7 +9,7 @@ from jobrunner.records import Letter, Task
 from jobrunner.states import TaskState
 from jobrunner.store.bulk import Update
 from jobrunner.store.schema import job, message, task
-from jobrunner.store.tracking.rows import NOW, TASK, as_task
+from jobrunner.store.tracking.rows import NOW, PLANNED, TASK, as_task
 
 _READY = (
     task.c.state == literal_column("'ready'"),  # a literal, for the partial index
@@ -75,7 +75,6 @@ def mark_sent(connection: Connection, deliveries: Sequence[tuple[str, int]], now
 
 def unsent_tasks(connection: Connection) -> list[Task]:
     """Return tasks left in the outbox by a tracker that died, or whose broker did, between commit and note."""
-    query = (
-        select(*TASK).where(task.c.state == literal_column("'queued'"), task.c.sent_at.is_(None)).order_by(task.c.id)
-    )
+    unsent = task.c.state == literal_column("'queued'"), task.c.sent_at.is_(None), PLANNED
+    query = select(*TASK).where(*unsent).order_by(task.c.id)
     return [as_task(row._asdict()) for row in connection.execute(query)]

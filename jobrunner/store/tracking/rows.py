@@ -14,6 +14,7 @@ from sqlalchemy import (
     Select,
     String,
     bindparam,
+    literal_column,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -47,6 +48,10 @@ NOW = bindparam("moment", type_=Moment)
 
 TASK = [task.c[name] for name in Task.__slots__]
 ATTEMPT = [attempt.c[name] for name in Attempt.__slots__]
+
+
+#: Whether a task is one of a plan: only those are ever sent by the tracker, the others it just observes.
+PLANNED = task.c.block_id != literal_column("''")
 
 
 class IsOneOf(FunctionElement[bool]):

@@ -9,7 +9,7 @@ from jobrunner.records import Attempt, Task
 from jobrunner.states import TaskState
 from jobrunner.store.reading import IN_HAND, OPEN
 from jobrunner.store.schema import attempt, task, worker
-from jobrunner.store.tracking.rows import ATTEMPT, NOW, TASK, IsOneOf, as_task
+from jobrunner.store.tracking.rows import ATTEMPT, NOW, PLANNED, TASK, IsOneOf, as_task
 from jobrunner.store.tracking.tasks import tasks_by_celery_id
 
 
@@ -22,15 +22,30 @@ def workers_to_hear(connection: Connection) -> dict[str, str]:
         task.c.delivery == attempt.c.delivery,
         task.c.state.in_(IN_HAND),
     )
-    known = select(worker.c.name, worker.c.source).where(worker.c.online.is_(True) | ((worker.c.source != "") & holds))
+    known = select(worker.c.name, worker.c.source).where(
+        worker.c.lossy.is_(False), worker.c.online.is_(True) | ((worker.c.source != "") & holds)
+    )
     return {row.name: row.source for row in connection.execute(known)}
 
 
+def lossy_workers(connection: Connection) -> list[str]:
+    """Return the workers without jobrunner that are online."""
+    query = select(worker.c.name).where(worker.c.lossy.is_(True), worker.c.online.is_(True))
+    return list(connection.execute(query).scalars())
+
+
 def save_worker(
-    connection: Connection, name: str, source: str, pid: int | None, *, online: bool, now: datetime
+    connection: Connection,
+    name: str,
+    source: str,
+    pid: int | None,
+    *,
+    online: bool,
+    now: datetime,
+    lossy: bool = False,
 ) -> None:
     """Note that a worker came, went, or was replaced by another process of the same name."""
-    values = {"source": source, "pid": pid, "online": online, "seen_at": now}
+    values = {"source": source, "pid": pid, "online": online, "lossy": lossy, "seen_at": now}
     known = update(worker).where(worker.c.name == name)
     same = connection.execute(known.where(worker.c.source == source).values(values))
     if not same.rowcount and not connection.execute(known.values(values | {"online_at": now})).rowcount:
@@ -66,7 +81,9 @@ def unheard_tasks(connection: Connection, sent_before: datetime) -> list[tuple[s
     )
     query = (
         select(task.c.queue, *TASK)
-        .where(task.c.state.in_((TaskState.QUEUED, TaskState.SOFT_FAILED)), task.c.sent_at < sent_before, ~held)
+        .where(
+            task.c.state.in_((TaskState.QUEUED, TaskState.SOFT_FAILED)), task.c.sent_at < sent_before, ~held, PLANNED
+        )
         .order_by(task.c.id)
     )
     rows = [row._asdict() for row in connection.execute(query)]
@@ -74,7 +91,7 @@ def unheard_tasks(connection: Connection, sent_before: datetime) -> list[tuple[s
 
 
 def tasks_held_by(connection: Connection, worker_name: str, except_source: str | None) -> list[tuple[Task, Attempt]]:
-    """Return tasks whose present attempt is open on a worker, apart from those of one living process of that name."""
+    """Return tasks of plans whose present attempt is open on a worker, apart from those of one living process."""
     query = (
         select(*ATTEMPT)
         .join_from(attempt, task, (task.c.id == attempt.c.task_id) & (task.c.delivery == attempt.c.delivery))
@@ -83,6 +100,7 @@ def tasks_held_by(connection: Connection, worker_name: str, except_source: str |
             OPEN,
             attempt.c.process != (except_source or ""),
             task.c.state.in_(IN_HAND),
+            PLANNED,
         )
         .order_by(attempt.c.task_id, attempt.c.retries)
     )
