@@ -11,6 +11,9 @@ VERSION: Final = 1
 #: The message header that marks a task as one of a job.
 HEADER: Final = "jobrunner"
 
+#: The message header that marks what goes to Celery's exchange for monitors alone: the tracker knows it already.
+COPY: Final = "jobrunner"
+
 #: Key of the event log, a Redis stream. One entry is one batch of events of one process.
 EVENT_LOG: Final = "jobrunner:events"
 

@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
+from celery.backends.base import DisabledBackend
 from celery.events import event
 from celery.utils.time import utcoffset
 from kombu.messaging import Producer
 
 from jobrunner.servers import TIMEOUTS
-from jobrunner.wire import HEADER, INPUTS_IN_HEADER, INPUTS_KEY, VERSION, Inputs, TaskHeader
+from jobrunner.wire import COPY, HEADER, INPUTS_IN_HEADER, INPUTS_KEY, VERSION, Inputs, TaskHeader
 from tracker.outlets import UNFIT, Outlet, Sending, open_outlet, reason
 from tracker.turn import Outgoing
 
@@ -84,6 +85,9 @@ class Dispatch:
         if one.inputs is not None and _size(one.inputs) <= INPUTS_IN_HEADER:
             ours["inputs"] = one.inputs
         elif one.inputs is not None:
+            if isinstance(self._app.backend, DisabledBackend):
+                msg = "the tracker knows no result backend, where the list of what the task takes would be"
+                raise LookupError(msg)
             ours["inputs_key"] = INPUTS_KEY + one.celery_id
             self._app.backend.set(ours["inputs_key"], json.dumps(one.inputs))
         headers = json.loads(letter.headers) | {
@@ -104,7 +108,7 @@ class Dispatch:
             routing_key="task.multi",
             declare=[exchange],
             serializer=self._app.conf.event_serializer,
-            headers={"hostname": self._hostname},
+            headers={"hostname": self._hostname, COPY: VERSION},
             delivery_mode=1,
         )
 

@@ -8,7 +8,7 @@ as sent in the next transaction; what was committed but not noted is sent again 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -23,10 +23,12 @@ from jobrunner.store import leases, tracking
 from jobrunner.store.database import Database
 from tracker.absorb import absorb, absorb_apart
 from tracker.dispatch import Dispatch
-from tracker.eventlog import Batch, EventLog
+from tracker.eventlog import Batch, Entry, EventLog
 from tracker.events import Told, read_events
 from tracker.fold import Event
+from tracker.lossy import LossyWorkers
 from tracker.outlets import TooLateError
+from tracker.plain import PlainReceiver
 from tracker.recover import QueueWatch, give_up_worker, resend_outbox
 from tracker.rejects import Tally
 from tracker.roster import Roster
@@ -58,6 +60,8 @@ _HELD_BACK = 500
 #: Under load, seconds from the begin of one turn to the next: a turn costs the same for one event as for fifty.
 _PACE = 0.05
 _LOAD = 10
+#: Plain events that one turn takes.
+_PLAIN = 5_000
 
 _BROKER_ERRORS = (OSError, KombuError, OperationalError, RedisError, AMQPError, MessageNacked)
 
@@ -79,6 +83,8 @@ class Tracker:
         self._apart = False
         self._tally = Tally()
         self._lost: list[Loss] = []
+        self._plain = PlainReceiver(app)
+        self._heard: list[Entry] = []
         self._published: list[Outgoing] = []
         self._failed: list[Event] = []
         self._reset()
@@ -87,6 +93,7 @@ class Tracker:
         self._position: str | None = None
         self._roster = Roster()
         self._numbering = Numbering()
+        self._lossy = LossyWorkers()
         self._queues = QueueWatch()
         self._outbox_in_doubt = True
         self._again: list[Outgoing] = []
@@ -133,9 +140,11 @@ class Tracker:
             self._reset()
             self._renewed = asked
             self._position = leases.read_position(connection, self._log.name)
-            workers = tracking.workers_to_hear(connection)
+            workers, lossy = tracking.workers_to_hear(connection), tracking.lossy_workers(connection)
             self._numbering.know(tracking.known_series(connection), time.monotonic())
         self._roster.know(workers, time.monotonic())
+        self._lossy.know(lossy, time.monotonic())
+        self._plain.start()
         self._published = []
         self._leading, self._standing_by = True, False
         logger.info("Tracking; event log from %s.", self._position or "its beginning", extra={"action": "lease-taken"})
@@ -149,10 +158,16 @@ class Tracker:
         self._renewed = asked
 
     def _stand_by(self) -> None:
+        self._deafen()
         if not self._standing_by:
             logger.info("Another tracker leads; standing by.", extra={"action": "standing-by"})
             self._standing_by = True
         self._stop.wait(_RETRY)
+
+    def _deafen(self) -> None:
+        """Leave plain events to the tracker that leads."""
+        self._plain.stop()
+        self._heard = []
 
     def _step_down(self) -> None:
         self._leading = False
@@ -165,21 +180,23 @@ class Tracker:
                 leases.release(connection, self._holder)
         self._log.close()
         self._dispatch.close()
+        self._plain.stop()
 
     # ---- one turn ------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
         began = time.monotonic()
         batch = self._read()
-        if batch is None and not self._due():
+        self._heard = self._heard or self._plain.take(_PLAIN)  # kept until they are committed: nobody else has them
+        if batch is None and not self._heard and not self._due():
             return
-        now, told = _now(), Told()
+        now = _now()
         with self._database.write() as connection:
             self._renew(connection)
             turn = Turn(connection, now)
             tracking.mark_sent(connection, self._noted(), now)
+            told = self._absorb(turn, [*(batch.entries if batch else ()), *self._heard])
             if batch is not None:
-                told = self._absorb(turn, batch)
                 leases.write_position(connection, self._log.name, batch.position)
             if batch is None or batch.drained:
                 self._recover(turn)
@@ -189,15 +206,17 @@ class Tracker:
             turn.move_on()
             outgoing = [] if self._trouble or len(self._again) > _HELD_BACK else turn.take_ready()
             turn.settle()
-        self._published, self._failed = [], []
+        self._apart = self._apart and batch is None and not self._heard
+        self._published, self._failed, self._heard = [], [], []
+        self._tally.note(told.rejects, told.unknown, time.monotonic())
+        self._tally.note_foreign(turn.foreign)
+        self._tally.note_unplaced(turn.unplaced)
+        self._numbering.tell(self._lost, time.monotonic())
         if batch is not None:
-            self._position, self._apart = batch.position, False
-            self._tally.note(told.rejects, told.unknown, time.monotonic())
-            self._tally.note_foreign(turn.foreign)
-            self._numbering.tell(self._lost, time.monotonic())
+            self._position = batch.position
             self._quietly(lambda: self._log.trim(batch.position))
         self._publish(self._due_again() + outgoing)
-        if batch is not None and batch.size > _LOAD:
+        if len(told.events) > _LOAD:
             self._stop.wait(max(0.0, began + _PACE - time.monotonic()))
 
     def _read(self) -> Batch | None:
@@ -215,6 +234,7 @@ class Tracker:
             self._trouble = None
             self._calm_at = time.monotonic() + _CALM
             self._roster.excuse(time.monotonic())
+            self._lossy.know((), time.monotonic())
         return batch
 
     def _drained_ago(self) -> float | None:
@@ -232,14 +252,15 @@ class Tracker:
     def _noted(self) -> list[tuple[str, int]]:
         return [(one.letter.task_id, one.letter.delivery) for one in self._published]
 
-    def _absorb(self, turn: Turn, batch: Batch) -> Told:
-        for arrival in self._roster.hear(batch.entries, time.monotonic()):
+    def _absorb(self, turn: Turn, entries: Sequence[Entry]) -> Told:
+        for arrival in self._roster.hear(entries, time.monotonic()):
             # A node's name is unique: whoever bore it before is gone, and what that process held is lost.
             number = self._give_up(turn, arrival.name, living_source=arrival.source)
             self._tell(number, f"of the worker {arrival.name} before")
             tracking.save_worker(turn.connection, arrival.name, arrival.source, arrival.pid, online=True, now=turn.now)
-        self._lost = self._numbering.note(turn, batch.entries)
-        told = read_events(batch.entries)
+        self._lost = self._numbering.note(turn, entries)
+        told = read_events(entries)
+        self._hear_lossy(turn, told.events)
         if self._apart:
             absorb_apart(turn, told, self._roster.replaced)
             self._renew(turn.connection)  # it may have taken long
@@ -248,6 +269,15 @@ class Tracker:
         del told.rejects.rows[self._tally.room(time.monotonic()) :]
         tracking.insert_rejected(turn.connection, told.rejects.rows, turn.now)
         return told
+
+    def _hear_lossy(self, turn: Turn, events: Sequence[Event]) -> None:
+        moment = time.monotonic()
+        plain = [event for event in events if event.source is None] if self._heard else []
+        for name, event in self._lossy.hear(plain, moment).items():
+            online, process = event.type != "worker-offline", f"lossy:{event.pid}"
+            tracking.save_worker(turn.connection, name, process, event.pid, online=online, now=turn.now, lossy=True)
+        for name in self._lossy.silent(moment):
+            tracking.lose_worker(turn.connection, name)
 
     def _recover(self, turn: Turn) -> None:
         """What may be decided only while the event log is drained."""
@@ -268,7 +298,7 @@ class Tracker:
     def _note_heard(self, turn: Turn) -> None:
         if time.monotonic() - self._heard_at > _NOTE:
             self._heard_at = time.monotonic()
-            tracking.note_heard(turn.connection, self._roster.newly_heard(), turn.now)
+            tracking.note_heard(turn.connection, self._roster.newly_heard() | self._lossy.newly_heard(), turn.now)
 
     def _give_up(self, turn: Turn, name: str, *, living_source: str | None) -> int:
         return give_up_worker(turn, name, living_source=living_source, redelivers=self._dispatch.redelivers)

@@ -11,6 +11,7 @@ from celery.events.event import get_exchange
 from kombu.connection import Connection
 from kombu.messaging import Producer
 
+from jobrunner.wire import COPY, VERSION
 from workers.batches import EncodedEvent, as_list
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class Monitors:
                 exchange=exchange.name,
                 routing_key=routing_key,
                 declare=[exchange],
-                headers={"hostname": events[0].hostname},
+                headers={"hostname": events[0].hostname, COPY: VERSION},
                 delivery_mode=1,
             )
 

@@ -24,6 +24,8 @@ def workers_command(everything: bool, as_json: bool) -> None:
         output.print_json([output.worker_json(view) for view in views])
     elif views:
         output.console().print(output.workers_table(views))
+        if any(view.lossy for view in views):
+            click.echo(f"lossy: {output.LOSSY}.", err=True)
     else:
         click.echo("No workers yet; `jobrunner worker` starts one.", err=True)
     if doubt := output.doubt(tracker, None):

@@ -48,11 +48,6 @@ class Batch:
     position: str
     drained: bool
 
-    @property
-    def size(self) -> int:
-        """How many events it holds."""
-        return sum(len(entry.events) for entry in self.entries)
-
 
 class EventLog(Protocol):
     """A log that is read from a position which the reader keeps itself, in its own transaction.
@@ -103,6 +98,13 @@ def _numbered(series: Any, number: Any, dropped: Any) -> Numbered | None:
     if name is None or place is None or lost is None or not (0 < place < _NUMBERS and 0 <= lost < _NUMBERS):
         return None
     return Numbered(series=bounded(name, SOURCE), number=place, dropped=lost)
+
+
+def plain_entry(body: Any) -> Entry:
+    """Return what a worker without jobrunner has published: JSON of one event, or of a list of them."""
+    text = _bytes(body)
+    told, malformed = _items(text if text.lstrip().startswith(b"[") else b"[%b]" % text)
+    return Entry(events=told, malformed=malformed)
 
 
 def _items(text: bytes) -> tuple[Sequence[Any], Sequence[Malformed]]:

@@ -1,0 +1,55 @@
+"""Which workers without jobrunner live, judged by what the plain receiver hears and by our own monotonic clock.
+
+Nothing is decided by it: of what they have in their hands nothing is sent again, because an event that nobody heard is
+no sign of a loss.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tracker.fold import Event
+from tracker.roster import SILENCE
+
+_COMES = frozenset({"worker-online", "worker-heartbeat"})
+_GOES = "worker-offline"
+
+
+@dataclass(slots=True)
+class LossyWorkers:
+    """When each of them was last heard. In memory; the rows are the database's."""
+
+    heard: dict[str, float] = field(default_factory=dict)
+    fresh: set[str] = field(default_factory=set)
+
+    def know(self, names: Iterable[str], moment: float) -> None:
+        """Begin with these, or give everybody a full time-out again: nobody could be heard until now."""
+        self.heard = dict.fromkeys((*names, *self.heard), moment)
+
+    def hear(self, events: Iterable[Event], moment: float) -> dict[str, Event]:
+        """Note who has spoken, and return who has come or gone, each with the event that says so last."""
+        moved: dict[str, Event] = {}
+        for event in events:
+            name = event.worker
+            if event.type == _GOES:
+                self.heard.pop(name, None)
+                moved[name] = event
+                continue
+            if event.type in _COMES and (name not in self.heard or event.type == "worker-online"):
+                moved[name] = event
+            elif name not in self.heard:  # a client that has sent a task is no worker
+                continue
+            self.heard[name] = moment
+            self.fresh.add(name)
+        return moved
+
+    def newly_heard(self) -> set[str]:
+        """Return who has spoken since this was asked last."""
+        names, self.fresh = self.fresh, set()
+        return names
+
+    def silent(self, moment: float) -> list[str]:
+        """Return those not heard for as long as any worker may be silent, and forget them."""
+        gone = [name for name, last in self.heard.items() if moment - last > SILENCE]
+        for name in gone:
+            del self.heard[name]
+        return gone
