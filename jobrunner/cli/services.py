@@ -23,11 +23,14 @@ from jobrunner.embedded.lock import hold_lock
 from jobrunner.embedded.supervisor import Child, Supervisor
 from jobrunner.errors import ConfigurationError, WaitTimeoutError
 from jobrunner.masking import mask_url
-from jobrunner.servers import broker_of, check_backend, check_broker
+from jobrunner.servers import broker_of, check_backend, check_broker, transport_of
 from jobrunner.settings import Settings
 from jobrunner.states import ENDED_JOB, JobState
 from jobrunner.store.database import Database
-from jobrunner.store.upgrade import upgrade
+from jobrunner.store.upgrade import create_if_empty, upgrade
+from jobrunner.wire import INPUTS_IN_HEADER
+
+logger = logging.getLogger(__name__)
 
 _INTERRUPTED = 130
 _PYTHON = sys.executable
@@ -178,23 +181,41 @@ def worker(module: str | None, options: Sequence[str]) -> int:
 def tracker(module: str | None, broker_url: str | None, result_backend: str | None, loglevel: str) -> None:
     """Follow events and move jobs, until stopped. A second tracker waits, and takes over when the first is gone.
 
-    It needs no user code: with -A it takes broker and result backend from the app's configuration.
+    It needs no user code: with -A it takes broker and result backend from the app's configuration. With -b alone it
+    observes what any Celery application does on that broker; without a database it makes one.
     """
     from tracker.eventlog import open_log  # noqa: PLC0415  clients need not load the tracker
     from tracker.loop import Tracker  # noqa: PLC0415
 
     logging.basicConfig(level=loglevel.upper(), format="%(asctime)s %(levelname)s tracker: %(message)s")
     app, database = tracker_app(module, broker_url, result_backend)
+    _make_database(database)
     with database.read():
         pass  # a missing or outdated database is told before anything starts
     check_broker(app)
-    check_backend(app)
+    if app.conf.result_backend:
+        check_backend(app)
+    else:
+        logger.warning(
+            "There is no result backend: no task can be sent that takes the values of more than %d others."
+            " --result-backend names it.",
+            INPUTS_IN_HEADER,
+            extra={"action": "no-result-backend"},
+        )
     # In containers every process is number 1, maybe of one host name: the last part tells them apart.
     holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     process = Tracker(database=database, app=app, log=open_log(app), holder=holder)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: process.stop())
     process.run()
+
+
+def _make_database(database: Database) -> None:
+    """Make the tables of an empty database, and the file of the default one: there may be nobody else to do so."""
+    settings = Settings.read()
+    usual = settings.database is None and database.where == Database(settings.database_url).where
+    if create_if_empty(database, make_file=usual):
+        logger.info("Made the database %s.", database.where, extra={"action": "database-made"})
 
 
 def tracker_app(module: str | None, broker_url: str | None, result_backend: str | None) -> tuple[Celery, Database]:
@@ -204,7 +225,8 @@ def tracker_app(module: str | None, broker_url: str | None, result_backend: str 
         return runner.app, runner.database
     settings = Settings.read()
     url = broker_url or settings.broker or broker.url(settings.home)
-    backend = result_backend or settings.result_backend or url
-    return Celery("jobrunner.tracker", broker=url, backend=backend, set_as_current=False), Database(
-        settings.database_url
-    )
+    backend = result_backend or settings.result_backend
+    app = Celery("jobrunner.tracker", broker=url, backend=backend, set_as_current=False)
+    if backend is None and transport_of(app) == "redis":
+        app.conf.result_backend = url
+    return app, Database(settings.database_url)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 
 from jobrunner.errors import UnreachableError
 from jobrunner.store.database import Database, schema_version
@@ -37,6 +37,27 @@ def upgrade(url: str) -> tuple[str | None, str]:
     finally:
         database.close()
     return before, HEAD
+
+
+def create_if_empty(database: Database, *, make_file: bool) -> bool:
+    """Make the tables of a database in which there is nothing at all; a SQLite file only if it may be made.
+
+    Whatever else may be wrong with it is left to who uses it next, and is told there.
+    """
+    if database.is_sqlite and not Path(database.where).exists() and not make_file:
+        return False
+    url = database.url.render_as_string(hide_password=False)
+    if not database.is_sqlite or Path(database.where).exists():
+        looking = Database(url, create=True)  # which takes a database without tables for a database
+        try:
+            with looking.read() as connection:
+                empty = not inspect(connection).get_table_names()
+        finally:
+            looking.close()
+        if not empty:
+            return False
+    upgrade(url)
+    return True
 
 
 def _make_file(path: Path) -> None:

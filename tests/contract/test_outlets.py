@@ -1,6 +1,7 @@
 """What every outlet keeps to: what `send` has returned from is on the broker, and what is not is told."""
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,15 @@ import pytest
 from celery import Celery
 from kombu import Connection, Queue
 
+from jobrunner.records import Letter
 from jobrunner.servers import TIMEOUTS
+from jobrunner.wire import INPUTS_IN_HEADER, Inputs
 from tests.servers.redis import Redis
 from tests.waiting import PATIENCE, until
 from tracker.dispatch import Dispatch
 from tracker.loop import _BROKER_ERRORS
 from tracker.outlets import Outlet, Sending, TooLateError, Untaken, open_outlet
+from tracker.turn import Outgoing
 
 if TYPE_CHECKING:
     from tests.servers.rabbitmq import RabbitMQ
@@ -92,6 +96,32 @@ def test_a_queue_is_empty_when_it_holds_nothing_or_is_not_there(connection: Conn
     assert dispatch.is_empty("work")
     dispatch.close()
     app.close()
+
+
+def test_without_a_result_backend_a_task_with_few_inputs_is_sent_and_one_with_many_fails(
+    connection: Connection,
+) -> None:
+    app = Celery("outlet", broker=connection.as_uri(include_password=True), set_as_current=False)
+    dispatch = Dispatch(app, "tracker")
+    published = dispatch.publish(
+        [outgoing("few", ["a"]), outgoing("many", ["a"] * (INPUTS_IN_HEADER + 1))], until=time.monotonic() + PATIENCE
+    )
+    assert [one.letter.task_id for one in published.taken] == ["few"]
+    ((failed, why),) = published.failed
+    assert (failed.letter.task_id, "the tracker knows no result backend" in why) == ("many", True)
+    dispatch.close()
+    app.close()
+
+
+def outgoing(task_id: str, inputs: Inputs) -> Outgoing:
+    headers = {"expires": None, "parent_id": None, "task": "work", "argsrepr": "", "kwargsrepr": "", "eta": None}
+    letter = Letter(
+        task_id=task_id, job_id="job", queue="work", run=1, delivery=1, first_retries=0, takes_task=None,
+        taken_delivery=None, takes_group="group", body=b"{}", content_type="application/json",
+        content_encoding="utf-8", headers=json.dumps(headers),
+        properties=json.dumps({"exchange": "", "routing_key": "work"}),
+    )  # fmt: skip
+    return Outgoing(letter=letter, inputs=inputs)
 
 
 def test_messages_go_to_several_queues(connection: Connection) -> None:

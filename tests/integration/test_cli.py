@@ -2,6 +2,7 @@
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -312,6 +313,35 @@ def test_other_commands_make_no_database_and_say_where_they_looked(
     assert ended.err.startswith(f"error: There is no database at {tmp_path / 'jobs.db'}.\n\nhint: ")
     assert "jobrunner up" in ended.err
     assert not (tmp_path / "jobs.db").exists()
+
+
+def test_a_tracker_makes_the_usual_database_where_none_is_configured(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JOBRUNNER_DATABASE")
+    assert run("tracker", "-b", "memory://").code == 2, "the broker is refused after that"
+    assert (tmp_path / ".jobrunner" / "jobrunner.db").exists()
+    assert run("list").err == "No jobs yet; `jobrunner submit` adds one.\n"
+
+
+def test_a_tracker_makes_the_tables_of_a_configured_database_that_is_empty(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "jobs.db").touch()
+    assert run("tracker", "-b", "memory://").code == 2
+    assert run("list").code == 0
+
+
+def test_a_tracker_refuses_a_database_with_an_older_schema_or_something_else_in_it(run: Run, tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "jobs.db")
+    other.execute("CREATE TABLE theirs (x)")
+    ended = run("tracker", "-b", "memory://")
+    assert (ended.code, "holds no jobrunner tables" in ended.err) == (5, True)
+    other.execute("DROP TABLE theirs")
+    run("db", "upgrade")
+    other.execute("UPDATE alembic_version SET version_num = '0001'")
+    other.commit()
+    other.close()
+    ended = run("tracker", "-b", "memory://")
+    assert (ended.code, "hint: Run `jobrunner db upgrade`." in ended.err) == (5, True)
 
 
 def test_a_database_url_that_cannot_be_read_is_a_usage_mistake(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,16 @@ from celery import chain, chord
 from sqlalchemy import insert, inspect
 
 from jobrunner.records import Standing
+from jobrunner.store import tracking
 from jobrunner.store.check import check
 from jobrunner.store.database import Database
 from jobrunner.store.migrations import FOLDER, HEAD
 from jobrunner.store.schema import attempt, metadata, orders
-from jobrunner.store.upgrade import upgrade
+from jobrunner.store.upgrade import create_if_empty, upgrade
 from tests.apps import new_runner, read_rows, store
-from tests.builders import MIDNIGHT
+from tests.builders import MIDNIGHT, entry, raw_event
+from tracker.events import read_events
+from tracker.turn import Turn
 
 FIRST = "0001"
 
@@ -113,3 +116,34 @@ def test_what_migrations_make_is_what_models_declare(empty_database_url: str) ->
     database = Database(empty_database_url)
     assert check(database) == []
     database.close()
+
+
+def test_an_empty_database_gets_its_tables_once_and_one_with_something_in_it_is_left_alone(
+    empty_database_url: str,
+) -> None:
+    database = Database(empty_database_url)
+    assert create_if_empty(database, make_file=True)
+    assert not create_if_empty(database, make_file=True)
+    migrate(empty_database_url, "base")  # leaves the table in which Alembic keeps the version
+    assert not create_if_empty(database, make_file=True)
+    database.close()
+
+
+def test_what_was_only_observed_goes_with_the_way_down(empty_database_url: str) -> None:
+    upgrade(empty_database_url)
+    database = Database(empty_database_url)
+    heard = [raw_event(type="task-received", uuid="a", name="a", root_id="a"), raw_event(uuid="a")]
+    with database.write() as connection:
+        turn = Turn(connection, MIDNIGHT)
+        turn.fold(read_events([entry(*heard)]).events)
+        turn.move_on()
+        turn.settle()
+        tracking.save_worker(connection, "w1@host", "1", 1, online=True, now=MIDNIGHT, lossy=True)
+    database.close()
+    assert [row["id"] for row in contents(empty_database_url)["job"]] == ["a"]
+    migrate(empty_database_url, "0007")
+    upgrade(empty_database_url)
+    found = contents(empty_database_url)
+    assert {name: found[name] for name in ("job", "task", "attempt", "worker")} == {
+        "job": [], "task": [], "attempt": [], "worker": [],
+    }  # fmt: skip
