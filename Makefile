@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Most tests wait for processes of their own; each of those that run side by side has servers of its own.
-TESTS := $(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
+# Most tests wait for processes of their own: on two cores three run side by side, each with servers of its own.
+TESTS := $(BIN)/pytest --numprocesses=3 --dist=worksteal
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help

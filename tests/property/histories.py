@@ -87,8 +87,9 @@ def _attempted(draw: st.DrawFn, say: "_Speaker") -> TaskState | None:
     if strangers and draw(_sometimes):
         say.history.kinds.add("foreign")
         say(draw(st.sampled_from(["succeeded", "failed", "retried"])), draw(st.sampled_from(strangers)))
-    if end in {"succeeded", "failed", "open"} and draw(_sometimes):
-        return _executed_twice(draw, say, end, worker)
+    others = [one for one in WORKERS if one not in say.heard]  # a stranger does not turn up with the message after all
+    if others and end in {"succeeded", "failed", "open"} and draw(_sometimes):
+        return _executed_twice(draw, say, end, worker, draw(st.sampled_from(others)))
     if end == "open":
         return TaskState.ACTIVE
     say(end, worker)
@@ -108,10 +109,9 @@ def _handed_back(draw: st.DrawFn, say: "_Speaker", worker: str) -> None:
     say(draw(st.sampled_from(["rejected", "cancelled"])), first)
 
 
-def _executed_twice(draw: st.DrawFn, say: "_Speaker", end: str, worker: str) -> TaskState:
+def _executed_twice(draw: st.DrawFn, say: "_Speaker", end: str, worker: str, other: str) -> TaskState:
     """The broker has given the message to another process as well, while the first one was at work."""
     say.history.kinds.add("redelivery")
-    other = draw(st.sampled_from([one for one in WORKERS if one != worker]))
     say("received", other)
     say("started", other)
     ends = {worker: end, other: draw(st.sampled_from(["succeeded", "failed", "open"]))}

@@ -190,7 +190,10 @@ FAULTS: dict[str, tuple[str, object]] = {
         "_standing",
         lambda one: OUTCOMES[one.outcome] if one.outcome and one.started_at else Standing.NONE,
     ),
-    "an earlier attempt outweighs a later one": ("_weight", lambda one: (one.standing, -one.retries)),
+    "the first attempt decides": (
+        "_weight",
+        lambda one: (one.standing == Standing.SUCCEEDED, -one.retries, one.standing),
+    ),
     "deliveries are not told apart": ("_delivery_of", lambda *_: 1),
     "a failure beats a running execution": (
         "_weight",
