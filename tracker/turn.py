@@ -138,6 +138,7 @@ class Turn:
             self.move(task, state, ended_at=decider.ended_at, corrects=True)
         except IllegalMoveError as refused:
             logger.warning("Task %s: %s", task.id, refused, extra={"action": "move-refused", "task": task.id})
+            return
         if state is TaskState.SOFT_FAILED and decider.standing == Standing.UNKNOWN and task.block_id:
             # A worker without its code, as is common while a new version is rolled out, has dropped the message.
             rest = min(_FIRST_REST * 2 ** (task.delivery - 1), _LAST_REST)

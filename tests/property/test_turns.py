@@ -134,6 +134,15 @@ def test_a_task_that_a_worker_does_not_know_is_sent_again_after_a_while(runner: 
     assert first["note"] == "NotRegistered('add')"
 
 
+def test_a_task_that_is_completed_is_not_sent_again_whatever_a_worker_does_not_know(runner: JobRunner) -> None:
+    _, task_ids = new_job(runner)
+    stranger = told("succeeded", at=3, worker="w2@host")
+    unknown = event("failed", retries=1, worker="w3@host", source="w3", fields={"exception": "NotRegistered('add')"})
+    fold_all(runner, task_ids, [[("first", stranger)], [("first", told("started", at=1)), ("first", unknown)]])
+    first, *_ = [row for row in read_rows(runner.database, "task") if row["id"] == task_ids["first"]]
+    assert first["state"] == "completed"
+
+
 def test_reports_of_processes_that_do_not_have_the_task_are_counted_by_worker(runner: JobRunner) -> None:
     _, task_ids = new_job(runner)
     with runner.database.write() as connection:
