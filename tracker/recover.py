@@ -3,7 +3,7 @@
 Each is sent under its next delivery, so that a message that turns up after all cannot be taken for the new one.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -51,20 +51,32 @@ class QueueWatch:
 def give_up_worker(turn: Turn, name: str, *, living_source: str | None, redelivers: bool) -> int:
     """End the open attempts of a worker process that is gone as lost, and send their tasks again, `retries` going on.
 
-    `living_source` is the process that bears the name now; its attempts are left alone. If the broker `redelivers` by
-    itself what a worker had received and not started, that is left to it.
+    Not sent are those that another process has got meanwhile, from the broker or as Celery's retry. `living_source` is
+    the process that bears the name now; its attempts are left alone. If the broker `redelivers` by itself what a worker
+    had received and not started, that is left to it.
     """
     held = tracking.tasks_held_by(turn.connection, name, living_source)
     if redelivers:
-        _drop(turn, [attempt for _, attempt in held if attempt.started_at is None])
-        held = [(task, attempt) for task, attempt in held if attempt.started_at is not None]
+        _drop(turn, [attempt for _, attempt in held if attempt.standing == Standing.RECEIVED])
+        held = [(task, attempt) for task, attempt in held if attempt.standing == Standing.STARTED]
     lost = [replace(attempt, outcome="lost", standing=Standing.LOST, ended_at=turn.now) for _, attempt in held]
     tracking.update_attempts(turn.connection, lost)
+    elsewhere = _in_other_hands(turn, {task.id: task for task, _ in held})
+    held = [(task, attempt) for task, attempt in held if task.id not in elsewhere]
     for task, attempt in held:
-        executed = attempt.started_at is not None  # what was only received has used up no retry
+        executed = attempt.standing == Standing.STARTED  # what was only received has used up no retry
         task.first_retries = max(task.first_retries, attempt.retries + executed)
         turn.move(task, TaskState.SOFT_FAILED)
     return _ready_again(turn, (task for task, _ in held), f"sent again: worker {name} was lost")
+
+
+def _in_other_hands(turn: Turn, tasks: Mapping[str, Task]) -> set[str]:
+    """Return the tasks of which another process has the message as well, or the one of their retry."""
+    return {
+        one.task_id
+        for one in tracking.attempts_of(turn.connection, tasks)
+        if one.delivery == tasks[one.task_id].delivery and one.standing in {Standing.RECEIVED, Standing.STARTED}
+    }
 
 
 def forget_receipts(turn: Turn, name: str, before: datetime) -> None:
@@ -74,7 +86,10 @@ def forget_receipts(turn: Turn, name: str, before: datetime) -> None:
     `QueueWatch` decides. Both times are that worker's own.
     """
     held = [attempt for _, attempt in tracking.tasks_held_by(turn.connection, name, None)]
-    _drop(turn, [one for one in held if one.started_at is None and one.received_at and one.received_at < before])
+    _drop(
+        turn,
+        [one for one in held if one.standing == Standing.RECEIVED and one.received_at and one.received_at < before],
+    )
 
 
 def _drop(turn: Turn, attempts: Iterable[Attempt]) -> None:
