@@ -98,11 +98,30 @@ class House:
         return process
 
     def worker(
-        self, name: str = "worker", *, queues: str = "celery", module: str = "workers", **settings: str
+        self,
+        name: str = "worker",
+        *,
+        queues: str = "celery",
+        module: str = "workers",
+        pool: str = "prefork",
+        **settings: str,
     ) -> Process:
         """Start a worker of two processes and wait until it takes tasks; `settings` are environment variables."""
         command = ["jobrunner.cli", "worker"] if module == "jobrunner" else [module]
-        options = ["--without-mingle", "--without-gossip", "-c", "2", "-l", "INFO", "-Q", queues, "-n", f"{name}@house"]
+        options = [
+            "--without-mingle",
+            "--without-gossip",
+            "-P",
+            pool,
+            "-c",
+            "2",
+            "-l",
+            "INFO",
+            "-Q",
+            queues,
+            "-n",
+            f"{name}@house",
+        ]
         process = self.start(name, [sys.executable, "-m", *command, "-A", PROJ, *options], **settings)
         process.says(f"{name}@house ready.")
         return process

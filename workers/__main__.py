@@ -6,13 +6,16 @@
 import sys
 from pathlib import Path
 
-from celery.app.utils import find_app
-
-from jobrunner import JobRunner
+from celery import maybe_patch_concurrency
 
 
 def main(argv: list[str]) -> None:
     """Bind the app if it is not bound, and run Celery's own worker command."""
+    maybe_patch_concurrency(["celery", "worker", *argv])  # gevent must come before all that it patches
+    from celery.app.utils import find_app  # noqa: PLC0415
+
+    from jobrunner import JobRunner  # noqa: PLC0415
+
     if "-A" not in argv[:-1]:
         sys.exit("Usage: python -m workers -A MODULE [celery worker options]")
     place = argv.index("-A")

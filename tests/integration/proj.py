@@ -6,6 +6,7 @@ apps of one process.
 
 import os
 import signal
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,12 @@ def who_am_i(self: Any) -> dict[str, Any]:
 def tell(self: Any, type_: str, degrees: int) -> None:
     """Send an event of our own."""
     self.send_event(type_, degrees=degrees)
+
+
+@plain()
+def threads() -> list[str]:
+    """Return the names of all threads of our process."""
+    return [one.name for one in threading.enumerate()]
 
 
 # ---- failures ----------------------------------------------------------------------------------------------
