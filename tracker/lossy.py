@@ -5,21 +5,16 @@ no sign of a loss.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from tracker.fold import Event
-from tracker.roster import SILENCE
+from tracker.roster import Heard
 
 _COMES = frozenset({"worker-online", "worker-heartbeat"})
 _GOES = "worker-offline"
 
 
-@dataclass(slots=True)
-class LossyWorkers:
+class LossyWorkers(Heard):
     """When each of them was last heard. In memory; the rows are the database's."""
-
-    heard: dict[str, float] = field(default_factory=dict)
-    fresh: set[str] = field(default_factory=set)
 
     def know(self, names: Iterable[str], moment: float) -> None:
         """Begin with these, or give everybody a full time-out again: nobody could be heard until now."""
@@ -38,18 +33,5 @@ class LossyWorkers:
                 moved[name] = event
             elif name not in self.heard:  # a client that has sent a task is no worker
                 continue
-            self.heard[name] = moment
-            self.fresh.add(name)
+            self.note(name, moment)
         return moved
-
-    def newly_heard(self) -> set[str]:
-        """Return who has spoken since this was asked last."""
-        names, self.fresh = self.fresh, set()
-        return names
-
-    def silent(self, moment: float) -> list[str]:
-        """Return those not heard for as long as any worker may be silent, and forget them."""
-        gone = [name for name, last in self.heard.items() if moment - last > SILENCE]
-        for name in gone:
-            del self.heard[name]
-        return gone

@@ -20,17 +20,40 @@ class Arrival:
     pid: int | None
 
 
-@dataclass(slots=True)
-class Roster:
+@dataclass
+class Heard:
+    """When each of some workers was last heard, by name, and who has spoken lately."""
+
+    heard: dict[str, float] = field(default_factory=dict)
+    fresh: set[str] = field(default_factory=set)
+
+    def note(self, name: str, moment: float) -> None:
+        """Note that a worker has spoken."""
+        self.heard[name] = moment
+        self.fresh.add(name)
+
+    def newly_heard(self) -> set[str]:
+        """Return who has spoken since this was asked last."""
+        names, self.fresh = self.fresh, set()
+        return names
+
+    def silent(self, moment: float) -> list[str]:
+        """Return workers not heard for `SILENCE` seconds, and forget them."""
+        gone = [name for name, last in self.heard.items() if moment - last > SILENCE]
+        for name in gone:
+            del self.heard[name]
+        return gone
+
+
+@dataclass
+class Roster(Heard):
     """Worker name → the process that bears it, and when it was last heard. In memory; the rows are the database's.
 
     A process that was replaced does not come back: of two workers under one name, the later one counts.
     """
 
     sources: dict[str, str] = field(default_factory=dict)
-    heard: dict[str, float] = field(default_factory=dict)
     replaced: set[str] = field(default_factory=set)
-    fresh: set[str] = field(default_factory=set)
 
     def know(self, sources: dict[str, str], moment: float) -> None:
         """Begin with the workers that a tracker before us waited for: each has a full time-out to be heard."""
@@ -53,20 +76,14 @@ class Roster:
                     self.replaced.add(self.sources[name])
                 self.sources[name] = entry.source
                 arrivals.append(Arrival(name=name, source=entry.source, pid=_pid(entry.events)))
-            self.heard[name] = moment
-            self.fresh.add(name)
+            self.note(name, moment)
         return arrivals
 
-    def newly_heard(self) -> set[str]:
-        """Return who has spoken since this was asked last."""
-        names, self.fresh = self.fresh, set()
-        return names
-
     def silent(self, moment: float) -> list[str]:
-        """Return workers not heard for `SILENCE` seconds, and forget them."""
-        gone = [name for name, last in self.heard.items() if moment - last > SILENCE]
+        """Return workers not heard for `SILENCE` seconds, and forget them and their processes."""
+        gone = super().silent(moment)
         for name in gone:
-            del self.heard[name], self.sources[name]
+            del self.sources[name]
         return gone
 
 
