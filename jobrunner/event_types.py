@@ -72,7 +72,7 @@ _MESSAGE = (
     _h3("args", "message.headers[argsrepr]"),
     _h3("kwargs", "message.headers[kwargsrepr]"),
 )
-_PARENT = Field("parent_id", ("task.parent_id",), "the task that has sent it, of observed jobs; none in a job's plan")
+_PARENT = Field("parent_id", ("task.created_by",), "the task that has sent it; none in a job's plan")
 _ETA = "a task of a plan waits here, in `task.not_before`, and is sent without; of a Celery retry nothing is kept"
 _EXPIRES = "a number of seconds counts from each sending"
 

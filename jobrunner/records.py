@@ -114,7 +114,7 @@ class Origin:
 
     name: str = ""
     queue: str = ""
-    parent_id: str | None = None
+    created_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,6 +163,14 @@ class FailureReason(_Documented):
     CONSTRUCTION = ("construction", "A task that discovers work failed before the job was fully described.")
 
 
+class JobOutcome(_Documented):
+    """How a job completed."""
+
+    OK = ("ok", "Every task did its work.")
+    NOOP = ("noop", "There was nothing to do: it has no tasks, or those that discover work found none.")
+    WITH_ERRORS = ("with-errors", "Some tasks ended partial, and the policy tolerates that.")
+
+
 def _jobs(words: str) -> frozenset[JobState]:
     return frozenset(JobState(word) for word in words.split())
 

@@ -91,7 +91,7 @@ def _origins(events: Iterable[Event]) -> dict[str, Origin]:
             name=known.name or _text(event, "name"),
             queue=known.queue or _text(event, "queue"),
             # A retry is sent by the task itself, which Celery then tells as its parent.
-            parent_id=known.parent_id or (parent if parent != event.uuid else "") or None,
+            created_by=known.created_by or (parent if parent != event.uuid else "") or None,
         )
     return origins
 
@@ -111,7 +111,7 @@ def _complete(
             one,
             name=one.name or told[uuid].name,
             queue=one.queue or told[uuid].queue,
-            parent_id=one.parent_id or told[uuid].parent_id,
+            created_by=one.created_by or told[uuid].created_by,
         )
         for uuid, one in known.items()
     }

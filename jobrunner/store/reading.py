@@ -23,18 +23,25 @@ OPEN = attempt.c.standing.in_([literal_column(str(int(one))) for one in (Standin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView:
-    """A job as people see it; `counts` has how many of its tasks are in each state, without the zeros."""
+    """A job as people see it; `counts` has how many of its tasks are in each state, without the zeros.
+
+    Of those that discover work, `discovering` have started and not ended, and `discovered` have ended.
+    """
 
     id: str
     name: str
     key: str | None
     observed: bool
+    barrier: bool
     state: JobState
     reason: str | None
+    outcome: str | None
     note: str | None
     run: int
     total: int
     counts: dict[TaskState, int]
+    discovering: int
+    discovered: int
     submitted_at: datetime
     applied_at: datetime | None
     started_at: datetime | None
@@ -47,14 +54,14 @@ class JobView:
 class TaskView:
     """A task as people see it, with its latest attempt; `last_event` is Celery's name for what was told of it last.
 
-    `parent` is the task that has sent it, of an observed job; in a plan there is none. `name` is empty as long as it
-    was not told.
+    `created_by` is the task that has added it to the job, or has sent it; none if it was submitted. `name` is empty as
+    long as it was not told.
     """
 
     id: str
     job_id: str
     celery_id: str
-    parent: str | None
+    created_by: str | None
     name: str
     state: TaskState
     note: str | None
@@ -104,7 +111,7 @@ class WorkerView:
 def _job_view(row: Row[*tuple[Any, ...]]) -> JobView:
     values = row._asdict()
     counts = {state: values.pop(column) for state, column in COUNTERS.items()}
-    values.pop("digest")
+    values.pop("digest"), values.pop("keeps_values")
     values["state"] = JobState(values["state"])
     return JobView(**values, counts={state: count for state, count in counts.items() if count})
 
@@ -151,7 +158,7 @@ def list_tasks(connection: Connection, job_id: str) -> list[TaskView]:
             task.c.id,
             task.c.job_id,
             task.c.celery_id,
-            task.c.parent_id.label("parent"),
+            task.c.created_by,
             task.c.name,
             task.c.state,
             task.c.note,

@@ -77,12 +77,18 @@ job = Table(
     Column("key", String(NAME), unique=True),
     Column("digest", String(64), nullable=False),  # of the content: the same key with another digest is refused
     Column("observed", Boolean, nullable=False, server_default=false()),  # a plain Celery canvas, known by its events
+    Column("barrier", Boolean, nullable=False, server_default=false()),  # A8: level by level
+    Column("keeps_values", Boolean, nullable=False, server_default=false()),  # in the result backend, for its tasks
     Column("state", String(20), nullable=False),
     Column("reason", String(20)),  # why it failed, see FailureReason
+    Column("outcome", String(12)),  # how it completed, see JobOutcome
     Column("note", Text),  # a sentence for people: what ended it, or what it waits for
     Column("run", Integer, nullable=False),
     Column("total", Integer, nullable=False),
     *(Column(name, Integer, nullable=False, server_default="0") for name in COUNTERS.values()),
+    # Of these, tasks that discover: those that have started and not ended, and those that have ended.
+    Column("discovering", Integer, nullable=False, server_default="0"),
+    Column("discovered", Integer, nullable=False, server_default="0"),
     _id("value_task"),  # the node whose value is the job's
     _id("value_group"),
     Column("submitted_at", Moment, nullable=False),
@@ -92,6 +98,7 @@ job = Table(
     Index("ix_job_submitted_at", "submitted_at"),
     _partial("ix_job_unapplied", "id", "applied_at IS NULL"),
     _partial("ix_job_unended", "id", "ended_at IS NULL"),
+    _partial("ix_job_keeping", "id", "keeps_values AND ended_at IS NOT NULL"),
 )
 
 block = Table(
@@ -120,7 +127,10 @@ task = Table(
     Column("queue", String(NAME), nullable=False),
     Column("arrival", Integer, nullable=False),
     Column("sequence", Integer, nullable=False),
-    _id("parent_id"),  # of an observed task: the one that has sent it, as Celery tells
+    _id("created_by"),  # the task that has added it to the job, or has sent it
+    _id("created_in"),  # the attempt of that one: as long as it may fail, its additions may be deleted
+    Column("discovers", Boolean, nullable=False, server_default=false()),  # it makes the job known: N1's discovery task
+    Column("replayable", Boolean, nullable=False, server_default=false()),  # may run again if its value is lost
     _id("block_id", nullable=False),  # empty for an observed task: no plan knows it
     Column("position", Integer, nullable=False),
     _id("opens_block", nullable=False),
@@ -129,7 +139,10 @@ task = Table(
     _id("takes_group"),
     _id("yields_group"),
     Column("yields_at", Integer),
+    _id("value_task"),  # the node whose value is this task's, if not its own
+    _id("value_group"),
     Column("state", String(12), nullable=False),
+    Column("reason", String(20)),  # why it failed, see FailureReason
     Column("note", Text),
     Column("delivery", Integer, nullable=False),  # 0 before the first
     Column("first_retries", Integer, nullable=False),  # Celery's retries with which the present delivery began
@@ -144,6 +157,7 @@ task = Table(
     _partial("ix_task_yields", "yields_group", "yields_group IS NOT NULL"),
     _partial("ix_task_ready", "id", "state = 'ready'"),
     _partial("ix_task_unsent", "id", "state = 'queued' AND sent_at IS NULL"),
+    _partial("ix_task_created", "created_by", "created_by IS NOT NULL"),
 )
 
 message = Table(
@@ -180,6 +194,17 @@ attempt = Table(
     _partial("ix_attempt_celery_id", "celery_id", "delivery > 1"),
     _partial("ix_attempt_open", "worker", "standing IN (4, 8)"),
     _partial("ix_attempt_foreign", "task_id", "standing = 0 AND outcome IS NOT NULL"),
+)
+
+history = Table(
+    "history",
+    metadata,
+    _id("id", primary_key=True),  # ascends with time
+    _id("job_id", nullable=False),
+    _id("task_id"),
+    Column("at", Moment, nullable=False),
+    Column("line", Text, nullable=False),  # a sentence for people: what was decided, and why
+    Index("ix_history_job", "job_id"),
 )
 
 orders = Table(

@@ -70,7 +70,7 @@ def test_tasks_of_one_root_become_a_job_that_is_taken_up_already(runner: JobRunn
     found = job(runner)
     assert (found.name, found.observed, found.state, found.total) == ("first", True, JobState.ACTIVE, 2)
     assert found.counts == {TaskState.ACTIVE: 1, TaskState.QUEUED: 1}
-    assert [(one.name, one.parent, one.arrival, one.sequence) for one in tasks(runner).values()] == [
+    assert [(one.name, one.created_by, one.arrival, one.sequence) for one in tasks(runner).values()] == [
         ("first", None, 0, 0), ("second", ROOT, 1, 0),
     ]  # fmt: skip
     with runner.database.read() as connection:
@@ -123,7 +123,7 @@ def test_in_whatever_order_and_batches_events_come_the_tasks_are_the_same(runner
         size = random.randint(1, 4)
         hear(runner, *events[:size])
         events = events[size:]
-    rows = {(one.id, one.name, one.parent, one.state, one.retries) for one in tasks(runner).values()}
+    rows = {(one.id, one.name, one.created_by, one.state, one.retries) for one in tasks(runner).values()}
     assert rows == {
         (ROOT, "first", None, TaskState.COMPLETED, 1), ("b", "second", ROOT, TaskState.FAILED, 0),
         ("c", "third", ROOT, TaskState.QUEUED, 0),
@@ -136,7 +136,7 @@ def test_what_was_not_told_when_a_task_joined_is_filled_in_later(runner: JobRunn
     hear(runner, told("started", "b"))
     assert (job(runner).name, tasks(runner)["b"].name) == ("", "")
     hear(runner, received("b", "second", parent=ROOT))
-    assert (job(runner).name, tasks(runner)["b"].name, tasks(runner)["b"].parent) == ("second", "second", ROOT)
+    assert (job(runner).name, tasks(runner)["b"].name, tasks(runner)["b"].created_by) == ("second", "second", ROOT)
     hear(runner, told("started", ROOT))
     hear(runner, told("sent", ROOT, name="first", queue="slow", parent_id=None), source=None)
     assert (job(runner).name, tasks(runner)[ROOT].queue) == ("first", "slow")

@@ -91,7 +91,7 @@ class Shop:
 def table(tasks: Iterable[dict[str, Any]]) -> list[Row]:
     tasks = list(tasks)
     names = {task["id"]: task["name"].rpartition(".")[2] for task in tasks}
-    rows = [(names[task["id"]], task["state"], names.get(task["parent"]), task["retries"]) for task in tasks]
+    rows = [(names[task["id"]], task["state"], names.get(task["created_by"]), task["retries"]) for task in tasks]
     return sorted(rows, key=str)
 
 

@@ -43,13 +43,13 @@ def insert_observed_tasks(connection: Connection, tasks: Sequence[tuple[Task, in
     names = [name for name in Task.__slots__ if name in task.c and name not in fixed]
     rows = [
         {name: getattr(one, name) for name in names}
-        | {"arrival": arrival, "name": origin.name, "queue": origin.queue, "parent_id": origin.parent_id, **fixed}
+        | {"arrival": arrival, "name": origin.name, "queue": origin.queue, "created_by": origin.created_by, **fixed}
         for one, arrival, origin in tasks
     ]
     insert_rows(connection, task, rows)
 
 
-_ORIGINS = select(task.c.id, task.c.name, task.c.queue, task.c.parent_id).where(IsOneOf(task.c.id))
+_ORIGINS = select(task.c.id, task.c.name, task.c.queue, task.c.created_by).where(IsOneOf(task.c.id))
 
 
 def origins(connection: Connection, task_ids: Collection[str]) -> dict[str, Origin]:
@@ -57,13 +57,13 @@ def origins(connection: Connection, task_ids: Collection[str]) -> dict[str, Orig
     return {values.pop("id"): Origin(**values) for values in rows_of(connection, _ORIGINS, task_ids)}
 
 
-_UPDATE_ORIGIN = Update(task, ["id"], ["name", "queue", "parent_id"])
+_UPDATE_ORIGIN = Update(task, ["id"], ["name", "queue", "created_by"])
 
 
 def update_origins(connection: Connection, known: Mapping[str, Origin]) -> None:
     """Write what became known of where these tasks come from."""
     rows = [
-        {"id": task_id, "name": one.name, "queue": one.queue, "parent_id": one.parent_id}
+        {"id": task_id, "name": one.name, "queue": one.queue, "created_by": one.created_by}
         for task_id, one in known.items()
     ]
     _UPDATE_ORIGIN.run(connection, rows)
