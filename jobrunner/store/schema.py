@@ -113,7 +113,9 @@ block = Table(
     Column("remaining", Integer, nullable=False),  # of these, not ended well yet
     _id("yields_group"),  # the group whose list of values this group's list is an item of
     Column("yields_at", Integer),
+    _id("addition_id"),  # with what it was added
     Index("ix_block_job", "job_id"),
+    _partial("ix_block_addition", "addition_id", "addition_id IS NOT NULL"),
     _partial("ix_block_yields", "yields_group", "yields_group IS NOT NULL"),
 )
 
@@ -128,7 +130,7 @@ task = Table(
     Column("arrival", Integer, nullable=False),
     Column("sequence", Integer, nullable=False),
     _id("created_by"),  # the task that has added it to the job, or has sent it
-    _id("created_in"),  # the attempt of that one: as long as it may fail, its additions may be deleted
+    _id("addition_id"),  # with what it was added
     Column("discovers", Boolean, nullable=False, server_default=false()),  # it makes the job known: N1's discovery task
     Column("replayable", Boolean, nullable=False, server_default=false()),  # may run again if its value is lost
     _id("block_id", nullable=False),  # empty for an observed task: no plan knows it
@@ -157,7 +159,7 @@ task = Table(
     _partial("ix_task_yields", "yields_group", "yields_group IS NOT NULL"),
     _partial("ix_task_ready", "id", "state = 'ready'"),
     _partial("ix_task_unsent", "id", "state = 'queued' AND sent_at IS NULL"),
-    _partial("ix_task_created", "created_by", "created_by IS NOT NULL"),
+    _partial("ix_task_addition", "addition_id", "addition_id IS NOT NULL"),
 )
 
 message = Table(
@@ -194,6 +196,27 @@ attempt = Table(
     _partial("ix_attempt_celery_id", "celery_id", "delivery > 1"),
     _partial("ix_attempt_open", "worker", "standing IN (4, 8)"),
     _partial("ix_attempt_foreign", "task_id", "standing = 0 AND outcome IS NOT NULL"),
+)
+
+addition = Table(
+    "addition",
+    metadata,
+    _id("id", primary_key=True),  # the outermost block of what was added at once
+    _id("job_id", nullable=False),
+    _id("task_id", nullable=False),  # the creator, and its attempt: if that fails, all of it is deleted (A4)
+    Column("delivery", Integer, nullable=False),
+    Column("retries", Integer, nullable=False),
+    _id("process", nullable=False),
+    _id("chain_id", nullable=False),  # the blocks that will take the creator's place: it, and then a group of additions
+    _id("group_id", nullable=False),
+    Column("tasks", Integer, nullable=False),  # that were folded
+    Column("told", Integer),  # tasks in all, as its last event says
+    Column("expands", Boolean, nullable=False),  # its value becomes the creator's
+    _id("value_task"),
+    _id("value_group"),
+    Column("kept", Boolean),  # null as long as the attempt has not ended
+    Index("ix_addition_job", "job_id"),
+    _partial("ix_addition_open", "task_id", "kept IS NULL"),
 )
 
 history = Table(
