@@ -8,10 +8,12 @@ from typing import Any
 from celery import Celery
 
 from jobrunner.errors import ConfigurationError, JobFailedError, NotFoundError, WaitTimeoutError
+from jobrunner.plan import Source
 from jobrunner.states import ENDED_JOB, ENDED_TASK, JobState, TaskState
 from jobrunner.store import reading
 from jobrunner.store.database import Database
 from jobrunner.store.reading import JobView, TaskView
+from jobrunner.store.sources import inputs_of
 from jobrunner.values import fetch
 
 #: Seconds between two looks while waiting: from the first, doubling, to the last.
@@ -106,10 +108,11 @@ class Job:
         if view.state is not JobState.COMPLETED:
             msg = f"Job {self.id} {view.state}: {view.note or 'no task of it failed'}."
             raise JobFailedError(msg, f"See `jobrunner tasks {self.id}`.")
-        with self._database.read() as connection:
-            inputs = reading.value_of(connection, view)
-        if inputs is None:
+        source = Source(task=view.value_task, group=view.value_group)
+        if source == Source():
             return None
+        with self._database.read() as connection:
+            inputs = inputs_of(connection, [source])[source]
         if self._app is None:
             msg = f"The value of job {self.id} lies in a result backend."
             raise ConfigurationError(msg, "Ask the JobRunner of its app for the handle.")

@@ -119,10 +119,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """A task message as stored at submission, with what its next delivery needs.
-
-    `delivery` is the next one; `taken_delivery` the one under which the task `takes_task` succeeded.
-    """
+    """A task message as stored at submission, with what its next delivery needs; `delivery` is that one's number."""
 
     task_id: str
     job_id: str
@@ -131,7 +128,6 @@ class Letter:
     delivery: int
     first_retries: int
     takes_task: str | None
-    taken_delivery: int | None
     takes_group: str | None
     body: bytes
     content_type: str

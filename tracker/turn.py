@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from jobrunner import ids
 from jobrunner.errors import IllegalMoveError
-from jobrunner.plan import Place
+from jobrunner.plan import Place, Source
 from jobrunner.records import Attempt, Job, Letter, Standing, Task
 from jobrunner.states import ENDED_JOB, ENDED_TASK, WELL, JobState, TaskState, check_job_move, check_task_move
-from jobrunner.store import reading, tracking
+from jobrunner.store import tracking
+from jobrunner.store.sources import inputs_of
 from jobrunner.text import SENTENCE, bounded
 from jobrunner.wire import Inputs
 from tracker.advance import advance, judge
@@ -235,16 +236,12 @@ class Turn:
     def take_ready(self) -> list[Outgoing]:
         """Put what is ready into the outbox; to be published once this turn is committed."""
         letters = tracking.take_ready(self.connection, self.now, _LETTERS)
-        groups = {letter.takes_group for letter in letters if letter.takes_group is not None}
-        lists = {group: reading.value_of_group(self.connection, group) for group in groups}
-        outgoing = []
+        sources = [Source(task=letter.takes_task, group=letter.takes_group) for letter in letters]
+        inputs = inputs_of(self.connection, {source for source in sources if source != Source()})
+        outgoing = [
+            Outgoing(letter=one, inputs=inputs.get(source)) for one, source in zip(letters, sources, strict=True)
+        ]
         for letter in letters:
-            inputs: Inputs | None = None
-            if letter.takes_task is not None:
-                inputs = ids.celery_id(letter.takes_task, letter.taken_delivery or 1)
-            elif letter.takes_group is not None:
-                inputs = lists[letter.takes_group]
-            outgoing.append(Outgoing(letter=letter, inputs=inputs))
             self._count(letter.job_id, TaskState.READY, TaskState.QUEUED, 1)
         tracking.queue_tasks(
             self.connection, [(one.letter.task_id, one.letter.delivery, one.celery_id) for one in outgoing], self.now

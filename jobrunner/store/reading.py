@@ -6,12 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, case, func, literal_column, select
 
-from jobrunner import ids
 from jobrunner.event_types import EVENT_TYPES
 from jobrunner.records import Standing
 from jobrunner.states import ENDED_TASK, JobState, TaskState, WorkerState
-from jobrunner.store.schema import COUNTERS, attempt, block, job, rejected_event, task, worker
-from jobrunner.wire import Inputs
+from jobrunner.store.schema import COUNTERS, attempt, job, rejected_event, task, worker
 
 #: Ids per `IN (…)`: what every database takes at once.
 CHUNK = 500
@@ -194,27 +192,6 @@ def _task_view(row: Row[*tuple[Any, ...]]) -> TaskView:
     values = row._asdict()
     values["state"] = TaskState(values["state"])
     return TaskView(**values)
-
-
-def value_of(connection: Connection, view: JobView) -> Inputs | None:
-    """Return under which Celery ids the value of a job lies: one id, or a list of them; None if it has no value."""
-    if view.value_task is not None:
-        delivery = connection.execute(select(task.c.delivery).where(task.c.id == view.value_task)).scalar_one()
-        return ids.celery_id(view.value_task, delivery)
-    return None if view.value_group is None else value_of_group(connection, view.value_group)
-
-
-def value_of_group(connection: Connection, group_id: str) -> list[Inputs]:
-    """Return under which Celery ids the values of a group lie, nested as its groups are.
-
-    A value lies under the id of the delivery that succeeded, which is a task's present one once it has ended well.
-    """
-    tasks = select(task.c.id, task.c.delivery, task.c.yields_at).where(task.c.yields_group == group_id)
-    groups = select(block.c.id, block.c.yields_at).where(block.c.yields_group == group_id)
-    items: dict[int, Inputs] = {row.yields_at: ids.celery_id(row.id, row.delivery) for row in connection.execute(tasks)}
-    for row in connection.execute(groups).all():
-        items[row.yields_at] = value_of_group(connection, row.id)
-    return [items[index] for index in sorted(items)]
 
 
 def workers_online(connection: Connection) -> int:

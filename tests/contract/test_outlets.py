@@ -117,7 +117,7 @@ def outgoing(task_id: str, inputs: Inputs) -> Outgoing:
     headers = {"expires": None, "parent_id": None, "task": "work", "argsrepr": "", "kwargsrepr": "", "eta": None}
     letter = Letter(
         task_id=task_id, job_id="job", queue="work", run=1, delivery=1, first_retries=0, takes_task=None,
-        taken_delivery=None, takes_group="group", body=b"{}", content_type="application/json",
+        takes_group="group", body=b"{}", content_type="application/json",
         content_encoding="utf-8", headers=json.dumps(headers),
         properties=json.dumps({"exchange": "", "routing_key": "work"}),
     )  # fmt: skip

@@ -25,7 +25,6 @@ def work_waiting(connection: Connection, now: datetime) -> bool:
     return bool(connection.execute(_WORK_WAITING, {"moment": now}).scalar())
 
 
-_taken = task.alias("taken")
 _LETTERS = (
     select(
         message,
@@ -36,11 +35,9 @@ _LETTERS = (
         task.c.first_retries,
         task.c.takes_task,
         task.c.takes_group,
-        _taken.c.delivery.label("taken_delivery"),
     )
     .join_from(task, message, message.c.task_id == task.c.id)
     .join(job, job.c.id == task.c.job_id)
-    .join(_taken, _taken.c.id == task.c.takes_task, isouter=True)
     .order_by(task.c.id)
 )
 
