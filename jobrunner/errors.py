@@ -64,6 +64,12 @@ class UnreachableError(JobrunnerError):
     exit_code = 5
 
 
+class EventLogFullError(JobrunnerError):
+    """The event log has no room, because no tracker reads it: what had to be told first was not done."""
+
+    exit_code = 5
+
+
 class JobFailedError(JobrunnerError):
     """The job ended without a value: failed or canceled."""
 

@@ -7,14 +7,24 @@ process, which is bounded too.
 import logging
 import time
 from collections import deque
+from typing import NamedTuple
 
 from jobrunner.event_log import EventLogWriter, WrittenBatch
+from workers.telling import Telling
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at a log that is long.
 _LOOK = 1.0
 _REMEDY = "Start a tracker, `jobrunner tracker`; or let more wait, with JOBRUNNER_EVENT_LOG_LIMIT."
+
+
+class _Waiting(NamedTuple):
+    """A batch, how many events it has, and who waits for it if somebody does."""
+
+    batch: WrittenBatch
+    events: int
+    telling: Telling | None
 
 
 class Backlog:
@@ -26,7 +36,7 @@ class Backlog:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._waiting: deque[tuple[WrittenBatch, int]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._length = 0
         self._looked_at = 0.0
         self._said_half = self._said_full = False
@@ -42,9 +52,9 @@ class Backlog:
         """Whether batches wait, and the log is full."""
         return bool(self._waiting) and self._length >= self._limit
 
-    def add(self, batch: WrittenBatch, events: int) -> None:
+    def add(self, batch: WrittenBatch, events: int, telling: Telling | None = None) -> None:
         """Have a batch of so many events written."""
-        self._waiting.append((batch, events))
+        self._waiting.append(_Waiting(batch, events, telling))
         self.events += events
 
     def write(self, log: EventLogWriter, *, whatever: bool = False) -> None:
@@ -52,10 +62,8 @@ class Backlog:
         if self.is_long and time.monotonic() - self._looked_at > _LOOK:
             self._length, self._looked_at = log.length(), time.monotonic()
         while self._waiting and (whatever or self._length < self._limit):
-            batch, events = self._waiting[0]
-            self._length = log.append(batch)
-            self._waiting.popleft()
-            self.events -= events
+            self._length = _append(log, self._waiting[0])
+            self.events -= self._waiting.popleft().events
         self._say()
 
     def _say(self) -> None:
@@ -80,3 +88,18 @@ class Backlog:
                 _REMEDY,
                 extra={"action": "event-log-full"},
             )
+
+
+def _append(log: EventLogWriter, one: _Waiting) -> int:
+    """Append a batch; if it was withdrawn, an empty one in its place, since its number must not be missing."""
+    if one.telling is None:
+        return log.append(one.batch)
+    if not one.telling.begin():
+        return log.append({**one.batch, "events": "[]"})
+    written = False
+    try:
+        length = log.append(one.batch)
+        written = True
+    finally:
+        one.telling.end(written=written)
+    return length

@@ -17,7 +17,7 @@ _EXPENDABLE = frozenset({"worker-heartbeat"})
 #: Bytes of a batch, unless one event alone is longer; and of the longest event. RabbitMQ refuses messages above 16 MB
 #: since its version 4, and one that no broker takes would hold up all behind it.
 _SIZE = 1_000_000
-_LONGEST = 15_000_000
+LONGEST = 15_000_000
 _JSON = json.JSONEncoder(default=str)
 
 
@@ -42,9 +42,9 @@ def encode(event: dict[str, Any], monitored: bool) -> EncodedEvent | None:
     except (TypeError, ValueError, RecursionError):
         logger.exception("An event %s was left out.", event["type"], extra={"action": "event-rejected"})
         return None
-    if len(text) > _LONGEST:
+    if len(text) > LONGEST:
         msg = "An event %s was left out: it has %d bytes, more than %d."
-        logger.error(msg, event["type"], len(text), _LONGEST, extra={"action": "event-rejected"})
+        logger.error(msg, event["type"], len(text), LONGEST, extra={"action": "event-rejected"})
         return None
     return EncodedEvent(event["type"], event["hostname"], text, monitored)
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
 
+from jobrunner.errors import EventLogFullError, RefusedError, UnreachableError
 from jobrunner.event_log import EventLogWriter, open_writer
 from jobrunner.servers import TIMEOUTS
 from workers.backlog import Backlog
-from workers.batches import EncodedEvent, Series, encode, fitting
+from workers.batches import LONGEST, EncodedEvent, Series, encode, fitting
 from workers.monitors import Monitors
+from workers.telling import Telling
 
 if TYPE_CHECKING:
     from kombu.connection import Connection
@@ -55,8 +57,8 @@ class Flusher:
         self._app = app
         self._worker = ""
         self._beat = _BEAT if beats else None
-        self._buffer: deque[tuple[dict[str, Any], bool]] = deque()
-        self._some = threading.Event()
+        self._buffer: deque[tuple[dict[str, Any], bool] | Telling] = deque()
+        self._some, self._hurry = threading.Event(), threading.Event()
         self._idle = threading.Condition()
         self._writing = self._away = self._leaving = self._is_new = self._said_full = False
         self._series = Series(source)
@@ -81,13 +83,47 @@ class Flusher:
         if not self._some.is_set():
             self._some.set()
 
+    def tell(self, events: Sequence[dict[str, Any]], timeout: float) -> None:
+        """Write events now, behind all that was told before, and return once the broker has them: all, or none.
+
+        They are not shown to monitors. After an error they are not written any more; only if the connection broke while
+        they were written, and the broker did not come back in time, may they be in the log all the same.
+
+        Raises:
+            RefusedError: they cannot be written as one batch.
+            EventLogFullError: the log has had no room for them for `timeout` seconds.
+            UnreachableError: the broker was away for as long.
+        """
+        encoded = [one for one in (encode(event, monitored=False) for event in events) if one is not None]
+        if len(encoded) < len(events) or sum(len(one.text) for one in encoded) > LONGEST:
+            msg = f"What a task tells is no JSON, or is longer than {LONGEST} characters."
+            raise RefusedError(msg, "Tell it in parts.")
+        self._worker = events[0]["hostname"]
+        telling = Telling(encoded)
+        self._buffer.append(telling)
+        self._wake()
+        if telling.wait(timeout):
+            return
+        if self._backlog.is_stuck:
+            msg = "The event log is full, because no tracker reads it."
+            raise EventLogFullError(msg, "Start a tracker, `jobrunner tracker`.")
+        msg = f"The event log could not be written for {timeout:g} s: the broker is away."
+        raise UnreachableError(msg, "Try again once it is back.")
+
+    def _wake(self) -> None:
+        """Have the thread write at once."""
+        self._hurry.set()
+        self._some.set()
+
     def introduce(self, worker: str) -> None:
         """Say that a worker lives which has said nothing yet: one without heartbeats may have nothing to say."""
         self._worker, self._is_new = worker, True
         self._some.set()
 
     def drain(self, timeout: float) -> bool:
-        """Wait until everything is written; False if that took longer than `timeout` seconds, or cannot be now."""
+        """Have everything written; False if that took longer than `timeout` seconds, or cannot be now."""
+        if not self._is_empty:
+            self._wake()
         with self._idle:
             self._idle.wait_for(lambda: self._is_empty or self._is_stuck, timeout)
             return self._is_empty
@@ -132,21 +168,44 @@ class Flusher:
             told = self._some.wait(_PATIENCE if self._backlog.events else self._beat)
             rest = due - time.monotonic()
             if told and rest > 0 and len(self._buffer) < _LENGTH:
-                time.sleep(rest)
+                self._hurry.wait(rest)
+            hurried = self._hurry.is_set()
             self._some.clear()
+            self._hurry.clear()
             self._writing = True  # before anything leaves the buffer, for `drain`
-            # One batch only. To go on while there is anything would make batches dwindle to what comes during a write.
-            batch = [self._buffer.popleft() for _ in range(min(_LENGTH, len(self._buffer)))]
-            encoded = [self._encoded(*one) for one in batch]
             beat = self._beat is not None and (self._is_new or not told)
             self._is_new = False
-            self._deliver([one for one in encoded if one is not None], beat=beat)
+            if self._buffer and isinstance(first := self._buffer[0], Telling):
+                self._buffer.popleft()
+                length = self._deliver_now(first)
+            else:
+                length = self._deliver_next(beat=beat)
             with self._idle:
                 self._writing = False
                 self._idle.notify_all()
-            due = time.monotonic() + min(_AGE, len(batch) * _REST)
+            due = time.monotonic() + min(_AGE, length * _REST)
             if self._buffer:
-                self._some.set()
+                self._wake() if hurried else self._some.set()
+
+    def _deliver_now(self, telling: Telling) -> int:
+        """Write what somebody waits for, unless nobody does any more."""
+        if not telling.withdrawn:
+            batch = self._series.batch(self._worker, telling.events, self.dropped)
+            self._backlog.add(batch, len(telling.events), telling)
+        self._write()
+        return len(telling.events)
+
+    def _deliver_next(self, *, beat: bool) -> int:
+        """Write the next batch, as far as to what somebody waits for; return how many events left the buffer for it.
+
+        One batch only: to go on while there is anything would make batches dwindle to what comes during a write.
+        """
+        batch: list[EncodedEvent | None] = []
+        while self._buffer and len(batch) < _LENGTH and not isinstance(first := self._buffer[0], Telling):
+            self._buffer.popleft()
+            batch.append(self._encoded(*first))
+        self._deliver([one for one in batch if one is not None], beat=beat)
+        return len(batch)
 
     def _encoded(self, event: dict[str, Any], monitored: bool) -> EncodedEvent | None:
         encoded = encode(event, monitored)

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from collections import Counter
 
+import pytest
+
 from tests.house import House, on_each_broker, on_sqlite
 from tests.process import ROOT, Process
 from tests.waiting import PATIENCE
@@ -13,7 +15,8 @@ pytestmark = on_each_broker
 
 #: A process with a flusher whose signs of life come quickly; the rest of the program says what it tells.
 PROGRAM = """
-import time
+import os, time
+from jobrunner import errors
 from tests.integration.proj import app
 from tests.waiting import PATIENCE, until
 from tracker.eventlog import open_log
@@ -31,6 +34,19 @@ def said(*numbers):
     for number in numbers:
         say(number)
         assert writer.drain(PATIENCE)
+
+def tell(*numbers, timeout=PATIENCE, **fields):
+    events = [{"type": "task-progress", "hostname": "w1@host", "number": number, **fields} for number in numbers]
+    writer.tell(events, timeout)
+
+def refuses(error, *numbers, timeout=0.5, **fields):
+    try:
+        tell(*numbers, timeout=timeout, **fields)
+    except errors.JobrunnerError as refused:
+        assert type(refused).__name__ == error, refused
+        print(error, *numbers, flush=True)
+    else:
+        raise AssertionError("it was told")
 
 def read_by_a_tracker(wanted):
     log, position, found = open_log(app), None, []
@@ -313,3 +329,152 @@ def test_a_process_that_ends_writes_what_waits_into_a_full_log(house: House) -> 
     house.broker()
     run(house, "new(limit=2)\nsaid(0, 1)\nfor number in range(2, 300): say(number)")
     assert numbers(entries(house)) == list(range(300))
+
+
+# ---- what somebody waits for -------------------------------------------------------------------------------
+
+
+def test_what_was_told_is_in_the_log_when_the_call_returns_behind_all_that_came_before(house: House) -> None:
+    house.broker()
+    run(house, "new()\nfor number in range(450): say(number)\ntell(450, 451)\ntell(452)\nsay(453)\nos._exit(0)")
+    found = entries(house)
+    assert numbers(found) == list(range(453))
+    assert [event["number"] for event in found[-2].events] == [450, 451]  # by itself: it could have been withdrawn
+    assert places(found) == list(range(1, len(found) + 1))
+
+
+@on_sqlite
+def test_a_process_of_a_pool_tells_with_a_series_of_its_own(house: House) -> None:
+    house.broker()
+    program = """
+def event(number):
+    return {"type": "task-progress", "hostname": "w1@host", "number": number}
+app.events.flusher.tell([event(1)], PATIENCE)
+if not os.fork():
+    app.events.flusher.tell([event(2)], PATIENCE)
+    os._exit(0)
+os.wait()
+app.events.flusher.tell([event(3)], PATIENCE)
+"""
+    run(house, program)
+    found = entries(house)
+    assert (numbers(found), places(found)) == ([1, 2, 3], [1, 1, 2])
+    assert len({entry.source for entry in found}) == 1
+
+
+@on_sqlite
+@pytest.mark.parametrize("patch", ["", "from gevent import monkey; monkey.patch_all()\n"], ids=["threads", "gevent"])
+def test_many_may_tell_at_once(house: House, patch: str) -> None:
+    house.broker()
+    program = f"""{patch}{PROGRAM}
+import threading
+new()
+telling = [threading.Thread(target=tell, args=(number,)) for number in range(30)]
+for one in telling: one.start()
+for one in telling: one.join()
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=house.environment, check=True, timeout=PATIENCE)
+    found = entries(house)
+    assert sorted(numbers(found)) == list(range(30))
+    assert places(found) == list(range(1, len(found) + 1))
+
+
+def test_what_a_full_log_had_no_room_for_is_refused_and_not_written_later(house: House) -> None:
+    house.broker()
+    program = """
+new(limit=5)
+said(*range(5))
+refuses("EventLogFullError", 100)
+say(5)
+refuses("EventLogFullError", 101, 102)
+read_by_a_tracker(6)
+until(lambda: writer.drain(1), timeout=PATIENCE, what="the rest to be written")
+tell(6)
+os._exit(0)
+"""
+    done = run(house, program)
+    assert done.stdout.splitlines()[-1] == str(list(range(6)))
+    found = entries(house)
+    assert [number for number in numbers(found) if number > 5] == [6]
+    assert places(found) == list(range(places(found)[0], places(found)[-1] + 1))
+
+
+def test_what_the_broker_did_not_take_in_time_is_refused_and_not_written_later(house: House) -> None:
+    server, gone, back = house.broker(), house.gate("gone"), house.gate("back")
+    process = start(
+        house,
+        f"""
+from pathlib import Path
+new()
+said(0)
+print("written", flush=True)
+until(Path({str(gone)!r}).exists, timeout=PATIENCE, what="the broker to be gone")
+refuses("UnreachableError", 100)
+say(1)
+refuses("UnreachableError", 101)
+until(Path({str(back)!r}).exists, timeout=PATIENCE, what="the broker to be back")
+tell(2)
+print("told", flush=True)
+os._exit(0)
+""",
+    )
+    process.says("written")
+    server.kill()
+    gone.open()
+    process.says("UnreachableError 101")
+    house.broker()
+    back.open()
+    process.says("told")
+    found = entries(house)
+    assert sorted(set(numbers(found))) == [0, 1, 2]
+    assert sorted(set(places(found))) == list(range(1, places(found)[-1] + 1))
+
+
+@on_sqlite
+def test_a_broken_connection_is_no_reason_to_refuse(house: House) -> None:
+    """One that was idle for long may be broken before anybody has noticed."""
+    house.broker()
+    run(
+        house,
+        "new()\nsaid(0)\nwriter._connection.default_channel.client.connection_pool.disconnect()\n"
+        "writer._log._channel.client = None\ntell(1)\nos._exit(0)",
+    )
+    assert sorted(set(numbers(entries(house)))) == [0, 1]
+
+
+@on_sqlite
+def test_what_no_batch_can_hold_is_refused_whole(house: House) -> None:
+    house.broker()
+    program = """
+new()
+refuses("RefusedError", 1, 2, text="x" * 8_000_000)
+refuses("RefusedError", 3, odd={(1, 2): "a key that JSON does not have"})
+tell(4)
+"""
+    run(house, program)
+    assert numbers(entries(house)) == [4]
+
+
+@on_sqlite
+def test_who_is_interrupted_while_waiting_has_told_nothing(house: House) -> None:
+    """As by a soft time limit."""
+    house.broker()
+    program = """
+import signal
+def interrupt(*_):
+    raise InterruptedError
+signal.signal(signal.SIGALRM, interrupt)
+new(limit=3)
+said(0, 1, 2)
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+try:
+    tell(100)
+except InterruptedError:
+    print("interrupted")
+read_by_a_tracker(3)
+tell(3)
+os._exit(0)
+"""
+    assert "interrupted" in run(house, program).stdout
+    assert [number for number in numbers(entries(house)) if number > 2] == [3]
