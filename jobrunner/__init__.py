@@ -1,8 +1,9 @@
 """Durable jobs on Celery: submit a canvas, and a tracker follows its tasks in a database."""
 
+from jobrunner import current
 from jobrunner.app import JobRunner
 from jobrunner.errors import JobrunnerError
 from jobrunner.handle import Job, Progress
 from jobrunner.states import JobState, TaskState
 
-__all__ = ["Job", "JobRunner", "JobState", "JobrunnerError", "Progress", "TaskState"]
+__all__ = ["Job", "JobRunner", "JobState", "JobrunnerError", "Progress", "TaskState", "current"]

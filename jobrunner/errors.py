@@ -58,6 +58,12 @@ class RefusedError(JobrunnerError):
     exit_code = 4
 
 
+class OutsideJobError(JobrunnerError):
+    """What was called works in the body of a job's task alone."""
+
+    exit_code = 4
+
+
 class UnreachableError(JobrunnerError):
     """The database, the broker or the result backend is away."""
 

@@ -214,6 +214,20 @@ _CANCELLED = EventType(
     folded=True,
 )
 
+_ADDED = EventType(
+    name="task-added",
+    sent_by="a task of a job",
+    when="its body adds tasks to the job; in parts, and before the call returns. Monitors get no copy",
+    effect="none; what was added is `pending` until the task has succeeded, and else deleted (A3, A4)",
+    fields=(
+        replace(_UUID, h3=False, kept=("task.created_by",)),
+        replace(_WORKER, h3=False, kept=(), note="the worker that runs the task"),
+        Field("timestamp", note="when it was added, by the worker's clock"),
+        _ROOT, replace(_RETRIES, kept=("addition.retries",)),
+        Field("part", ("block.addition_id", "task.addition_id", "addition.told"), "rows"),
+    ),
+)  # fmt: skip
+
 _SOFTWARE = Field("sw_ident, sw_ver, sw_sys", note="which software the worker is, for monitors")
 _LOAD = Field("active, processed, loadavg", note="for monitors; `jobrunner workers` counts from the attempts")
 _FREQ = Field("freq", note="seconds between two heartbeats; a worker is lost after 30 s without any event")
@@ -268,7 +282,7 @@ EVENT_TYPES: Mapping[str, EventType] = MappingProxyType(
     {
         one.name: one
         for one in (
-            _SENT, _RECEIVED, _STARTED, _SUCCEEDED, _FAILED, _REVOKED, _RETRIED, _REJECTED, _CANCELLED,
+            _SENT, _RECEIVED, _STARTED, _SUCCEEDED, _FAILED, _REVOKED, _RETRIED, _REJECTED, _CANCELLED, _ADDED,
             _ONLINE, _HEARTBEAT, _OFFLINE, _ELECT, _ELECT_ACK,
         )
     }

@@ -106,15 +106,19 @@ def from_canvas(canvas: object, *, new_id: Callable[[], str]) -> Plan:
     Raises:
         InvalidCanvasError: it is no canvas, or holds what a plan cannot represent; the error names the path to it.
     """
-    signature = _as_signature(canvas, "canvas")
-    walk = _Walk(new_id)
     job_id = new_id()
-    try:
-        end = walk.chain(job_id, [(signature, "canvas")], "canvas", _Start.of_job(job_id))
-    except RecursionError:
-        msg = "it is nested too deeply to be walked."
-        raise InvalidCanvasError(msg, "Flatten it, or submit its parts as jobs of their own.") from None
-    return Plan(job_id=job_id, leaves=walk.leaves, blocks=walk.blocks, value=end.value)
+    return _plan(canvas, _Start.of_job(job_id), job_id, new_id)
+
+
+def grow(canvas: object, *, place: Place, opens: Place, new_id: Callable[[], str]) -> Plan:
+    """Walk a canvas into a plan that will stand at a place of another one, and wait for a place of it to open.
+
+    Its tasks take nothing from around it, and `sequence` counts from 1.
+
+    Raises:
+        InvalidCanvasError: as `from_canvas`.
+    """
+    return _plan(canvas, _Start(place=place, opens=opens, takes=None, yields=None, sequence=1), new_id(), new_id)
 
 
 class _Start(NamedTuple):
@@ -129,6 +133,17 @@ class _Start(NamedTuple):
     @classmethod
     def of_job(cls, job_id: str) -> "_Start":
         return cls(place=None, opens=Place(job_id, 0), takes=None, yields=None, sequence=0)
+
+
+def _plan(canvas: object, start: _Start, root: str, new_id: Callable[[], str]) -> Plan:
+    signature = _as_signature(canvas, "canvas")
+    walk = _Walk(new_id)
+    try:
+        end = walk.chain(root, [(signature, "canvas")], "canvas", start)
+    except RecursionError:
+        msg = "it is nested too deeply to be walked."
+        raise InvalidCanvasError(msg, "Flatten it, or submit its parts as jobs of their own.") from None
+    return Plan(job_id=root, leaves=walk.leaves, blocks=walk.blocks, value=end.value)
 
 
 class _End(NamedTuple):

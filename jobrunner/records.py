@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
+from typing import TypeAlias
 
 from jobrunner.states import JobState, TaskState
 
@@ -16,6 +17,7 @@ class Task:
     celery_id: str
     block_id: str
     position: int
+    discovers: bool = False
     state: TaskState
     note: str | None
     delivery: int
@@ -43,6 +45,10 @@ class Standing(IntEnum):
     SUCCEEDED = 9
 
 
+AttemptKey: TypeAlias = tuple[int, int, str]
+"""What tells an execution from others of its task: delivery, retries, process."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Attempt:
     """One execution of a task: a delivery, Celery's retries within it, and the worker process.
@@ -68,6 +74,11 @@ class Attempt:
     exception: str | None = None
     traceback: str | None = None
 
+    @property
+    def key(self) -> AttemptKey:
+        """What tells it from other executions of its task."""
+        return self.delivery, self.retries, self.process
+
 
 @dataclass(slots=True, kw_only=True)
 class Block:
@@ -82,6 +93,57 @@ class Block:
     remaining: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Creator:
+    """A task that adds tasks to its job, as far as these need to know it."""
+
+    id: str
+    job_id: str
+    name: str
+    sequence: int
+    barrier: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addition:
+    """What one attempt of a task has added to its job at once, see the table; `kept` is None until that has ended."""
+
+    id: str
+    job_id: str
+    task_id: str
+    delivery: int
+    retries: int
+    process: str
+    chain_id: str
+    group_id: str
+    tasks: int
+    told: int | None
+    expands: bool
+    value_task: str | None
+    value_group: str | None
+    kept: bool | None = None
+
+    @property
+    def attempt(self) -> AttemptKey:
+        """The attempt of the creator that made it."""
+        return self.delivery, self.retries, self.process
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of it is missing or deleted."""
+        return self.kept is not False and self.told == self.tasks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryLine:
+    """What was decided about a job, or a task of it, and why: a sentence for people."""
+
+    job_id: str
+    task_id: str | None
+    at: datetime
+    line: str
+
+
 @dataclass(slots=True, kw_only=True)
 class Job:
     """A job as the tracker moves it, with its tasks counted by state."""
@@ -91,8 +153,11 @@ class Job:
     observed: bool
     state: JobState
     reason: str | None
+    outcome: str | None = None
     note: str | None
     total: int
+    discovering: int = 0
+    discovered: int = 0
     started_at: datetime | None
     ended_at: datetime | None
     counts: dict[TaskState, int] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Task
 
 from jobrunner import ids
 from jobrunner.envelope import Envelopes
@@ -46,26 +46,29 @@ def prepare(app: Celery, canvas: object, *, name: str | None, key: str | None) -
             _check_text(what, text)
     plan = from_canvas(canvas, new_id=ids.uuid7)
     chosen_ids = _chosen_ids(plan)
-    taken = _taken(plan)
+    needed = taken(plan)
     envelopes = Envelopes(app)
     tasks, messages = [], []
     for arrival, leaf in enumerate(plan.leaves):
-        queue, message = message_row(envelopes, check_task(app, leaf), leaf, is_taken=leaf.id in taken)
+        task = check_task(app, leaf)
+        queue, message = message_row(envelopes, task, leaf, is_taken=leaf.id in needed)
         messages.append(message)
-        tasks.append(_task_row(plan, leaf, arrival, queue))
+        tasks.append(task_row(plan, leaf, task, arrival, queue))
     name = name or (plan.leaves[-1].task if plan.leaves else "empty")
     return Submission(
         job=_job_row(plan, name[:NAME], key, _digest(plan, messages)),
-        blocks=[_block_row(plan, block) for block in plan.blocks],
+        blocks=[block_row(plan, block) for block in plan.blocks],
         tasks=tasks,
         messages=messages,
         chosen_ids=chosen_ids,
     )
 
 
-def _taken(plan: Plan) -> set[str]:
-    """Return the tasks whose value another task takes, by itself or as an item of a group."""
+def taken(plan: Plan, *, value: bool = False) -> set[str]:
+    """Return the tasks whose value another one takes, itself or as an item of a group; with `value`, or of the plan."""
     sources = [leaf.takes for leaf in plan.leaves if leaf.takes is not None]
+    if value and plan.value is not None:
+        sources.append(plan.value)
     groups = {source.group for source in sources}
     for block in reversed(plan.blocks):  # a block comes after those inside of it
         if block.yields is not None and block.yields.block in groups:
@@ -168,7 +171,8 @@ def _job_row(plan: Plan, name: str, key: str | None, digest: str) -> dict[str, A
     }
 
 
-def _block_row(plan: Plan, block: Block) -> dict[str, Any]:
+def block_row(plan: Plan, block: Block) -> dict[str, Any]:
+    """Return a block's row of table `block`."""
     return {
         "id": block.id,
         "job_id": plan.job_id,
@@ -182,7 +186,8 @@ def _block_row(plan: Plan, block: Block) -> dict[str, Any]:
     }
 
 
-def _task_row(plan: Plan, leaf: Leaf, arrival: int, queue: str) -> dict[str, Any]:
+def task_row(plan: Plan, leaf: Leaf, task: Task, arrival: int, queue: str) -> dict[str, Any]:
+    """Return a leaf's row of table `task`."""
     eta, countdown = not_before(leaf)
     return {
         "id": leaf.id,
@@ -200,6 +205,7 @@ def _task_row(plan: Plan, leaf: Leaf, arrival: int, queue: str) -> dict[str, Any
         "takes_group": leaf.takes and leaf.takes.group,
         "yields_group": leaf.yields and leaf.yields.block,
         "yields_at": leaf.yields and leaf.yields.position,
+        "discovers": bool(getattr(task, "discovers", False)),
         "state": TaskState.PENDING,
         "delivery": 0,
         "first_retries": 0,

@@ -45,21 +45,28 @@ class Verdict:
     reason: FailureReason | None = None
 
 
-def judge(state: JobState, counts: Mapping[TaskState, int], *, observed: bool = False) -> Verdict:
+def judge(
+    state: JobState,
+    counts: Mapping[TaskState, int],
+    *,
+    discovering: int = 0,
+    discovered: int = 0,
+    observed: bool = False,
+) -> Verdict:
     """Return the next state of a job from its present one and its tasks counted by state.
 
-    One legal move at a time: ask again until nothing changes. Independent branches go on after a failure; the job ends
-    when nothing of it can run any more. If it is only `observed`, nobody knows whether it has ended: a task that
-    becomes known later makes it active again.
+    Of these, `discovering` tasks are at discovering work, and `discovered` have tried to. One legal move at a time: ask
+    again until nothing changes. Independent branches go on after a failure; the job ends when nothing of it can run any
+    more. If it is only `observed`, nobody knows whether it has ended: a task that becomes known later makes it active
+    again.
     """
     if state in ENDED_JOB:
         grown = observed and judge(JobState.ACTIVE, counts).state is not state
         return Verdict(state=JobState.ACTIVE if grown else state)
     unopened = counts[TaskState.PENDING]
     if sum(counts[one] for one in OPEN_TASK):
-        waiting = unopened + counts[TaskState.READY] + counts[TaskState.QUEUED]
-        started = sum(counts.values()) > waiting
-        return Verdict(state=JobState.ACTIVE if started else state)
+        started = sum(counts.values()) - unopened - counts[TaskState.READY] - counts[TaskState.QUEUED]
+        return Verdict(state=_going_on(state, started, discovering, discovered))
     if not unopened and sum(counts[one] for one in WELL) == sum(counts.values()):
         return Verdict(state=JobState.COMPLETED)
     if counts[TaskState.FAILED]:
@@ -67,3 +74,12 @@ def judge(state: JobState, counts: Mapping[TaskState, int], *, observed: bool = 
     if counts[TaskState.CANCELED]:
         return Verdict(state=JobState.CANCELED if state is JobState.ACTIVE else JobState.ACTIVE)
     return Verdict(state=state)
+
+
+def _going_on(state: JobState, started: int, discovering: int, discovered: int) -> JobState:
+    """Return the state of a job with open tasks: while only discovery has started, it is under construction (N1)."""
+    if state is JobState.ACTIVE or started > discovering + discovered:
+        return JobState.ACTIVE
+    if discovering:
+        return JobState.UNDER_CONSTRUCTION
+    return JobState.QUEUED if discovered else state

@@ -16,7 +16,7 @@ from tracker.fold import FOLDED, Event
 from tracker.rejects import Reason, Rejects
 
 #: What the tracker does something with.
-_OF_TASKS = frozenset({*FOLDED, "task-sent"})
+_OF_TASKS = frozenset({*FOLDED, "task-sent", "task-added"})
 _KNOWN = frozenset({*_OF_TASKS, "worker-online", "worker-heartbeat", "worker-offline"})
 #: Seconds since 1970 that have a date in every time zone: PostgreSQL tells times in that of the session.
 _FIRST = datetime(1, 1, 2, tzinfo=UTC).timestamp()

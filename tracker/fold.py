@@ -184,13 +184,13 @@ def tell(task: Task, executions: Iterable[Attempt], events: Iterable[Event]) -> 
         if event.retries is None:
             numberless.append(event)
             continue
-        key = _delivery_of(task, event.uuid), event.retries, event.process
+        key = delivery_of(task, event.uuid), event.retries, event.process
         told[key].append(event)
         if key not in known:
             known[key] = _unheard(task, event, key)
     known = {key: fold(one, *told[key]) if key in told else one for key, one in known.items()}
     for event in numberless:  # one by one: each is placed by what those before it have made known
-        delivery = _delivery_of(task, event.uuid)
+        delivery = delivery_of(task, event.uuid)
         number = number_of(event, [one for one in known.values() if one.delivery == delivery])
         key = delivery, number, event.process
         known[key] = fold(known.get(key) or _unheard(task, event, key), event)
@@ -202,7 +202,8 @@ def _unheard(task: Task, event: Event, key: tuple[int, int, str]) -> Attempt:
     return Attempt(task_id=task.id, delivery=delivery, retries=retries, process=process, celery_id=event.uuid)
 
 
-def _delivery_of(task: Task, celery_id: str) -> int:
+def delivery_of(task: Task, celery_id: str) -> int:
+    """Return which delivery of a task has this Celery id."""
     later = range(task.delivery, 1, -1) if celery_id != task.id else ()
     return next((number for number in later if ids.celery_id(task.id, number) == celery_id), 1)
 

@@ -6,7 +6,7 @@ touched, and puts what is ready into the outbox. It loads and writes rows in bul
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -14,14 +14,26 @@ from typing import TYPE_CHECKING
 from jobrunner import ids
 from jobrunner.errors import IllegalMoveError
 from jobrunner.plan import Place, Source
-from jobrunner.records import Attempt, Job, Letter, Standing, Task
-from jobrunner.states import ENDED_JOB, ENDED_TASK, WELL, JobState, TaskState, check_job_move, check_task_move
+from jobrunner.records import Attempt, AttemptKey, Job, Letter, Standing, Task
+from jobrunner.states import (
+    ENDED_JOB,
+    ENDED_TASK,
+    WELL,
+    FailureReason,
+    JobOutcome,
+    JobState,
+    TaskState,
+    check_job_move,
+    check_task_move,
+)
 from jobrunner.store import tracking
 from jobrunner.store.sources import inputs_of
 from jobrunner.text import SENTENCE, bounded
 from jobrunner.wire import Inputs
-from tracker.advance import advance, judge
+from tracker.advance import Verdict, advance, judge
 from tracker.fold import FOLDED, Event, deciding, is_foreign, state_after, tell
+from tracker.growth import TASK_ADDED, stage, torn_attempts
+from tracker.growth import settle as settle_additions
 from tracker.observe import TASK_SENT, join
 
 if TYPE_CHECKING:
@@ -41,6 +53,13 @@ _SENT = frozenset(
     }
 )
 
+#: States of a task that discovers work: it is at it, or has done it.
+_GOING_ON = frozenset({TaskState.ACTIVE, TaskState.SOFT_FAILED})
+_TRIED = frozenset({*WELL, TaskState.FAILED})
+
+#: What is wrong with a task that has succeeded and whose additions are not all there.
+_TORN = "the event log has lost a part of what it had added to the job: requeue it"
+
 #: Seconds until a task goes out again whose worker lacked its code, doubling with each delivery, to the last.
 _FIRST_REST, _LAST_REST = 1.0, 60.0
 
@@ -59,6 +78,19 @@ class Outgoing:
 
 
 @dataclass(slots=True)
+class Discovery:
+    """Tasks of a job that discover work: how many more go on, and have ended, than before."""
+
+    going_on: int = 0
+    ended: int = 0
+
+    def move(self, old: TaskState, new: TaskState) -> None:
+        """Count a task that moves."""
+        self.going_on += (new in _GOING_ON) - (old in _GOING_ON)
+        self.ended += (new in _TRIED) - (old in _TRIED)
+
+
+@dataclass(slots=True)
 class Turn:
     """Collects what changes, for `move_on` and `settle` to write. One turn belongs to one transaction."""
 
@@ -69,33 +101,36 @@ class Turn:
     #: Events of tasks whose job was not told: nobody has heard their first ones.
     unplaced: int = 0
     _tasks: dict[str, Task] = field(default_factory=dict)
-    _ended_well: list[Place] = field(default_factory=list)
+    _ended_well: list[Task] = field(default_factory=list)
     _moves: defaultdict[str, Counter[TaskState]] = field(default_factory=lambda: defaultdict(Counter))
     _revived: set[str] = field(default_factory=set)
     _delays: dict[str, datetime] = field(default_factory=dict)
+    _discovery: defaultdict[str, Discovery] = field(default_factory=lambda: defaultdict(Discovery))
 
     # ---- events --------------------------------------------------------------------------------------------
 
     def fold(self, events: Sequence[Event]) -> None:
         """Fold task events into executions, and let these move their tasks."""
-        told = [event for event in events if event.type in FOLDED or event.type == TASK_SENT]
+        told = [event for event in events if event.type in FOLDED or event.type in {TASK_SENT, TASK_ADDED}]
         if not told:
             return
         by_celery_id = tracking.tasks_by_celery_id(self.connection, {event.uuid for event in told})
-        by_celery_id |= self._join(told, by_celery_id)
+        by_celery_id |= self._join([event for event in told if event.type != TASK_ADDED], by_celery_id)
         tasks = {task.id: task for task in by_celery_id.values() if task.delivery}
+        self._stage(told, by_celery_id)
         by_task: defaultdict[str, list[Event]] = defaultdict(list)
         for event in told:
             task = by_celery_id.get(event.uuid)
-            if task is not None and task.id in tasks and event.type != TASK_SENT:  # else of no job of ours
+            if task is not None and task.id in tasks and event.type in FOLDED:  # else of no job of ours
                 by_task[task.id].append(event)
         known: defaultdict[str, list[Attempt]] = defaultdict(list)
         for one in tracking.attempts_of(self.connection, by_task):
             known[one.task_id].append(one)
         histories = {id_: tell(tasks[id_], known[id_], ones) for id_, ones in by_task.items()}
         self._write(known, histories)
+        torn = torn_attempts(self.connection, by_task)
         for id_, history in histories.items():
-            self._follow(tasks[id_], history)
+            self._follow(tasks[id_], history, torn.get(id_, frozenset()))
         tracking.delay_tasks(self.connection, self._delays)
         self._delays.clear()
 
@@ -106,6 +141,11 @@ class Turn:
             self._moves[task.job_id][task.state] += 1
         self.unplaced += joined.unplaced
         return joined.tasks
+
+    def _stage(self, told: Sequence[Event], known: Mapping[str, Task]) -> None:
+        """Take in what tasks add to their jobs."""
+        for job_id, number in stage(self.connection, told, known).items():
+            self._moves[job_id][TaskState.PENDING] += number
 
     def _write(self, known: Mapping[str, Sequence[Attempt]], histories: Mapping[str, Sequence[Attempt]]) -> None:
         """Write what is new or another one than before; `tell` returns the known ones first, in their order."""
@@ -121,10 +161,11 @@ class Turn:
         foreign += [one for one, old in changed if is_foreign(one) and not is_foreign(old)]
         self.foreign.update(one.worker or "" for one in foreign)
 
-    def _follow(self, task: Task, history: Sequence[Attempt]) -> None:
+    def _follow(self, task: Task, history: Sequence[Attempt], torn: Collection[AttemptKey]) -> None:
         """Move a task to where the executions of its present delivery say it is.
 
-        What has failed or was revoked goes on if a further execution turns out to run, or to have succeeded.
+        What has failed or was revoked goes on if a further execution turns out to run, or to have succeeded. A success
+        that is `torn` from what it has added is none.
         """
         present = [one for one in history if one.delivery == task.delivery]
         decider = deciding(present)
@@ -135,6 +176,8 @@ class Turn:
         task.started_at = min((one.started_at for one in history if one.started_at), default=None)
         state = state_after(task, decider, present)
         task.note = _what_failed(state, present) or (task.note if state is TaskState.QUEUED else None)
+        if state in WELL and decider.key in torn:
+            state, task.note = TaskState.FAILED, _TORN
         try:
             self.move(task, state, ended_at=decider.ended_at, corrects=True)
         except IllegalMoveError as refused:
@@ -156,9 +199,11 @@ class Turn:
         if task.state in ENDED_TASK:
             self._revived.add(task.job_id)
         self._count(task.job_id, task.state, state, 1)
+        if task.discovers:
+            self._discovery[task.job_id].move(task.state, state)
         task.state = state
         if state in WELL and task.block_id:
-            self._ended_well.append(Place(task.block_id, task.position))
+            self._ended_well.append(task)
 
     def _count(self, job_id: str, old: TaskState, new: TaskState, number: int) -> None:
         self._moves[job_id][old] -= number
@@ -182,8 +227,11 @@ class Turn:
         for job_id in self._revived:
             self._count(job_id, TaskState.CANCELED, TaskState.PENDING, tracking.restore(self.connection, job_id))
         tracking.update_tasks(self.connection, self._tasks.values())
-        blocks = tracking.blocks_upward(self.connection, {place.block for place in self._ended_well})
-        moved = advance(self._ended_well, blocks)
+        for job_id, number in settle_additions(self.connection, self._tasks, self.now).items():
+            self._moves[job_id][TaskState.PENDING] -= number
+        places = [Place(task.block_id, task.position) for task in self._ended_well]
+        blocks = tracking.blocks_upward(self.connection, {place.block for place in places})
+        moved = advance(places, blocks)
         tracking.update_blocks(self.connection, moved.changed.values())
         for place in moved.opened:
             self._open(blocks[place.block].job_id, place)
@@ -196,17 +244,21 @@ class Turn:
         for job in jobs.values():
             for state, number in self._moves[job.id].items():
                 job.counts[state] += number
+            job.total = sum(job.counts.values())
+            job.discovering += self._discovery[job.id].going_on
+            job.discovered += self._discovery[job.id].ended
             if job.id in self._revived and job.state in ENDED_JOB:
                 _revive(job)
             self._judge(job)
         tracking.update_jobs(self.connection, jobs.values())
         self._moves.clear()
         self._revived.clear()
+        self._discovery.clear()
 
     def _judge(self, job: Job) -> None:
         if job.observed:
-            job.ended_at = job.note = None  # if it had ended, that was not its end
-        while (verdict := judge(job.state, job.counts, observed=job.observed)).state is not job.state:
+            job.ended_at = job.outcome = job.note = None  # if it had ended, that was not its end
+        while (verdict := _verdict(job)).state is not job.state:
             check_job_move(job.state, verdict.state, corrects=job.observed)
             logger.info("Job %s is %s.", job.id, verdict.state, extra={"action": "job-moved", "job": job.id})
             job.state, job.reason = verdict.state, verdict.reason
@@ -219,10 +271,14 @@ class Turn:
 
     def _end(self, job: Job) -> None:
         job.ended_at = self.now
+        if job.state is JobState.COMPLETED:
+            job.outcome = JobOutcome.NOOP if self._had_nothing_to_do(job) else JobOutcome.OK
         failed = tracking.failed_task(self.connection, job.id) if job.counts[TaskState.FAILED] else None
         if failed is not None:
-            task_id, name, exception = failed
+            task_id, name, exception, discovers = failed
             job.note = bounded(f"{name} [{task_id}] failed: {exception}", SENTENCE)
+            if discovers:
+                job.reason = FailureReason.CONSTRUCTION
         if job.counts[TaskState.PENDING]:
             note = (
                 f"upstream: {failed[1]} [{failed[0]}] failed" if failed else "upstream: a task before it was canceled"
@@ -230,6 +286,10 @@ class Turn:
             number = tracking.cancel_pending(self.connection, job.id, note, self.now)
             job.counts[TaskState.PENDING] -= number
             job.counts[TaskState.CANCELED] += number
+
+    def _had_nothing_to_do(self, job: Job) -> bool:
+        """Whether there are no tasks, or those that discover work found none."""
+        return not job.total or bool(job.discovered and not tracking.has_grown(self.connection, job.id))
 
     # ---- outbox --------------------------------------------------------------------------------------------
 
@@ -259,10 +319,14 @@ def _unheard(one: Outgoing) -> Attempt:
     )
 
 
+def _verdict(job: Job) -> Verdict:
+    return judge(job.state, job.counts, discovering=job.discovering, discovered=job.discovered, observed=job.observed)
+
+
 def _revive(job: Job) -> None:
     """Open a job again of which a task goes on that had failed or was revoked."""
     check_job_move(job.state, JobState.ACTIVE, corrects=True)
-    job.state, job.reason, job.note, job.ended_at = JobState.ACTIVE, None, None, None
+    job.state, job.reason, job.outcome, job.note, job.ended_at = JobState.ACTIVE, None, None, None, None
 
 
 def _what_failed(state: TaskState, executions: Iterable[Attempt]) -> str | None:

@@ -4,12 +4,21 @@ import json
 from typing import Any
 
 import celery
-from celery.exceptions import Retry
+from celery.exceptions import Ignore, Retry
+from celery.utils.functional import maybe_list
 from kombu.utils.functional import retry_over_time
 
-from jobrunner.errors import InputLostError
+from jobrunner.errors import InputLostError, JobrunnerError
 from jobrunner.values import fetch
 from jobrunner.wire import HEADER, TaskHeader
+from workers.growth import Growth
+
+#: Seconds until an attempt is tried again whose addition the event log did not take.
+_REST = 5.0
+
+
+class _ReplacedError(Ignore):
+    """Ends the body of a task that was replaced; Celery's own, which no retry policy covers."""
 
 
 class Task(celery.Task):
@@ -36,13 +45,62 @@ class Task(celery.Task):
         if _takes_input(header):
             args = (self._input(header), *args)
         try:
-            return super().__call__(*args, **kwargs)
+            value = self._run(*args, **kwargs)
+            self._check_growth()
         except Retry:
             # Celery has sent the retry and would now store "RETRY", maybe over the value of the retry itself, if
             # another process was quick to run it: its check that it overwrites no success is not atomic. The state
             # of a job's task is in the database.
             request.ignore_result = True
             raise
+        return value
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except _ReplacedError:
+            return None  # its value is that of the canvas in its place
+
+    # ---- growing -------------------------------------------------------------------------------------------
+
+    @property
+    def jobrunner_growth(self) -> Growth | None:
+        """What this attempt adds to its job; None for a task that runs outside of jobs."""
+        request = self.request
+        if getattr(request, HEADER, None) is None:
+            return None
+        if getattr(request, "jobrunner_growth", None) is None:
+            request.jobrunner_growth = Growth(self)
+        growth: Growth = request.jobrunner_growth
+        return growth
+
+    def _check_growth(self) -> None:
+        """Let an attempt fail softly of which an addition may be lost."""
+        growth: Growth | None = getattr(self.request, "jobrunner_growth", None)
+        try:
+            if growth is not None:
+                growth.check()
+        except JobrunnerError as error:
+            raise self.retry(exc=error, countdown=_REST) from error
+
+    def replace(self, sig: Any) -> Any:
+        """Put a canvas in the place of this task, and end the body: in a job it is added, and its value is the task's.
+
+        What waits for this task waits for the canvas; callbacks linked to this task get the value of the canvas.
+        """
+        growth = self.jobrunner_growth
+        if growth is None:
+            return super().replace(sig)
+        callbacks, errbacks = self.request.callbacks, self.request.errbacks
+        for callback in maybe_list(callbacks) or ():
+            sig.link(callback)
+        for errback in maybe_list(errbacks) or ():
+            sig.link_error(errback)
+        growth.add(sig, expands=True)
+        self.request.callbacks = None  # else they would be called with nothing
+        raise _ReplacedError
+
+    # ---- values --------------------------------------------------------------------------------------------
 
     def _input(self, header: TaskHeader) -> Any:
         """Return the value that the header stands for; a backend that is away is asked again, for a while."""

@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, case, func, literal_column, select
 
 from jobrunner.event_types import EVENT_TYPES
-from jobrunner.records import Standing
+from jobrunner.records import HistoryLine, Standing
 from jobrunner.states import ENDED_TASK, JobState, TaskState, WorkerState
-from jobrunner.store.schema import COUNTERS, attempt, job, rejected_event, task, worker
+from jobrunner.store.schema import COUNTERS, attempt, history, job, rejected_event, task, worker
 
 #: Ids per `IN (…)`: what every database takes at once.
 CHUNK = 500
@@ -242,3 +242,10 @@ def _worker_view(row: Row[*tuple[Any, ...]]) -> WorkerView:
     source, online = values.pop("source"), values.pop("online")
     gone = WorkerState.OFFLINE if source else WorkerState.LOST
     return WorkerView(**values, state=WorkerState.ONLINE if online else gone)
+
+
+def list_history(connection: Connection, job_id: str) -> list[HistoryLine]:
+    """Return what was decided about a job and its tasks, in order."""
+    columns = [history.c[name] for name in HistoryLine.__slots__]
+    query = select(*columns).where(history.c.job_id == job_id).order_by(history.c.id)
+    return [HistoryLine(**row._asdict()) for row in connection.execute(query)]

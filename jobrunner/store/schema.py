@@ -214,9 +214,9 @@ addition = Table(
     Column("expands", Boolean, nullable=False),  # its value becomes the creator's
     _id("value_task"),
     _id("value_group"),
-    Column("kept", Boolean),  # null as long as the attempt has not ended
+    Column("kept", Boolean),  # null until it is known whether the attempt succeeds; false: deleted
     Index("ix_addition_job", "job_id"),
-    _partial("ix_addition_open", "task_id", "kept IS NULL"),
+    _partial("ix_addition_unkept", "task_id", "kept IS NULL OR NOT kept"),
 )
 
 history = Table(

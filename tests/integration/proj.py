@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, Signature, chord, group
+from celery import Celery, Signature, chord, group, signature
 
-from jobrunner import JobRunner
+from jobrunner import JobRunner, current
+from jobrunner.errors import RefusedError
 from tests.waiting import until
 
 app = Celery("tests.integration.proj", set_as_current=False)
@@ -160,6 +161,84 @@ def die_once(value: Any, path: str) -> Any:
     if len(Path(path).read_text().splitlines()) == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return value
+
+
+# ---- growing -----------------------------------------------------------------------------------------------
+
+
+@task()
+def add_children(number: int, path: str) -> str:
+    """Add tasks that each leave a line."""
+    current.add(group(append.si(f"child {one}", path) for one in range(number)))
+    return "creator"
+
+
+@task()
+def add_children_and_wait(number: int, path: str, gate: str) -> None:
+    """Add tasks, and wait for a file to appear."""
+    add_children.run(number, path)
+    hold.run(None, gate)
+
+
+@task()
+def add_children_and_die_once(number: int, path: str, deaths: str) -> None:
+    """Add tasks, and kill our own process the first time."""
+    add_children.run(number, path)
+    die_once.run(None, deaths)
+
+
+@task(max_retries=1)
+def add_children_and_fail(number: int, path: str) -> None:
+    """Add tasks in two calls, and fail, whenever it is tried."""
+    add_children.run(number, path)
+    add_children.run(number, path)
+    fail.run("after all")
+
+
+@plain()
+def add_levels(levels: int, width: int, path: str) -> None:
+    """Leave a line, and add tasks that do the same, down to so many levels."""
+    _append(path, f"level {levels}")
+    if levels:
+        current.add(group(add_levels.si(levels - 1, width, path) for _ in range(width)))
+
+
+@plain(discovers=True)
+def discover(numbers: list[int], gate: str | None = None) -> None:
+    """Find numbers, each of which is a task."""
+    if gate:
+        hold.run(None, gate)
+    current.expand(group(identity.s(number) for number in numbers))
+
+
+@plain(discovers=True)
+def discover_nothing_but_an_error() -> None:
+    current.add(identity.s(1))
+    fail.run("cannot be listed")
+
+
+@plain()
+def expand(*canvases: Any) -> str:
+    """Have the values of canvases, which are told as JSON, one in the other."""
+    first, *others = canvases
+    current.expand(expand.s(*others) if others else signature(first))
+    return "not this"
+
+
+@plain(bind=True)
+def replace(self: Any, canvas: Any) -> str:
+    raise self.replace(signature(canvas))
+
+
+@plain()
+def add_twice_over(path: str) -> str:
+    """Expand twice, and go on with the first."""
+    current.expand(append.si("first", path))
+    try:
+        current.expand(append.si("second", path))
+    except RefusedError as error:
+        return _append(path, str(error)) or ""
+    return ""
 
 
 # ---- named jobs --------------------------------------------------------------------------------------------

@@ -194,7 +194,7 @@ FAULTS: dict[str, tuple[str, object]] = {
         "_weight",
         lambda one: (one.standing == Standing.SUCCEEDED, -one.retries, one.standing),
     ),
-    "deliveries are not told apart": ("_delivery_of", lambda *_: 1),
+    "deliveries are not told apart": ("delivery_of", lambda *_: 1),
     "a failure beats a running execution": (
         "_weight",
         lambda one: (one.standing >= Standing.FAILED and one.outcome is not None, one.retries, one.standing),

@@ -168,6 +168,27 @@ def test_a_job_that_waits_for_its_plan_to_open_stays_as_it_is(state: JobState) -
     assert judge(state, counts(pending=2, completed=1)) == Verdict(state=state)
 
 
+@pytest.mark.parametrize(
+    "discovery", [counts(active=1), counts(soft_failed=1, completed=1), counts(active=1, queued=1)]
+)
+def test_a_job_of_which_only_discovery_has_started_is_under_construction(discovery: Mapping[TaskState, int]) -> None:
+    done = discovery[TaskState.COMPLETED]
+    verdict = judge(JobState.QUEUED, {**discovery, TaskState.PENDING: 5}, discovering=1, discovered=done)
+    assert verdict == Verdict(state=JobState.UNDER_CONSTRUCTION)
+
+
+def test_a_job_is_queued_once_discovery_has_ended_and_active_once_something_else_has_started() -> None:
+    found = counts(completed=1, ready=3)
+    assert judge(JobState.UNDER_CONSTRUCTION, found, discovered=1) == Verdict(state=JobState.QUEUED)
+    found = counts(completed=1, active=1, queued=2)
+    for state in (JobState.UNDER_CONSTRUCTION, JobState.QUEUED):
+        assert judge(state, found, discovered=1) == Verdict(state=JobState.ACTIVE)
+
+
+def test_a_job_that_is_active_does_not_go_back_under_construction() -> None:
+    assert judge(JobState.ACTIVE, counts(active=1, pending=1), discovering=1) == Verdict(state=JobState.ACTIVE)
+
+
 # ---- judge: all there is -------------------------------------------------------------------------------
 
 
@@ -177,22 +198,31 @@ def _every_mix() -> Iterator[Mapping[TaskState, int]]:
         yield dict(zip(TaskState, present, strict=True))
 
 
+def _every_verdict(state: JobState) -> Iterator[Verdict]:
+    """What judge says of a job in this state, whichever of its tasks discover work."""
+    for tasks in _every_mix():
+        at_it = sum(tasks[one] for one in (TaskState.ACTIVE, TaskState.SOFT_FAILED))
+        tried = sum(tasks[one] for one in (*WELL, TaskState.FAILED))
+        for discovering, discovered in product({0, at_it}, {0, tried}):
+            yield judge(state, tasks, discovering=discovering, discovered=discovered)
+
+
 def _reachable() -> frozenset[JobState]:
     """The states that a new job, which is queued, is led to by judge alone."""
     seen: frozenset[JobState] = frozenset()
     found = frozenset({JobState.QUEUED})
     while found != seen:
         seen = found
-        found |= {judge(state, tasks).state for state in seen for tasks in _every_mix()}
+        found |= {verdict.state for state in seen for verdict in _every_verdict(state)}
     return found
 
 
 def test_judge_leads_a_new_job_to_these_states() -> None:
-    assert _reachable() == {JobState.QUEUED, JobState.ACTIVE} | ENDED_JOB
+    assert _reachable() == {JobState.QUEUED, JobState.UNDER_CONSTRUCTION, JobState.ACTIVE} | ENDED_JOB
 
 
 def test_every_verdict_is_a_legal_move_from_every_state_that_can_be_reached() -> None:
-    moves = {(state, judge(state, tasks).state) for state in _reachable() for tasks in _every_mix()}
+    moves = {(state, verdict.state) for state in _reachable() for verdict in _every_verdict(state)}
     assert {(old, new) for old, new in moves if old is not new and new not in JOB_MOVES[old]} == set()
 
 

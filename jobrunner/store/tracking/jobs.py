@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from jobrunner.records import Job
 from jobrunner.states import JobState, TaskState
@@ -32,10 +32,10 @@ def mark_applied(connection: Connection, job_ids: Collection[str], now: datetime
         connection.execute(_MARK_APPLIED, {"ids": list(job_ids), "moment": now})
 
 
-def failed_task(connection: Connection, job_id: str) -> tuple[str, str, str | None] | None:
-    """Return id, name and exception of the first task of a job that failed, in order of arrival."""
+def failed_task(connection: Connection, job_id: str) -> tuple[str, str, str | None, bool] | None:
+    """Return the first task of a job that failed, in order of arrival: id, name, why, whether it discovers work."""
     query = (
-        select(task.c.id, task.c.name, attempt.c.exception)
+        select(task.c.id, task.c.name, func.coalesce(attempt.c.exception, task.c.note), task.c.discovers)
         .join_from(
             task,
             attempt,
@@ -48,7 +48,7 @@ def failed_task(connection: Connection, job_id: str) -> tuple[str, str, str | No
         .order_by(task.c.arrival)
     )
     row = connection.execute(query).first()
-    return row and (row[0], row[1], row[2])
+    return row and (row[0], row[1], row[2], row[3])
 
 
 _JOBS = select(*_JOB, *(job.c[name] for name in COUNTERS.values())).where(IsOneOf(job.c.id))
@@ -64,7 +64,7 @@ def jobs_by_id(connection: Connection, job_ids: Collection[str]) -> dict[str, Jo
     return found
 
 
-_CHANGES = ("state", "reason", "note", "started_at", "ended_at")
+_CHANGES = ("state", "reason", "outcome", "note", "total", "discovering", "discovered", "started_at", "ended_at")
 _UPDATE = Update(job, ["id"], [*_CHANGES, *COUNTERS.values()])
 
 

@@ -70,9 +70,9 @@ def _create_addition() -> None:
         sa.Column("kept", sa.Boolean(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_addition"),
     )
-    undecided = sa.text("kept IS NULL")
+    unkept = sa.text("kept IS NULL OR NOT kept")
     op.create_index("ix_addition_job", "addition", ["job_id"])
-    op.create_index("ix_addition_open", "addition", ["task_id"], sqlite_where=undecided, postgresql_where=undecided)
+    op.create_index("ix_addition_unkept", "addition", ["task_id"], sqlite_where=unkept, postgresql_where=unkept)
 
 
 def downgrade() -> None:

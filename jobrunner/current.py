@@ -1,0 +1,49 @@
+"""What the body of a task can do for its job: `from jobrunner import current`.
+
+Everything here acts on the task that this worker runs at the moment, in the thread that runs it.
+"""
+
+from typing import Any
+
+from celery._state import get_current_worker_task
+from celery.canvas import Signature
+
+from jobrunner.errors import OutsideJobError
+
+
+def add(canvas: Signature) -> None:
+    """Add a canvas to the job: it runs when this task has completed, and what comes after this task waits for it (A3).
+
+    It takes no value from this task, and nobody takes its own. If this attempt fails, what it has added is deleted and
+    never runs (A4). May be called often; a group in one call is cheaper than many calls. Returns when the event log
+    has it.
+
+    Raises:
+        InvalidCanvasError: it is no canvas, or a task of it cannot be sent; nothing is added.
+        EventLogFullError, UnreachableError: the event log does not take it; this attempt cannot succeed any more.
+        OutsideJobError: nothing runs here that is a task of a job.
+    """
+    _growth().add(canvas, expands=False)
+
+
+def expand(canvas: Signature) -> None:
+    """Add a canvas as `add` does, and make its value the value of this task, whatever the body returns.
+
+    May be called once in an attempt. `self.replace(canvas)` does this, and ends the body.
+
+    Raises:
+        InvalidCanvasError, EventLogFullError, UnreachableError, OutsideJobError: as `add`.
+        RefusedError: this attempt has been expanded already.
+    """
+    _growth().add(canvas, expands=True)
+
+
+def _growth() -> Any:
+    task = get_current_worker_task()
+    growth = None if task is None else getattr(task, "jobrunner_growth", None)
+    if growth is None:
+        msg = "No task of a job runs here."
+        raise OutsideJobError(
+            msg, "Call it in the body of a task, in the thread of the body, of a job that was submitted."
+        )
+    return growth

@@ -1,0 +1,142 @@
+"""What tasks add to their jobs: rows that wait for their creator to succeed, and go if it does not."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, exists, func, literal_column, or_, select, update
+
+from jobrunner.plan import BlockKind
+from jobrunner.records import Addition, Creator, Task
+from jobrunner.store.bulk import Update, insert_rows
+from jobrunner.store.schema import addition, block, job, message, task
+from jobrunner.store.tracking.rows import IsOneOf, rows_of
+
+_CREATORS = (
+    select(task.c.id, task.c.job_id, task.c.name, task.c.sequence, job.c.barrier)
+    .join_from(task, job, job.c.id == task.c.job_id)
+    .where(IsOneOf(task.c.id))
+)
+
+
+def creators(connection: Connection, task_ids: Collection[str]) -> dict[str, Creator]:
+    """Return tasks as those need to know them that they add."""
+    return {values["id"]: Creator(**values) for values in rows_of(connection, _CREATORS, task_ids)}
+
+
+# A subquery for each job, which looks at the end of the index alone; GROUP BY would read all tasks.
+_last = select(func.max(task.c.arrival)).where(task.c.job_id == job.c.id).scalar_subquery()
+_NEXT_ARRIVAL = select(job.c.id, (func.coalesce(_last, literal_column("-1")) + 1).label("arrival")).where(
+    IsOneOf(job.c.id)
+)
+
+
+def next_arrivals(connection: Connection, job_ids: Collection[str]) -> dict[str, int]:
+    """Return which number the next task that joins each of these jobs gets."""
+    return {values["id"]: values["arrival"] for values in rows_of(connection, _NEXT_ARRIVAL, job_ids)}
+
+
+_ADDITION = [addition.c[name] for name in Addition.__slots__]
+_BY_ID = select(*_ADDITION).where(IsOneOf(addition.c.id))
+
+
+def additions_by_id(connection: Connection, addition_ids: Collection[str]) -> dict[str, Addition]:
+    """Return those of these additions of which something was folded before."""
+    return {values["id"]: Addition(**values) for values in rows_of(connection, _BY_ID, addition_ids)}
+
+
+_KNOWN = select(task.c.id).where(IsOneOf(task.c.id))
+
+
+def known_tasks(connection: Connection, task_ids: Collection[str]) -> set[str]:
+    """Return those of these ids that tasks have."""
+    return {values["id"] for values in rows_of(connection, _KNOWN, task_ids)}
+
+
+_SAVE = Update(addition, ["id"], ["tasks", "told"])
+
+
+def save_additions(connection: Connection, new: Sequence[Addition], changed: Sequence[Addition]) -> None:
+    """Write how much of additions was folded."""
+    insert_rows(connection, addition, [{name: getattr(one, name) for name in Addition.__slots__} for one in new])
+    _SAVE.run(connection, [{"id": one.id, "tasks": one.tasks, "told": one.told} for one in changed])
+
+
+def insert_added(
+    connection: Connection,
+    blocks: Sequence[Mapping[str, Any]],
+    tasks: Sequence[Mapping[str, Any]],
+    messages: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write rows that were added to jobs."""
+    for table, rows in ((block, blocks), (task, tasks), (message, messages)):
+        insert_rows(connection, table, rows)
+
+
+_UNKEPT = or_(addition.c.kept.is_(None), ~addition.c.kept)
+_ANY = select(exists().where(_UNKEPT))
+_OF_TASKS = select(*_ADDITION).where(IsOneOf(addition.c.task_id), _UNKEPT)
+
+
+def unkept_additions(connection: Connection, task_ids: Collection[str]) -> list[Addition]:
+    """Return additions of these tasks that were deleted, or of which is not known yet whether they are kept."""
+    if not task_ids or not connection.execute(_ANY).scalar():  # nearly always: it costs next to nothing
+        return []
+    return [Addition(**values) for values in rows_of(connection, _OF_TASKS, task_ids)]
+
+
+_DECIDE = Update(addition, ["id"], ["kept"])
+
+
+def decide_additions(connection: Connection, kept: Mapping[str, bool]) -> None:
+    """Note of additions whether they are kept."""
+    _DECIDE.run(connection, [{"id": addition_id, "kept": whether} for addition_id, whether in kept.items()])
+
+
+_added = select(task.c.id).where(IsOneOf(task.c.addition_id))
+_DELETE = (
+    delete(message).where(message.c.task_id.in_(_added)),
+    delete(task).where(IsOneOf(task.c.addition_id)),
+    delete(block).where(IsOneOf(block.c.addition_id)),
+)
+
+
+def delete_added(connection: Connection, addition_ids: Collection[str]) -> None:
+    """Delete blocks, tasks and messages of additions; none of the tasks was ever sent."""
+    for statement in _DELETE:
+        connection.execute(statement, {"ids": list(addition_ids)})
+
+
+_MOVE_TASK = Update(task, ["id"], ["block_id", "position"])
+
+
+def graft(connection: Connection, creator: Task, chain_id: str, group_id: str, size: int) -> None:
+    """Put a chain into a task's place: the task, and then the group of so many additions; the task moves into it."""
+    place = {"job_id": creator.job_id, "parent_id": creator.block_id, "position": creator.position}
+    inside = {"job_id": creator.job_id, "parent_id": chain_id, "position": 1}
+    chain_row = {"id": chain_id, "kind": BlockKind.CHAIN, "size": 2, "remaining": 2, **place}
+    group_row = {"id": group_id, "kind": BlockKind.GROUP, "size": size, "remaining": size, **inside}
+    insert_rows(connection, block, [chain_row, group_row])
+    creator.block_id, creator.position = chain_id, 0
+    _MOVE_TASK.run(connection, [{"id": creator.id, "block_id": chain_id, "position": 0}])
+
+
+_SET_VALUE = Update(task, ["id"], ["value_task", "value_group"])
+
+
+def move_values(connection: Connection, additions: Iterable[Addition]) -> None:
+    """Note that the values of creators are those of what they have expanded into."""
+    _SET_VALUE.run(
+        connection,
+        [{"id": one.task_id, "value_task": one.value_task, "value_group": one.value_group} for one in additions],
+    )
+
+
+_HAS_GROWN = select(exists().where(addition.c.job_id == bindparam("job_id_"), addition.c.kept, addition.c.tasks > 0))
+
+
+def has_grown(connection: Connection, job_id: str) -> bool:
+    """Whether a task has added any to this job."""
+    return bool(connection.execute(_HAS_GROWN, {"job_id_": job_id}).scalar())
+
+
+_LEAVE_BLOCKS = update(block).where(IsOneOf(block.c.addition_id)).values(size=0, remaining=0)
