@@ -54,8 +54,8 @@ class Envelope:
     queue: str
     properties: str
     serializer: str
-    #: What follows the arguments in the body: Celery's own place for callbacks, all empty.
-    embed: Mapping[str, Any]
+    #: What follows the arguments in the body: Celery's own place for callbacks, here all empty.
+    embed: dict[str, Any]
     #: JSON of the headers that are known, without the brace at its end.
     headers: str
     #: How arguments are shown in the headers; none where the caller has said what to show instead.
@@ -141,7 +141,7 @@ def _make(app: Celery, task: Task, leaf: Leaf, *, is_taken: bool) -> Envelope:
 
 def _headers(
     app: Celery, task: Task, leaf: Leaf, options: Mapping[str, Any], *, is_taken: bool
-) -> tuple[dict[str, Any], Mapping[str, Any]]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the headers that Celery makes, and what follows the arguments in the body."""
     expires = options.get("expires", task.expires)
     stamped = options.get("stamped_headers")

@@ -9,9 +9,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from celery import Celery, Task
+from celery.utils.functional import maybe_list
 from kombu.exceptions import EncodeError, SerializerNotInstalled
 from kombu.serialization import dumps
 
+from jobrunner.canvas import links
 from jobrunner.envelope import LONGEST, Envelopes
 from jobrunner.errors import InvalidCanvasError
 from jobrunner.plan import Leaf
@@ -20,6 +22,8 @@ from jobrunner.text import NAME, bounded
 #: Longest headers in bytes of JSON: RabbitMQ drops a message whose headers exceed a frame (128 kB) without an error.
 #: The tracker adds some of its own.
 _HEADERS = 100_000
+_LINKS = {"link", "link_error"}
+_SERIALIZABLE = "Pass what it can represent, such as an id or a path, or choose another serializer."
 
 
 def check_task(app: Celery, leaf: Leaf) -> Task:
@@ -58,11 +62,12 @@ def message_row(envelopes: Envelopes, task: Task, leaf: Leaf, *, is_taken: bool)
         envelope = envelopes.of(task, leaf, is_taken=is_taken)
         args, kwargs = _arguments(task, leaf, envelope.serializer)
         headers = envelope.headers_of(args, kwargs)
-        content_type, content_encoding, body = dumps((args, kwargs, envelope.embed), envelope.serializer)
+        embed = envelope.embed | _linked(leaf) if leaf.options.keys() & _LINKS else envelope.embed
+        content_type, content_encoding, body = dumps((args, kwargs, embed), envelope.serializer)
     except EncodeError as error:
         msg = f"the arguments of {task.name} cannot be serialized as {envelope.serializer} ({error})."
-        remedy = "Pass what it can represent, such as an id or a path, or choose another serializer."
-        raise InvalidCanvasError(msg, remedy, path=leaf.path) from None
+        _refuse_links_that_fail(leaf, envelope.serializer)
+        raise InvalidCanvasError(msg, _SERIALIZABLE, path=leaf.path) from None
     except SerializerNotInstalled:
         msg = f"the serializer {envelope.serializer!r} of {task.name} is not installed."
         raise InvalidCanvasError(msg, "Name one that kombu has, such as json.", path=leaf.path) from None
@@ -85,6 +90,27 @@ def message_row(envelopes: Envelopes, task: Task, leaf: Leaf, *, is_taken: bool)
         "headers": headers,
         "properties": envelope.properties,
     }
+
+
+def _linked(leaf: Leaf) -> dict[str, Any]:
+    """Return what workers send when the task succeeds or fails, as Celery's messages carry it."""
+    for _, signature, path in links(leaf.options, leaf.path):
+        if not isinstance(signature.task, str):
+            msg = f"this callback names no task ({signature.task!r})."
+            raise InvalidCanvasError(msg, "Pass a signature of a task.", path=path)
+    return {
+        "callbacks": maybe_list(leaf.options.get("link")),
+        "errbacks": maybe_list(leaf.options.get("link_error")),
+    }
+
+
+def _refuse_links_that_fail(leaf: Leaf, serializer: str) -> None:
+    for _, signature, path in links(leaf.options, leaf.path):
+        try:
+            dumps(signature, serializer)
+        except EncodeError as error:
+            msg = f"this callback of {leaf.task} cannot be serialized as {serializer} ({error})."
+            raise InvalidCanvasError(msg, _SERIALIZABLE, path=path) from None
 
 
 def _arguments(task: Task, leaf: Leaf, serializer: str) -> tuple[Any, Any]:

@@ -22,18 +22,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from celery import Task, group
-from celery.canvas import Signature, _chain, _chord, chunks, maybe_signature
-from celery.result import AsyncResult, ResultBase
+from celery import group
+from celery.canvas import Signature, _chain, _chord, chunks
 
+from jobrunner.canvas import ROOT, Given, Part, as_signature, chain_parts, chord_parts, to_members
 from jobrunner.errors import InvalidCanvasError
-
-#: Options that `freeze` leaves on a signature; the plan replaces them.
-_IDENTITY = frozenset({"root_id", "parent_id", "group_id", "group_index", "chord", "reply_to"})
-
-
-#: Arguments of a canvas that say what it is made of; any other is a partial one.
-_STRUCTURE = frozenset({"tasks", "header", "body", "task", "it", "n", "kwargs"})
 
 
 class BlockKind(StrEnum):
@@ -135,15 +128,15 @@ class _Start(NamedTuple):
         return cls(place=None, opens=Place(job_id, 0), takes=None, yields=None, sequence=0)
 
 
-def _plan(canvas: object, start: _Start, root: str, new_id: Callable[[], str]) -> Plan:
-    signature = _as_signature(canvas, "canvas")
+def _plan(canvas: object, start: _Start, root_id: str, new_id: Callable[[], str]) -> Plan:
+    root = Part(as_signature(canvas, "canvas"), "canvas", ROOT)
     walk = _Walk(new_id)
     try:
-        end = walk.chain(root, [(signature, "canvas")], "canvas", start)
+        end = walk.chain(root_id, [root], start)
     except RecursionError:
         msg = "it is nested too deeply to be walked."
         raise InvalidCanvasError(msg, "Flatten it, or submit its parts as jobs of their own.") from None
-    return Plan(job_id=root, leaves=walk.leaves, blocks=walk.blocks, value=end.value)
+    return Plan(job_id=root_id, leaves=walk.leaves, blocks=walk.blocks, value=end.value)
 
 
 class _End(NamedTuple):
@@ -162,32 +155,24 @@ class _Walk:
         self.leaves: list[Leaf] = []
         self.blocks: list[Block] = []
 
-    def node(self, signature: Signature, path: str, start: _Start) -> _End:
+    def node(self, part: Part, start: _Start) -> _End:
+        signature, path, given = part
         match signature:
             case _chain():
-                _refuse_extras(signature, path)
-                steps = [(task, f"{path}.tasks[{i}]") for i, task in enumerate(signature.tasks)]
-                return self.chain(self.new_id(), steps, path, start)
+                return self.chain(self.new_id(), chain_parts(*part), start)
             case _chord():
-                _refuse_extras(signature, path)
-                return self.chain(self.new_id(), _chord_steps(signature, path), path, start)
+                takes = None if signature.immutable else start.takes
+                return self.chain(self.new_id(), chord_parts(*part), start._replace(takes=takes))
             case group():
-                _refuse_extras(signature, path)
-                return self.group(signature.tasks, path, start)
+                return self.group(signature.tasks, path, to_members(*part), start)
             case _ if signature["task"] == "celery.chunks":  # not its class: Celery's copies of it are plain signatures
-                _refuse_extras(signature, path)
-                return self.group(chunks(**signature.kwargs).group().tasks, path, start)
+                given = to_members(*part)
+                return self.group(chunks(**signature.kwargs).group().tasks, path, given, start)
             case _:
-                return self.leaf(signature, path, start)
+                return self.leaf(given.to(signature), path, start)
 
     def leaf(self, signature: Signature, path: str, start: _Start) -> _End:
         options = signature["options"]
-        for option in ("link", "link_error"):
-            if options.get(option):
-                msg = f"a plan cannot represent {option}."
-                raise InvalidCanvasError(
-                    msg, "Put the callback into the canvas, as the next task of a chain.", path=path
-                )
         assert start.place is not None  # noqa: S101  a leaf always stands in a block, at least in the root
         leaf = Leaf(
             id=options.get("task_id") or self.new_id(),
@@ -205,28 +190,25 @@ class _Walk:
         self.leaves.append(leaf)
         return _End(value=Source(task=leaf.id), sequence=start.sequence + 1, holds_tasks=True)
 
-    def chain(self, block_id: str, steps: Sequence[tuple[Any, str]], path: str, start: _Start) -> _End:
+    def chain(self, block_id: str, parts: Sequence[Part], start: _Start) -> _End:
         """Children one after another; only the last one's value leaves the chain."""
-        if not steps:
-            msg = "a chain without tasks has no value."
-            raise InvalidCanvasError(msg, "Leave it out.", path=path)
         position, takes, sequence = 0, start.takes, start.sequence
-        for index, (step, step_path) in enumerate(steps):
+        for index, part in enumerate(parts):
             place = Place(block_id, position)
             child = _Start(
                 place=place,
                 opens=start.opens if position == 0 else place,
                 takes=takes,
-                yields=start.yields if index == len(steps) - 1 else None,
+                yields=start.yields if index == len(parts) - 1 else None,
                 sequence=sequence,
             )
-            end = self.node(_as_signature(step, step_path), step_path, child)
+            end = self.node(part, child)
             position += end.holds_tasks
             takes, sequence = end.value, end.sequence
         self.blocks.append(Block(id=block_id, kind=BlockKind.CHAIN, place=start.place, size=position, yields=None))
         return _End(value=takes, sequence=sequence, holds_tasks=position > 0)
 
-    def group(self, tasks: Iterable[Any], path: str, start: _Start) -> _End:
+    def group(self, tasks: Iterable[Any], path: str, given: Given, start: _Start) -> _End:
         """Children side by side, each with the group's own input; the value is the list of theirs."""
         block_id, size, sequence = self.new_id(), 0, start.sequence
         for index, task in enumerate(tasks):
@@ -234,51 +216,12 @@ class _Walk:
             child = _Start(
                 place=Place(block_id, size),
                 opens=start.opens,
-                takes=None if isinstance(task, _chain | _chord) and task.immutable else start.takes,
+                takes=start.takes,
                 yields=Place(block_id, index),
                 sequence=start.sequence,
             )
-            end = self.node(_as_signature(task, child_path), child_path, child)
+            end = self.node(Part(as_signature(task, child_path), child_path, given), child)
             size += end.holds_tasks
             sequence = max(sequence, end.sequence)
         self.blocks.append(Block(id=block_id, kind=BlockKind.GROUP, place=start.place, size=size, yields=start.yields))
         return _End(value=Source(group=block_id), sequence=sequence, holds_tasks=size > 0)
-
-
-def _chord_steps(signature: Signature, path: str) -> list[tuple[Any, str]]:
-    """A chord is a chain of a group and its body."""
-    if signature.body is None:
-        msg = "a chord without a body."
-        raise InvalidCanvasError(msg, "Give it one, or submit its header as a group.", path=path)
-    header = signature.kwargs["header"]
-    return [(header if isinstance(header, group) else group(header), path), (signature.body, f"{path}.body")]
-
-
-def _as_signature(candidate: object, path: str) -> Signature:
-    if isinstance(candidate, Signature):
-        return candidate
-    if isinstance(candidate, Task):
-        msg = f"the task {candidate.name} is no canvas yet."
-        raise InvalidCanvasError(msg, f"Pass a signature of it, such as {candidate.name}.s(…).", path=path)
-    if isinstance(candidate, ResultBase | AsyncResult):
-        msg = "this is a result: its canvas has been sent already."
-        raise InvalidCanvasError(msg, "Pass the canvas itself and let submit send it.", path=path)
-    if isinstance(candidate, dict) and "task" in candidate:
-        try:
-            return maybe_signature({"args": (), "kwargs": {}, "options": {}, **candidate})
-        except (KeyError, TypeError, AttributeError) as error:
-            msg = f"this dict is no signature that Celery can read ({error!r})."
-            raise InvalidCanvasError(msg, "Pass the signature itself.", path=path) from None
-    msg = f"{type(candidate).__name__} is no canvas."
-    raise InvalidCanvasError(msg, "Pass a signature, chain, group or chord of tasks.", path=path)
-
-
-def _refuse_extras(signature: Signature, path: str) -> None:
-    """Refuse what Celery gives to the first task, the body or all tasks, depending on the canvas: not to be guessed."""
-    options = sorted(name for name in signature.options if name not in _IDENTITY and name != "task_id")
-    if options:
-        msg = f"{signature.subtask_type or signature.task} has options of its own ({', '.join(options)})."
-        raise InvalidCanvasError(msg, "Set them on its tasks.", path=path)
-    if signature.args or signature.kwargs.keys() - _STRUCTURE:
-        msg = f"{signature.subtask_type or signature.task} has partial arguments of its own."
-        raise InvalidCanvasError(msg, "Give them to its first task.", path=path)

@@ -57,13 +57,19 @@ def _value(spec: Spec, *taken: object) -> object:
         case Work():
             return _call(spec.label, *(() if spec.immutable else taken))
         case Chain():
-            for part in spec.parts:
+            for part in _steps(spec):
                 taken = (_value(part, *taken),)
             return taken[0]
         case Group():
             return [_value(part, *taken) for part in spec.parts]
         case Chord():
             return _value(spec.body, [_value(part, *taken) for part in spec.header])
+
+
+def _steps(spec: Chain) -> Sequence[Spec]:
+    """The steps of a chain, where Celery leaves out empty groups and takes a group of one for what is in it."""
+    steps = [part for part in spec.parts if part != Group(())] or spec.parts[:1]
+    return [part.parts[0] if isinstance(part, Group) and len(part.parts) == 1 else part for part in steps]
 
 
 def _labels(spec: Spec) -> frozenset[str]:

@@ -129,18 +129,36 @@ def test_a_group_of_empty_groups_yields_empty_lists() -> None:
 
 
 def test_a_block_without_tasks_is_not_counted_and_does_not_hold_up_what_comes_next() -> None:
-    plan = plan_of(_chain(leaf("a"), group([]), leaf("b")))
+    plan = plan_of(_chain(leaf("a"), group([group([]), group([])]), leaf("b")))
     a, b = plan.leaves
-    (empty,) = _groups(plan)
+    outer = next(one for one in _groups(plan) if one.yields is None)
     assert (_block(plan, a.place.block).size, b.place.position) == (2, 1)
-    assert b.takes == Source(group=empty.id)
+    assert b.takes == Source(group=outer.id)
 
 
-def test_a_task_behind_a_leading_empty_group_starts_at_once() -> None:
-    plan = plan_of(_chain(group([]), leaf("a")))
+def test_a_task_behind_leading_empty_groups_starts_at_once() -> None:
+    plan = plan_of(chord([], leaf("a")))
     (a,) = plan.leaves
     assert (a.opens, a.place.position, a.sequence) == (Place(plan.job_id, 0), 0, 0)
     assert a.takes == Source(group=_groups(plan)[0].id)
+
+
+def test_an_empty_group_in_a_chain_is_left_out_as_in_celery() -> None:
+    plan = plan_of(_chain(leaf("a"), group([]), leaf("b")))
+    a, b = plan.leaves
+    assert (_groups(plan), b.takes) == ([], _value_of(a))
+
+
+def test_a_chain_of_empty_groups_alone_yields_an_empty_list() -> None:
+    plan = plan_of(_chain(group([]), group([])))
+    assert (plan.leaves, plan.value) == ([], Source(group=_groups(plan)[0].id))
+
+
+def test_a_group_of_one_in_a_chain_is_its_task_as_in_celery() -> None:
+    plan = plan_of(_chain(leaf("a"), group([leaf("b")]), leaf("c")))
+    found = labels(plan)
+    assert (_groups(plan), found["c"].takes) == ([], _value_of(found["b"]))
+    assert found["b"].path == "canvas.tasks[1].tasks[0]"
 
 
 def test_an_empty_group_among_others_keeps_its_place_in_the_list() -> None:
@@ -242,12 +260,18 @@ def test_setting_a_group_immutable_makes_each_task_of_it_take_nothing() -> None:
     assert found["b"].takes is found["c"].takes is None
 
 
-def test_an_immutable_chain_in_a_group_takes_nothing_as_in_celery() -> None:
+def test_the_flag_of_a_whole_chain_is_lost_as_in_celery() -> None:
     inner = _chain(leaf("b"), leaf("c")).set(immutable=True)
     found = labels(plan_of(_chain(leaf("a"), group([inner, leaf("d")]))))
-    assert found["b"].takes is None
-    assert found["c"].takes == _value_of(found["b"])
-    assert found["d"].takes == _value_of(found["a"])
+    assert found["b"].takes == found["d"].takes == _value_of(found["a"])
+
+
+def test_the_header_of_an_immutable_chord_takes_nothing_and_its_body_the_values_of_the_header() -> None:
+    inner = _chord([leaf("b"), leaf("c")], leaf("d"))
+    inner.immutable = True
+    found = labels(plan_of(_chain(leaf("a"), inner)))
+    assert (found["b"].takes, found["c"].takes) == (None, None)
+    assert found["d"].takes == Source(group=found["b"].place.block)
 
 
 def test_levels_count_the_longest_way_to_a_task() -> None:
@@ -256,7 +280,8 @@ def test_levels_count_the_longest_way_to_a_task() -> None:
 
 
 def test_an_empty_group_takes_up_no_level() -> None:
-    assert [one.sequence for one in plan_of(_chain(leaf("a"), group([]), leaf("b"))).leaves] == [0, 1]
+    canvas = _chain(leaf("a"), group([group([]), group([])]), leaf("b"))
+    assert [one.sequence for one in plan_of(canvas).leaves] == [0, 1]
 
 
 def test_paths_lead_to_each_task() -> None:
@@ -384,53 +409,6 @@ def test_what_is_no_canvas_inside_a_canvas_is_refused_with_the_path_to_it() -> N
     with pytest.raises(InvalidCanvasError, match="int is no canvas") as refused:
         plan_of(canvas)
     assert refused.value.path == "canvas.tasks[1].tasks[1]"
-
-
-@pytest.mark.parametrize("option", ["link", "link_error"])
-def test_a_callback_is_refused_with_the_path_to_it(option: str) -> None:
-    linked = leaf("c", **{option: [leaf("callback")]})
-    with pytest.raises(InvalidCanvasError, match=rf"cannot represent {option}\.") as refused:
-        plan_of(_chain(leaf("a"), group([leaf("b"), linked])))
-    assert refused.value.path == "canvas.tasks[1].tasks[1]"
-
-
-@pytest.mark.parametrize(
-    ("canvas", "kind"),
-    [
-        pytest.param(lambda: _chain(leaf("a"), leaf("b")), "chain", id="chain"),
-        pytest.param(lambda: group(leaf("a"), leaf("b")), "group", id="group"),
-        pytest.param(lambda: _chord([leaf("a")], leaf("b")), "chord", id="chord"),
-    ],
-)
-def test_options_of_a_canvas_are_refused_with_their_names_and_the_path(
-    canvas: Callable[[], Signature], kind: str
-) -> None:
-    odd = canvas()
-    odd.options.update(queue="slow", countdown=3)
-    with pytest.raises(InvalidCanvasError, match=rf"{kind} has options of its own \(countdown, queue\)\.") as refused:
-        plan_of(_chain(leaf("first"), odd))
-    assert refused.value.path == "canvas.tasks[1]"
-
-
-@pytest.mark.parametrize("option", ["link", "queue"])
-def test_options_of_chunks_are_refused_not_dropped(option: str) -> None:
-    with pytest.raises(InvalidCanvasError, match=option):
-        plan_of(work().chunks([(1,), (2,)], 1).set(**{option: "x"}))
-
-
-@pytest.mark.parametrize("canvas", [lambda: _chain(leaf("a"), leaf("b")), lambda: group(leaf("a"), leaf("b"))])
-def test_partial_arguments_of_a_canvas_are_refused_with_the_path(canvas: Callable[[], Signature]) -> None:
-    partial = canvas()
-    partial.args = (1,)
-    with pytest.raises(InvalidCanvasError, match="partial arguments of its own") as refused:
-        plan_of(group([leaf("first"), partial]))
-    assert refused.value.path == "canvas.tasks[1]"
-
-
-@pytest.mark.parametrize("given", [{"args": (1,)}, {"kwargs": {"x": 1}}])
-def test_partial_arguments_of_a_chord_are_refused(given: dict[str, Any]) -> None:
-    with pytest.raises(InvalidCanvasError, match="chord has partial arguments of its own"):
-        plan_of(_chord([leaf("a")], leaf("b"), **given))
 
 
 def test_partial_arguments_of_a_task_are_its_own_business() -> None:

@@ -188,7 +188,8 @@ def test_an_eta_without_time_zone_is_refused(jobs: JobRunner, eta: Any) -> None:
         ({"queue": "q" * 256}, "is no text of at most 255 characters"),
         ({"task_id": 7}, "its task_id 7 is no text"),
         ({"task_id": "x" * 256}, "no text of at most 255"),
-        ({"link": celery.signature("add")}, "a plan cannot represent link"),
+        ({"link": len}, "canvas.link[0]: builtin_function_or_method is no canvas"),
+        ({"link_error": [{"task": 7}]}, "canvas.link_error[0]: this callback names no task (7)"),
     ],
     ids=_named,
 )

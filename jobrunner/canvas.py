@@ -1,0 +1,251 @@
+"""How Celery reads a canvas: its parts, and what each of them is given by the canvas that it is part of.
+
+Partial arguments, options and callbacks of a whole canvas belong to some of its tasks: those of a chain to its first
+and last one, those of a chord to its header or its body. Celery finds out while it sends one part after another; a plan
+has to know beforehand. Where Celery drops what somebody has written, it is refused.
+
+Pure, and a canvas is never changed: what is given to a task is put into a copy of its signature.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from typing import Any, NamedTuple, NoReturn
+
+from celery import Task, group
+from celery.canvas import Signature, maybe_signature
+from celery.result import AsyncResult, ResultBase
+from celery.utils.functional import maybe_list
+
+from jobrunner.errors import InvalidCanvasError
+
+#: Options that `freeze` leaves on a signature, and how a chord polls for its header: nobody is to inherit them.
+_NOT_HANDED_ON = frozenset(
+    {"root_id", "parent_id", "group_id", "group_index", "chord", "chain", "reply_to", "interval", "max_retries"}
+)
+_LINKS = frozenset({"link", "link_error"})
+#: When a chord starts, which is no matter of its body.
+_DELAY = frozenset({"countdown", "eta"})
+
+
+class Standing(Enum):
+    """Where a canvas stands in the one around it."""
+
+    ROOT = auto()
+    #: In a group, or in the header of a chord.
+    MEMBER = auto()
+    #: In a chain, with another step behind it.
+    STEP = auto()
+    #: The last one in a chain.
+    LAST = auto()
+    HEADER = auto()
+    BODY = auto()
+
+
+#: Where Celery heeds options that a whole canvas has: chains in chains are spliced, groups in groups flattened, and a
+#: group that another step follows is made a chord of, out of its tasks alone.
+_HEEDS_OPTIONS = {
+    "chain": {Standing.ROOT, Standing.MEMBER, Standing.BODY},
+    "group": {Standing.ROOT, Standing.LAST, Standing.HEADER, Standing.BODY},
+    "chord": {*Standing},
+    "celery.chunks": (),
+}
+#: Where it heeds partial arguments that a whole canvas keeps itself.
+_HEEDS_ARGUMENTS = {"chain": {Standing.ROOT}, "group": (), "chord": {*Standing}, "celery.chunks": ()}
+#: Arguments of a canvas that say what it is made of.
+_STRUCTURE = {
+    "chain": {"tasks"},
+    "group": {"tasks"},
+    "chord": {"header", "body", "kwargs"},
+    "celery.chunks": {"task", "it", "n"},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What a canvas is sent with, apart from the value of what came before."""
+
+    standing: Standing
+    #: Put before the arguments that a task has.
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    #: Take the place of those that a task has.
+    options: Mapping[str, Any] = field(default_factory=dict)
+    #: For its last task, as is the id.
+    callbacks: tuple[Signature, ...] = ()
+    task_id: str | None = None
+    #: For each of its tasks.
+    errbacks: tuple[Signature, ...] = ()
+
+    def to(self, signature: Signature) -> Signature:
+        """Return the signature of a task as it would be sent; the same one if nothing is given."""
+        if not (self.args or self.kwargs or self.options or self.callbacks or self.errbacks or self.task_id):
+            return signature
+        options = {name: value for name, value in self.options.items() if value is not None}
+        made = signature.clone(self.args, dict(self.kwargs), **options)
+        for callback in self.callbacks:
+            made.link(callback)
+        for errback in self.errbacks:
+            made.link_error(errback)
+        if self.task_id:
+            made.options.setdefault("task_id", self.task_id)
+        return made
+
+
+ROOT, MEMBER = Given(standing=Standing.ROOT), Given(standing=Standing.MEMBER)
+
+
+class Part(NamedTuple):
+    """A part of a canvas, the way to it for people, and what it is given."""
+
+    signature: Signature
+    path: str
+    given: Given
+
+
+def chain_parts(chain: Signature, path: str, given: Given) -> list[Part]:
+    """Return the steps of a chain. Its options are for the first one, its callbacks for the last, errbacks for all."""
+    given = _own("chain", chain, path, given)
+    steps = list(_steps(chain, path))
+    if not steps:
+        msg = "a chain without tasks has no value."
+        raise InvalidCanvasError(msg, "Leave it out.", path=path)
+    parts = []
+    for index, (step, step_path) in enumerate(steps):
+        is_last = index == len(steps) - 1
+        gets = Given(standing=Standing.LAST if is_last else Standing.STEP, errbacks=given.errbacks)
+        if index == 0:
+            gets = replace(gets, args=given.args, kwargs=given.kwargs, options=given.options)
+        elif index == 1 and isinstance(steps[0][0], group):  # Celery makes a chord of these two
+            gets = replace(gets, options=_without(_DELAY, given.options))
+        if is_last:
+            gets = replace(gets, callbacks=given.callbacks, task_id=given.task_id)
+        elif isinstance(step, group):
+            gets = replace(gets, errbacks=(*gets.errbacks, *_errbacks_of(*steps[index + 1])))
+        parts.append(Part(step, step_path, gets))
+    return parts
+
+
+def chord_parts(chord: Signature, path: str, given: Given) -> tuple[Part, Part]:
+    """Return header and body of a chord. Its options are for both, callbacks for the body, arguments for the header.
+
+    Celery calls the errbacks of the body also when the header fails. A body that never runs can call nobody, so the
+    tasks of the header do.
+    """
+    given = _own("chord", chord, path, given)
+    if chord.body is None:
+        msg = "a chord without a body."
+        raise InvalidCanvasError(msg, "Give it one, or submit its header as a group.", path=path)
+    header = chord.kwargs["header"]
+    body = as_signature(chord.body, f"{path}.body")
+    to_header = Given(
+        standing=Standing.HEADER,
+        args=given.args,
+        kwargs=given.kwargs,
+        options=given.options,
+        errbacks=(*given.errbacks, *_errbacks_of(body, f"{path}.body")),
+    )
+    to_body = Given(
+        standing=Standing.BODY,
+        options=_without(_DELAY, given.options),
+        callbacks=given.callbacks,
+        task_id=given.task_id,
+        errbacks=given.errbacks,
+    )
+    return Part(header if isinstance(header, group) else group(header), path, to_header), Part(
+        body, f"{path}.body", to_body
+    )
+
+
+def to_members(members: Signature, path: str, given: Given) -> Given:
+    """Return what each task of a group, or of chunks, is given: all but its callbacks, for which it has no place."""
+    given = _own("group" if isinstance(members, group) else "celery.chunks", members, path, given)
+    if given.callbacks:
+        msg = "a group cannot call back."
+        raise InvalidCanvasError(msg, "Put the callback behind it, as the next task of a chain.", path=path)
+    if not (given.args or given.kwargs or given.options or given.errbacks):
+        return MEMBER
+    return replace(given, standing=Standing.MEMBER, task_id=None)
+
+
+def as_signature(candidate: object, path: str) -> Signature:
+    """Return what is a signature, or what Celery would make one of.
+
+    Raises:
+        InvalidCanvasError: it is neither.
+    """
+    if isinstance(candidate, Signature):
+        return candidate
+    if isinstance(candidate, Task):
+        msg = f"the task {candidate.name} is no canvas yet."
+        raise InvalidCanvasError(msg, f"Pass a signature of it, such as {candidate.name}.s(…).", path=path)
+    if isinstance(candidate, ResultBase | AsyncResult):
+        msg = "this is a result: its canvas has been sent already."
+        raise InvalidCanvasError(msg, "Pass the canvas itself and let submit send it.", path=path)
+    if isinstance(candidate, dict) and "task" in candidate:
+        try:
+            return maybe_signature({"args": (), "kwargs": {}, "options": {}, **candidate})
+        except (KeyError, TypeError, AttributeError) as error:
+            msg = f"this dict is no signature that Celery can read ({error!r})."
+            raise InvalidCanvasError(msg, "Pass the signature itself.", path=path) from None
+    msg = f"{type(candidate).__name__} is no canvas."
+    raise InvalidCanvasError(msg, "Pass a signature, chain, group or chord of tasks.", path=path)
+
+
+def links(options: Mapping[str, Any], path: str) -> Iterator[tuple[str, Signature, str]]:
+    """Yield the callbacks and errbacks among the options of a signature: the option, the signature, the way to it."""
+    for option in ("link", "link_error"):
+        for index, link in enumerate(maybe_list(options.get(option)) or ()):
+            link_path = f"{path}.{option}[{index}]"
+            yield option, as_signature(link, link_path), link_path
+
+
+def _own(kind: str, canvas: Signature, path: str, given: Given) -> Given:
+    """Return what a canvas has to hand on: what it keeps itself, and what it is given, which counts for more."""
+    options = {name: value for name, value in canvas.options.items() if name not in _NOT_HANDED_ON}
+    task_id = options.pop("task_id", None) or given.task_id
+    if options and given.standing not in _HEEDS_OPTIONS[kind]:
+        _refuse_dropped(canvas, f"options of its own ({', '.join(sorted(options))})", "Set them on its tasks.", path)
+    args, kwargs = canvas.args, canvas.kwargs
+    partial = args and given.standing not in _HEEDS_ARGUMENTS[kind]
+    if partial or kwargs.keys() - _STRUCTURE[kind]:
+        _refuse_dropped(canvas, "partial arguments of its own", "Give them to its first task.", path)
+    linked = {name: tuple(link for option, link, _ in links(options, path) if option == name) for name in _LINKS}
+    return Given(
+        standing=given.standing,
+        args=tuple(args) if kind == "chord" and canvas.immutable else (*given.args, *args),
+        kwargs={**kwargs.get("kwargs", {}), **given.kwargs},
+        options={**_without(_LINKS, options), **given.options},
+        callbacks=(*linked["link"], *given.callbacks),
+        task_id=task_id,
+        errbacks=(*linked["link_error"], *given.errbacks),
+    )
+
+
+def _steps(chain: Signature, path: str) -> Iterator[tuple[Signature, str]]:
+    """Yield the steps of a chain as Celery takes them: empty groups left out, groups of one unwrapped."""
+    tasks = [as_signature(task, f"{path}.tasks[{index}]") for index, task in enumerate(chain.tasks)]
+    filled = {index for index, task in enumerate(tasks) if not isinstance(task, group) or task.tasks}
+    for index in sorted(filled) or range(len(tasks))[:1]:
+        task, task_path = tasks[index], f"{path}.tasks[{index}]"
+        if isinstance(task, group) and len(members := list(task.tasks)) == 1:
+            task_path = f"{task_path}.tasks[0]"
+            task = as_signature(members[0], task_path)
+        yield task, task_path
+
+
+def _errbacks_of(canvas: Signature, path: str) -> tuple[Signature, ...]:
+    """Return whom Celery calls when a canvas cannot start because the group before it has failed."""
+    if isinstance(canvas, group):
+        tasks = ((as_signature(task, path), path) for task in canvas.tasks)
+        return tuple(errback for task in tasks for errback in _errbacks_of(*task))
+    return tuple(link for option, link, _ in links(canvas.options, path) if option == "link_error")
+
+
+def _without(names: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in names}
+
+
+def _refuse_dropped(canvas: Signature, what: str, remedy: str, path: str) -> NoReturn:
+    msg = f"{canvas.subtask_type or canvas.task} has {what}, which Celery drops there."
+    raise InvalidCanvasError(msg, remedy, path=path)
