@@ -4,6 +4,7 @@ Workers import it by name. The test process imports a copy per house (`tests.hou
 apps of one process.
 """
 
+import hashlib
 import os
 import signal
 import threading
@@ -59,6 +60,15 @@ def large(length: int) -> str:
 
 @plain()
 def on_its_own_queue(value: Any) -> Any:
+    return value
+
+
+@plain(bind=True)
+def meet(self: Any, *taken: Any, **named: Any) -> str:
+    """Return what we have been given, in short, and leave a line about it."""
+    told = [list(taken), sorted(named.items()), self.request.timelimit, getattr(self.request, "mark", None)]
+    value = f"{named.get('label')}:{hashlib.blake2s(repr(told).encode(), digest_size=6).hexdigest()}"
+    _append(str(Path(os.environ["JOBRUNNER_HOME"]) / "met"), f"{value} {told}")
     return value
 
 
