@@ -99,11 +99,14 @@ class JobRunner:
 
         return register
 
-    def submit(self, canvas: Signature, *, name: str | None = None, key: str | None = None) -> Job:
+    def submit(
+        self, canvas: Signature, *, name: str | None = None, key: str | None = None, barrier: bool = False
+    ) -> Job:
         """Make a canvas a job and return its handle; the tracker sends its tasks.
 
-        `key` makes it idempotent: the same key with the same content returns the job that has it. Needs the database
-        only: with the broker away the job stays `queued`.
+        `key` makes it idempotent: the same key with the same content returns the job that has it. With a `barrier` no
+        task starts before every task of a lower sequence has ended well; else it waits for what it depends on alone.
+        Needs the database only: with the broker away the job stays `queued`.
 
         Raises:
             InvalidCanvasError: it is no canvas, or a task of it cannot be sent; nothing is written.
@@ -111,18 +114,24 @@ class JobRunner:
             UnreachableError: the database is away; nothing is written.
         """
         self.prepare_tasks()
-        job_id, new = submit.write(self.database, submit.prepare(self.app, canvas, name=name, key=key))
+        job_id, new = submit.write(self.database, submit.prepare(self.app, canvas, name=name, key=key, barrier=barrier))
         if new:
             self._wake_tracker()
         return self.get(job_id)
 
-    def submit_named(self, name: str, parameters: Mapping[str, str], *, key: str | None = None) -> Job:
+    def submit_named(
+        self, name: str, parameters: Mapping[str, str], *, key: str | None = None, barrier: bool = False
+    ) -> Job:
         """Submit the job that `@jobs.job(name)` describes, with parameters given as text."""
+        return self.submit(self.canvas_of(name, parameters), name=name, key=key, barrier=barrier)
+
+    def canvas_of(self, name: str, parameters: Mapping[str, str]) -> Signature:
+        """Return the canvas of the job that `@jobs.job(name)` describes, with parameters given as text."""
         if name not in self.named:
             known = ", ".join(sorted(self.named)) or "none"
             msg = f"There is no job named {name!r} in the app {self.app.main!r}."
             raise NotFoundError(msg, f"It has {known}; @jobs.job({name!r}) adds one.")
-        return self.submit(self.named[name].canvas(parameters), name=name, key=key)
+        return self.named[name].canvas(parameters)
 
     def get(self, job_id: str) -> Job:
         """Return the handle of a job by its id; whether it exists shows when it is asked."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from celery import Celery, Task
+from celery import Celery
 
 from jobrunner import ids
+from jobrunner.barrier import with_barrier
 from jobrunner.envelope import Envelopes
 from jobrunner.errors import InvalidCanvasError, InvalidParametersError, KeyConflictError
 from jobrunner.message import check_task, message_row, not_before
@@ -34,7 +35,9 @@ class Submission:
     chosen_ids: Mapping[str, str]
 
 
-def prepare(app: Celery, canvas: object, *, name: str | None, key: str | None) -> Submission:
+def prepare(
+    app: Celery, canvas: object, *, name: str | None = None, key: str | None = None, barrier: bool = False
+) -> Submission:
     """Turn a canvas into rows.
 
     Raises:
@@ -46,29 +49,32 @@ def prepare(app: Celery, canvas: object, *, name: str | None, key: str | None) -
             _check_text(what, text)
     plan = from_canvas(canvas, new_id=ids.uuid7)
     chosen_ids = _chosen_ids(plan)
-    needed = taken(plan)
+    taken = _taken(plan)
     envelopes = Envelopes(app)
-    tasks, messages = [], []
-    for arrival, leaf in enumerate(plan.leaves):
-        task = check_task(app, leaf)
-        queue, message = message_row(envelopes, task, leaf, is_taken=leaf.id in needed)
+    queues, messages = [], []
+    for leaf in plan.leaves:
+        queue, message = message_row(envelopes, check_task(app, leaf), leaf, is_taken=leaf.id in taken)
         messages.append(message)
-        tasks.append(task_row(plan, leaf, task, arrival, queue))
+        queues.append(queue)
+    digest = _digest(plan, messages, barrier=barrier)
+    if barrier:
+        plan = with_barrier(plan)
     name = name or (plan.leaves[-1].task if plan.leaves else "empty")
     return Submission(
-        job=_job_row(plan, name[:NAME], key, _digest(plan, messages)),
-        blocks=[block_row(plan, block) for block in plan.blocks],
-        tasks=tasks,
+        job=_job_row(plan, name[:NAME], key, digest) | {"barrier": barrier},
+        blocks=[_block_row(plan, block) for block in plan.blocks],
+        tasks=[
+            _task_row(plan, leaf, arrival, queue)
+            for arrival, (leaf, queue) in enumerate(zip(plan.leaves, queues, strict=True))
+        ],
         messages=messages,
         chosen_ids=chosen_ids,
     )
 
 
-def taken(plan: Plan, *, value: bool = False) -> set[str]:
-    """Return the tasks whose value another one takes, itself or as an item of a group; with `value`, or of the plan."""
+def _taken(plan: Plan) -> set[str]:
+    """Return the tasks whose value another task takes, by itself or as an item of a group."""
     sources = [leaf.takes for leaf in plan.leaves if leaf.takes is not None]
-    if value and plan.value is not None:
-        sources.append(plan.value)
     groups = {source.group for source in sources}
     for block in reversed(plan.blocks):  # a block comes after those inside of it
         if block.yields is not None and block.yields.block in groups:
@@ -137,7 +143,7 @@ def _refuse_taken_ids(taken: Mapping[str, str], chosen_ids: Mapping[str, str]) -
         raise InvalidCanvasError(msg, "Leave the ids to jobrunner, or make them unique.", path=chosen_ids[task_id])
 
 
-def _digest(plan: Plan, messages: _Rows) -> str:
+def _digest(plan: Plan, messages: _Rows, *, barrier: bool) -> str:
     """A fingerprint of structure, tasks and arguments, without ids, times and origin."""
     numbers = {block.id: f"b{number}" for number, block in enumerate(plan.blocks)}
     numbers |= {leaf.id: f"t{number}" for number, leaf in enumerate(plan.leaves)}
@@ -151,6 +157,7 @@ def _digest(plan: Plan, messages: _Rows) -> str:
     for block in plan.blocks:
         parent = f"{numbers[block.place.block]}.{block.place.position}" if block.place else ""
         digest.update(f"{block.kind} {parent} {block.size} ".encode())
+    digest.update(b"barrier" * barrier)
     return digest.hexdigest()
 
 
@@ -171,8 +178,7 @@ def _job_row(plan: Plan, name: str, key: str | None, digest: str) -> dict[str, A
     }
 
 
-def block_row(plan: Plan, block: Block) -> dict[str, Any]:
-    """Return a block's row of table `block`."""
+def _block_row(plan: Plan, block: Block) -> dict[str, Any]:
     return {
         "id": block.id,
         "job_id": plan.job_id,
@@ -186,8 +192,7 @@ def block_row(plan: Plan, block: Block) -> dict[str, Any]:
     }
 
 
-def task_row(plan: Plan, leaf: Leaf, task: Task, arrival: int, queue: str) -> dict[str, Any]:
-    """Return a leaf's row of table `task`."""
+def _task_row(plan: Plan, leaf: Leaf, arrival: int, queue: str) -> dict[str, Any]:
     eta, countdown = not_before(leaf)
     return {
         "id": leaf.id,
@@ -205,7 +210,6 @@ def task_row(plan: Plan, leaf: Leaf, task: Task, arrival: int, queue: str) -> di
         "takes_group": leaf.takes and leaf.takes.group,
         "yields_group": leaf.yields and leaf.yields.block,
         "yields_at": leaf.yields and leaf.yields.position,
-        "discovers": bool(getattr(task, "discovers", False)),
         "state": TaskState.PENDING,
         "delivery": 0,
         "first_retries": 0,

@@ -22,6 +22,7 @@ _RECENT = timedelta(hours=24)
 @click.argument("parameters", nargs=-1, metavar="[KEY=VALUE]…")
 @app_option
 @click.option("--key", help="The same key with the same parameters is the same job: safe to repeat.")
+@click.option("--barrier", is_flag=True, help="No task starts before all of a lower sequence have ended well.")
 @click.option("--wait", is_flag=True, help="Wait for its end; exit with 1 if it failed or was canceled.")
 @click.option(
     "--timeout", type=float, metavar="SECONDS", help="With --wait: exit with 124 after this long; the job goes on."
@@ -34,6 +35,7 @@ def submit(
     parameters: tuple[str, ...],
     module: str | None,
     key: str | None,
+    barrier: bool,
     wait: bool,
     timeout: float | None,
     quiet: bool,
@@ -45,7 +47,7 @@ def submit(
         raise click.UsageError(msg)
     runner = load_runner(module or DEMO)
     click.get_current_context().call_on_close(runner.database.close)
-    job = runner.submit_named(name, _pairs(parameters), key=key)
+    job = runner.submit_named(name, _pairs(parameters), key=key, barrier=barrier)
     if not quiet and not as_json:
         click.echo(job.id)
     code = _wait(job, timeout, quiet=quiet) if wait else 0

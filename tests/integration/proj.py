@@ -8,6 +8,7 @@ import hashlib
 import os
 import signal
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,16 @@ def hold(value: Any, gate: str) -> Any:
     """Leave our pid, then wait for a file to appear."""
     _append(str(Path(gate).with_suffix(".pids")), str(os.getpid()))
     until(Path(gate).exists, timeout=100, what=f"{gate} to appear")
+    return value
+
+
+@plain()
+def span(value: Any, name: str, path: str, gate: str | None = None) -> Any:
+    """Write down when we start and when we end, in one file for all; in between wait for a file to appear."""
+    _append(path, f"{name} start {time.time()}")
+    if gate:
+        until(Path(gate).exists, timeout=100, what=f"{gate} to appear")
+    _append(path, f"{name} end {time.time()}")
     return value
 
 

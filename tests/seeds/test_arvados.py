@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 from celery import chain, group
 
-from jobrunner.states import TASK_MOVES, TaskState, success
+from jobrunner.states import TASK_MOVES, JobState, TaskState, success
 from jobrunner.store import reading
 from jobrunner.terminology import ours
 from tests.apps import new_runner, store
 from tests.builders import MIDNIGHT, event
 from tests.house import PATIENCE, House
+from tests.waiting import until
 from tracker.fold import Event
 from tracker.turn import Turn
 
@@ -79,6 +80,33 @@ def test_a5_a_task_is_only_updated_by_the_worker_process_that_has_been_dispatche
     tell(event("succeeded", at=3, uuid=first))
     assert states() == ["completed", "ready"]
     runner.database.close()
+
+
+@pytest.mark.parametrize("barrier", [False, True])
+def test_a8_a_step_cannot_run_until_all_steps_with_lower_sequence_numbers_have_completed(
+    running: House, barrier: bool
+) -> None:
+    proj, gate, path = running.proj, running.gate(f"a8-{barrier}"), running.path(f"a8-{barrier}.lines")
+    a, b = proj.span.s(1, "a", path), proj.span.s("b", path)
+    c, d = proj.span.s(2, "c", path, str(gate)), proj.span.s("d", path)
+    job = running.jobs.submit(group(a | b, c | d), barrier=barrier)
+    ended, b_is = (1, "pending") if barrier else (2, "completed")  # without one, dependencies alone order them
+    until(lambda: job.progress.done == ended, timeout=PATIENCE, what="all that c does not hold up to end")
+    assert running.jobs.submit(proj.add.s(1, 2)).result(PATIENCE) == 3
+    assert [task.state for task in job.tasks()] == ["completed", b_is, "active", "pending"]
+    gate.open()
+    assert job.result(PATIENCE) == [1, 2]
+    at = {(name, what): float(when) for name, what, when in map(str.split, running.lines(Path(path).name))}
+    assert (at["b", "start"] < at["c", "end"]) is not barrier
+    assert not barrier or max(at["a", "end"], at["c", "end"]) < min(at["b", "start"], at["d", "start"])
+
+
+def test_a8_a_failed_step_keeps_all_with_higher_sequence_numbers_from_running(running: House) -> None:
+    proj = running.proj
+    canvas = group(proj.fail.s("no luck"), chain(proj.identity.s(1), proj.identity.s()))
+    job = running.jobs.submit(canvas, barrier=True)
+    assert job.wait(PATIENCE) is JobState.FAILED
+    assert [task.state for task in job.tasks()] == ["failed", "completed", "canceled"]
 
 
 @pytest.mark.parametrize(

@@ -418,6 +418,14 @@ def test_the_same_key_with_other_content_is_refused(jobs: JobRunner) -> None:
 
 
 @on_each_database
+def test_the_same_key_with_a_barrier_is_other_content(jobs: JobRunner) -> None:
+    first = jobs.submit(add(jobs, 1, 2), key="k", barrier=True)
+    assert first.view.barrier
+    assert jobs.submit(add(jobs, 1, 2), key="k", barrier=True).id == first.id
+    with pytest.raises(KeyConflictError):
+        jobs.submit(add(jobs, 1, 2), key="k")
+
+
 def test_a_refused_canvas_does_not_take_its_key(jobs: JobRunner) -> None:
     refuse(jobs, add(jobs, 1), InvalidCanvasError, 2, key="nightly")
     assert store(jobs, add(jobs, 1, 2), key="nightly")
