@@ -62,14 +62,14 @@ class Envelope:
     argsrepr: Callable[[Any], str] | None
     kwargsrepr: Callable[[Any], str] | None
 
-    def headers_of(self, args: Any, kwargs: Any) -> str:
-        """Return the headers of one message as JSON."""
-        headers = self.headers
+    def shown(self, args: Any, kwargs: Any) -> str:
+        """Return what is missing from the headers of one message: its arguments, for people, and the brace."""
+        shown = ""
         if self.argsrepr:
-            headers += f', "argsrepr": {_quoted(self.argsrepr(args))}'
+            shown += f', "argsrepr": {_quoted(self.argsrepr(args))}'
         if self.kwargsrepr:
-            headers += f', "kwargsrepr": {_quoted(self.kwargsrepr(kwargs) if kwargs else "{}")}'
-        return headers + "}"
+            shown += f', "kwargsrepr": {_quoted(self.kwargsrepr(kwargs) if kwargs else "{}")}'
+        return shown + "}"
 
 
 class Envelopes:

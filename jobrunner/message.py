@@ -6,7 +6,7 @@ The tracker stores and sends these without ever decoding a body, so it needs no 
 import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery import Celery, Task
 from celery.utils.functional import maybe_list
@@ -14,7 +14,7 @@ from kombu.exceptions import EncodeError, SerializerNotInstalled
 from kombu.serialization import dumps
 
 from jobrunner.canvas import links
-from jobrunner.envelope import LONGEST, Envelopes
+from jobrunner.envelope import LONGEST, Envelope, Envelopes
 from jobrunner.errors import InvalidCanvasError
 from jobrunner.plan import Leaf
 from jobrunner.text import NAME, bounded
@@ -24,6 +24,33 @@ from jobrunner.text import NAME, bounded
 _HEADERS = 100_000
 _LINKS = {"link", "link_error"}
 _SERIALIZABLE = "Pass what it can represent, such as an id or a path, or choose another serializer."
+
+
+class Message(NamedTuple):
+    """The message of a task as it is kept until it is written: what is its own, beside what it shares with others.
+
+    A large job has one per task in memory, so it holds no text twice.
+    """
+
+    envelope: Envelope
+    body: bytes
+    content_type: str
+    content_encoding: str
+    #: The end of its headers, where the arguments are shown.
+    shown: str
+    eta: datetime | None
+    countdown: float | None
+
+    def row(self, task_id: str) -> dict[str, Any]:
+        """Return its row of table `message`."""
+        return {
+            "task_id": task_id,
+            "body": self.body,
+            "content_type": self.content_type,
+            "content_encoding": self.content_encoding,
+            "headers": self.envelope.headers + self.shown,
+            "properties": self.envelope.properties,
+        }
 
 
 def check_task(app: Celery, leaf: Leaf) -> Task:
@@ -52,8 +79,8 @@ def check_task(app: Celery, leaf: Leaf) -> Task:
     return task
 
 
-def message_row(envelopes: Envelopes, task: Task, leaf: Leaf, *, is_taken: bool) -> tuple[str, dict[str, Any]]:
-    """Return a leaf's queue and its row of table `message`: routed and serialized as `apply_async` would.
+def message_of(envelopes: Envelopes, task: Task, leaf: Leaf, *, is_taken: bool) -> Message:
+    """Return a leaf's message, routed and serialized as `apply_async` would.
 
     Raises:
         InvalidCanvasError: an argument cannot be serialized, or an option is none that Celery can use.
@@ -61,7 +88,7 @@ def message_row(envelopes: Envelopes, task: Task, leaf: Leaf, *, is_taken: bool)
     try:
         envelope = envelopes.of(task, leaf, is_taken=is_taken)
         args, kwargs = _arguments(task, leaf, envelope.serializer)
-        headers = envelope.headers_of(args, kwargs)
+        shown = envelope.shown(args, kwargs)
         embed = envelope.embed | _linked(leaf) if leaf.options.keys() & _LINKS else envelope.embed
         content_type, content_encoding, body = dumps((args, kwargs, embed), envelope.serializer)
     except EncodeError as error:
@@ -79,17 +106,20 @@ def message_row(envelopes: Envelopes, task: Task, leaf: Leaf, *, is_taken: bool)
         if bounded(name, NAME) != name:
             msg = f"the {what} {bounded(name, 100)!r} is no text of at most {NAME} characters that a database keeps."
             raise InvalidCanvasError(msg, "Choose another name.", path=leaf.path)
-    if len(headers) > _HEADERS:
-        msg = f"the headers of {task.name} have {len(headers):,} bytes; every broker carries {_HEADERS:,}."
+    length = len(envelope.headers) + len(shown)
+    if length > _HEADERS:
+        msg = f"the headers of {task.name} have {length:,} bytes; every broker carries {_HEADERS:,}."
         raise InvalidCanvasError(msg, "Put large things into arguments, or pass an id or a path.", path=leaf.path)
-    return envelope.queue, {
-        "task_id": leaf.id,
-        "body": body.encode() if isinstance(body, str) else body,
-        "content_type": content_type,
-        "content_encoding": content_encoding,
-        "headers": headers,
-        "properties": envelope.properties,
-    }
+    eta, countdown = not_before(leaf)
+    return Message(
+        envelope=envelope,
+        body=body.encode() if isinstance(body, str) else body,
+        content_type=content_type,
+        content_encoding=content_encoding,
+        shown=shown,
+        eta=eta,
+        countdown=countdown,
+    )
 
 
 def _linked(leaf: Leaf) -> dict[str, Any]:

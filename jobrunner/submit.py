@@ -1,7 +1,7 @@
 """From a canvas to the rows of a job, in one transaction: all of it or none."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,7 @@ from jobrunner import ids
 from jobrunner.barrier import with_barrier
 from jobrunner.envelope import Envelopes
 from jobrunner.errors import InvalidCanvasError, InvalidParametersError, KeyConflictError
-from jobrunner.message import check_task, message_row, not_before
+from jobrunner.message import Message, check_task, message_of
 from jobrunner.plan import Block, Leaf, Plan, from_canvas
 from jobrunner.states import JobState, TaskState
 from jobrunner.store import submissions
@@ -20,19 +20,36 @@ from jobrunner.store.database import Database
 from jobrunner.store.schema import COUNTERS
 from jobrunner.text import NAME, bounded
 
-_Rows = Sequence[dict[str, Any]]
+_Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """Everything that one submission writes: built, checked and serialized before the database is touched."""
+    """Everything that one submission writes: built, checked and serialized before the database is touched.
 
-    job: dict[str, Any]
-    blocks: _Rows
-    tasks: _Rows
-    messages: _Rows
+    Rows are made while they are written: those of a large job, all at once, would take more memory than the job.
+    """
+
+    job: _Row
+    plan: Plan
+    #: One for each leaf of the plan.
+    messages: Sequence[Message]
     #: Ids that the caller chose for tasks, each with its path: only these can be taken already.
     chosen_ids: Mapping[str, str]
+
+    def block_rows(self) -> Iterator[_Row]:
+        """Yield the rows of table `block`."""
+        return (_block_row(self.plan, block) for block in self.plan.blocks)
+
+    def task_rows(self) -> Iterator[_Row]:
+        """Yield the rows of table `task`."""
+        leaves = zip(self.plan.leaves, self.messages, strict=True)
+        return (_task_row(self.plan, leaf, arrival, message) for arrival, (leaf, message) in enumerate(leaves))
+
+    def message_rows(self) -> Iterator[_Row]:
+        """Yield the rows of table `message`."""
+        leaves = zip(self.plan.leaves, self.messages, strict=True)
+        return (message.row(leaf.id) for leaf, message in leaves)
 
 
 def prepare(
@@ -51,22 +68,14 @@ def prepare(
     chosen_ids = _chosen_ids(plan)
     taken = _taken(plan)
     envelopes = Envelopes(app)
-    queues, messages = [], []
-    for leaf in plan.leaves:
-        queue, message = message_row(envelopes, check_task(app, leaf), leaf, is_taken=leaf.id in taken)
-        messages.append(message)
-        queues.append(queue)
+    messages = [message_of(envelopes, check_task(app, leaf), leaf, is_taken=leaf.id in taken) for leaf in plan.leaves]
     digest = _digest(plan, messages, barrier=barrier)
     if barrier:
         plan = with_barrier(plan)
     name = name or (plan.leaves[-1].task if plan.leaves else "empty")
     return Submission(
         job=_job_row(plan, name[:NAME], key, digest) | {"barrier": barrier},
-        blocks=[_block_row(plan, block) for block in plan.blocks],
-        tasks=[
-            _task_row(plan, leaf, arrival, queue)
-            for arrival, (leaf, queue) in enumerate(zip(plan.leaves, queues, strict=True))
-        ],
+        plan=plan,
         messages=messages,
         chosen_ids=chosen_ids,
     )
@@ -97,7 +106,12 @@ def write(database: Database, submission: Submission) -> tuple[str, bool]:
         if taken is None:
             _refuse_taken_ids(submissions.find_tasks(connection, chosen_ids), chosen_ids)
             if submissions.insert_job(
-                connection, job, submission.blocks, submission.tasks, submission.messages, chosen_ids=chosen_ids
+                connection,
+                job,
+                submission.block_rows(),
+                submission.task_rows(),
+                submission.message_rows(),
+                chosen_ids=chosen_ids,
             ):
                 return job["id"], True
             taken = submissions.find_key(connection, key) if key else None
@@ -143,7 +157,7 @@ def _refuse_taken_ids(taken: Mapping[str, str], chosen_ids: Mapping[str, str]) -
         raise InvalidCanvasError(msg, "Leave the ids to jobrunner, or make them unique.", path=chosen_ids[task_id])
 
 
-def _digest(plan: Plan, messages: _Rows, *, barrier: bool) -> str:
+def _digest(plan: Plan, messages: Sequence[Message], *, barrier: bool) -> str:
     """A fingerprint of structure, tasks and arguments, without ids, times and origin."""
     numbers = {block.id: f"b{number}" for number, block in enumerate(plan.blocks)}
     numbers |= {leaf.id: f"t{number}" for number, leaf in enumerate(plan.leaves)}
@@ -152,8 +166,8 @@ def _digest(plan: Plan, messages: _Rows, *, barrier: bool) -> str:
         place = f"{numbers[leaf.place.block]}.{leaf.place.position}"
         if leaf.takes is not None:  # `s` and `si` differ in nothing else
             place += f" {numbers[leaf.takes.task or leaf.takes.group or '']}"
-        digest.update(f"{place} {leaf.task} {message['properties']} {len(message['body'])} ".encode())
-        digest.update(message["body"])
+        digest.update(f"{place} {leaf.task} {message.envelope.properties} {len(message.body)} ".encode())
+        digest.update(message.body)
     for block in plan.blocks:
         parent = f"{numbers[block.place.block]}.{block.place.position}" if block.place else ""
         digest.update(f"{block.kind} {parent} {block.size} ".encode())
@@ -161,7 +175,7 @@ def _digest(plan: Plan, messages: _Rows, *, barrier: bool) -> str:
     return digest.hexdigest()
 
 
-def _job_row(plan: Plan, name: str, key: str | None, digest: str) -> dict[str, Any]:
+def _job_row(plan: Plan, name: str, key: str | None, digest: str) -> _Row:
     value = plan.value
     return {
         "id": plan.job_id,
@@ -178,7 +192,7 @@ def _job_row(plan: Plan, name: str, key: str | None, digest: str) -> dict[str, A
     }
 
 
-def _block_row(plan: Plan, block: Block) -> dict[str, Any]:
+def _block_row(plan: Plan, block: Block) -> _Row:
     return {
         "id": block.id,
         "job_id": plan.job_id,
@@ -192,14 +206,13 @@ def _block_row(plan: Plan, block: Block) -> dict[str, Any]:
     }
 
 
-def _task_row(plan: Plan, leaf: Leaf, arrival: int, queue: str) -> dict[str, Any]:
-    eta, countdown = not_before(leaf)
+def _task_row(plan: Plan, leaf: Leaf, arrival: int, message: Message) -> _Row:
     return {
         "id": leaf.id,
         "job_id": plan.job_id,
         "celery_id": leaf.id,
         "name": leaf.task,
-        "queue": queue,
+        "queue": message.envelope.queue,
         "arrival": arrival,
         "sequence": leaf.sequence,
         "block_id": leaf.place.block,
@@ -213,6 +226,6 @@ def _task_row(plan: Plan, leaf: Leaf, arrival: int, queue: str) -> dict[str, Any
         "state": TaskState.PENDING,
         "delivery": 0,
         "first_retries": 0,
-        "countdown": countdown,
-        "not_before": eta,
+        "countdown": message.countdown,
+        "not_before": message.eta,
     }

@@ -3,7 +3,8 @@
 Statements are built once, at import: building one costs more than running it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from sqlalchemy import (
@@ -24,23 +25,28 @@ from sqlalchemy.exc import DBAPIError
 from jobrunner.store.schema import Moment
 
 _Row = Mapping[str, Any]
+#: Rows per `executemany`: SQLAlchemy keeps all of them, in the database's own types, for as long as it runs.
+_AT_A_TIME = 1_000
 
 
-def insert_rows(connection: Connection, table: Table, rows: Sequence[_Row]) -> None:
-    """Insert rows that all have the same columns, in the same order."""
-    if not rows:
-        return
+def insert_rows(connection: Connection, table: Table, rows: Iterable[_Row]) -> None:
+    """Insert rows that all have the same columns, in the same order; of an iterator never more than some at a time."""
+    left = iter(rows)
     if connection.dialect.name == "postgresql":
-        _copy(connection, table, rows)
-    else:
-        connection.execute(insert(table), rows)
+        first = next(left, None)
+        if first is not None:
+            _copy(connection, table, list(first), chain([first], left))
+        return
+    statement = insert(table)
+    while some := list(islice(left, _AT_A_TIME)):
+        connection.execute(statement, some)
 
 
-def _copy(connection: Connection, table: Table, rows: Sequence[_Row]) -> None:
+def _copy(connection: Connection, table: Table, columns: Sequence[str], rows: Iterable[_Row]) -> None:
     import psycopg  # noqa: PLC0415  an extra: whoever is here has it
     from psycopg.sql import SQL, Identifier  # noqa: PLC0415
 
-    names = SQL(", ").join(map(Identifier, rows[0]))
+    names = SQL(", ").join(map(Identifier, columns))
     statement = SQL("COPY {} ({}) FROM STDIN").format(Identifier(table.name), names)
     try:
         with connection.connection.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
 """Writing a new job: one transaction, all of it or none."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
@@ -28,9 +28,9 @@ def find_tasks(connection: Connection, task_ids: Collection[str]) -> dict[str, s
 def insert_job(
     connection: Connection,
     row: Mapping[str, Any],
-    blocks: Sequence[Mapping[str, Any]],
-    tasks: Sequence[Mapping[str, Any]],
-    messages: Sequence[Mapping[str, Any]],
+    blocks: Iterable[Mapping[str, Any]],
+    tasks: Iterable[Mapping[str, Any]],
+    messages: Iterable[Mapping[str, Any]],
     *,
     chosen_ids: Collection[str],
 ) -> bool:

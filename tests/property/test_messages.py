@@ -198,7 +198,7 @@ def test_each_message_of_a_job_is_the_one_that_celery_sends(app: Celery, called:
         if len(good) < len(signatures):
             with pytest.raises(InvalidCanvasError):
                 submit.prepare(app, group(signatures, app=app), name=None, key=None)
-        rows = submit.prepare(app, group(good, app=app), name=None, key=None).messages
+        rows = submit.prepare(app, group(good, app=app), name=None, key=None).message_rows()
         ours = [sent_by_us(row, recorder) for row in rows]
     assert ours == [sent for sent in theirs if sent]
 

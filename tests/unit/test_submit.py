@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -447,6 +448,19 @@ def test_a_job_of_nothing_is_written_too(jobs: JobRunner) -> None:
 
 
 @on_each_database
+def test_beside_its_canvas_a_large_job_takes_little_memory_per_task(jobs: JobRunner) -> None:
+    number = 5_000
+    canvas = chord([add(jobs, number, 1) for number in range(number)], jobs.app.tasks["total"].s())
+    store(jobs, add(jobs, 1, 2))  # what is made once is there
+    tracemalloc.start()
+    try:
+        store(jobs, canvas)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak / number < 1_500
+
+
 def test_the_name_is_the_last_task_unless_given(jobs: JobRunner) -> None:
     assert jobs.get(store(jobs, chain(add(jobs, 1, 2), anything(jobs)))).view.name == "anything"
     assert jobs.get(store(jobs, add(jobs, 1, 2), name="mine")).view.name == "mine"
