@@ -34,6 +34,7 @@ from tests.servers.server import AbsentError
 
 _APP = "benchmarks.noop"
 _TASKS, _QUICK_TASKS = 20_000, 1_000
+_BROKERS = ("redis", "rabbitmq")
 #: Seconds from the last event to the end of a stall: Celery's queue of events keeps them for 5. A quick run is too
 #: short, and has too few, to lose any that way.
 _STALL, _QUICK_STALL = 6.0, 0.5
@@ -50,13 +51,14 @@ def main() -> None:
     """Run the benchmark."""
     options = parser("loss", rounds=None)
     options.add_argument("--tasks", type=int, help=f"tasks (default: {_TASKS:,}, quick: {_QUICK_TASKS:,})")
+    options.add_argument("--broker", choices=_BROKERS, help="only this one (default: each that is installed)")
     chosen = options.parse_args()
     tasks = chosen.tasks or (_QUICK_TASKS if chosen.quick else _TASKS)
     stall = _QUICK_STALL if chosen.quick else _STALL
     tell(f"loss: the events of {tasks:,} tasks, on each broker")
     ours, theirs = {"sent_events": 3.0 * tasks}, {"sent_events": 3.0 * tasks}
     with ExitStack() as resources:
-        for broker, url in _brokers(resources):
+        for broker, url in _brokers(resources, chosen.broker):
             with House() as house:
                 house.url = url or house.url
                 absences = {"down": partial(_down, house), "stalled": partial(_stalled, house, stall)}
@@ -79,13 +81,16 @@ def _report(ours: Figures, theirs: Figures) -> None:
         ours=ours,
         theirs=theirs,
         ratios={key.removesuffix("_events"): ours[key] / theirs[key] for key in keys if theirs[key]},
-        skipped=[name for name in ("redis", "rabbitmq") if f"{name}_down_events" not in ours],
+        skipped=[name for name in _BROKERS if f"{name}_down_events" not in ours],
     )
 
 
-def _brokers(resources: ExitStack) -> Iterator[tuple[str, str | None]]:
-    """Yield each broker that is installed, with its URL if it is not that of every house."""
-    yield "redis", None
+def _brokers(resources: ExitStack, only: str | None) -> Iterator[tuple[str, str | None]]:
+    """Yield each broker that is installed, or one of them, with its URL if it is not that of every house."""
+    if only != "rabbitmq":
+        yield "redis", None
+    if only == "redis":
+        return
     resources.callback(dismiss_guardian)
     try:
         server = RabbitMQ()

@@ -72,12 +72,15 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Build houses on each database, or on what the test's mark `house_on` names."""
+    """Build houses on each database, or on what the test's mark `house_on` names; on some for `make chaos` alone."""
     marker = metafunc.definition.get_closest_marker("house_on")
-    servers = marker.args if marker else (f"{database}-redis" for database in DATABASES)
+    servers = list(marker.args if marker else (f"{database}-redis" for database in DATABASES))
+    servers += [
+        pytest.param(one, marks=pytest.mark.chaos) for one in (marker.kwargs.get("chaos", ()) if marker else ())
+    ]
     for name, scope in (("house", "function"), ("running", "module")):
         if name in metafunc.fixturenames:
-            metafunc.parametrize(name, list(servers), indirect=True, scope=scope)
+            metafunc.parametrize(name, servers, indirect=True, scope=scope)
 
 
 @contextmanager

@@ -98,6 +98,7 @@ def test_ingest_prints_its_figures_and_names_what_is_not_installed(folder: Path)
     assert not list(folder.iterdir())
 
 
+@pytest.mark.chaos
 @needs_proc
 def test_worker_prints_its_figures_and_leaves_nothing_behind(folder: Path) -> None:
     done = run("worker", "--quick", "--tasks", "50", "--rounds", "1", folder=folder)
@@ -114,6 +115,7 @@ def test_worker_prints_its_figures_and_leaves_nothing_behind(folder: Path) -> No
     assert not list(folder.iterdir())
 
 
+@pytest.mark.chaos
 @needs_proc
 def test_growth_prints_its_figures_for_each_size_and_names_what_is_not_installed(folder: Path) -> None:
     done = run("growth", "--quick", "--tasks", "50", "--rounds", "1", folder=folder)
@@ -133,9 +135,12 @@ def test_growth_prints_its_figures_for_each_size_and_names_what_is_not_installed
     assert not list(folder.iterdir())
 
 
+@pytest.mark.parametrize(
+    "only", [pytest.param([], id="each", marks=pytest.mark.chaos), pytest.param(["--broker", "redis"], id="redis")]
+)
 @needs_proc
-def test_loss_prints_how_many_events_have_arrived_and_leaves_nothing_behind(folder: Path) -> None:
-    done = run("loss", "--quick", "--tasks", "50", folder=folder)
+def test_loss_prints_how_many_events_have_arrived_and_leaves_nothing_behind(folder: Path, only: list[str]) -> None:
+    done = run("loss", "--quick", "--tasks", "50", *only, folder=folder)
 
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])

@@ -9,6 +9,7 @@ from celery import Signature, chain, chord, group
 from kombu import Queue
 
 from jobrunner.states import JobState
+from jobrunner.wire import INPUTS_IN_HEADER
 from tests.house import PATIENCE, House, everywhere, on_each_broker
 from tests.waiting import until
 
@@ -25,7 +26,7 @@ CANVASES: dict[str, tuple[Canvas, Any]] = {
                                           chain(p.total.s(), p.add.s(1))), 16),
 }  # fmt: skip
 
-#: More than a header of 128 kB names, which RabbitMQ would drop without a word.
+#: More than would fit into a header of 128 kB, which RabbitMQ would drop without a word.
 LARGE = 10_000
 CHAINS, STEPS = 100, 3
 #: Messages that a worker with two processes takes: the two that run, and Celery's prefetch of four per process.
@@ -94,11 +95,12 @@ def test_a_worker_that_holds_messages_is_back_by_itself_when_its_broker_was_kill
 
 @pytest.mark.timeout(300)
 @pytest.mark.house_on("postgresql-rabbitmq")
-def test_a_join_over_ten_thousand_tasks_has_all_their_values(running: House) -> None:
+@pytest.mark.parametrize("tasks", [INPUTS_IN_HEADER + 1, pytest.param(LARGE, marks=pytest.mark.chaos)])
+def test_a_join_over_more_tasks_than_a_header_names_has_all_their_values(running: House, tasks: int) -> None:
     proj = running.proj
-    job = running.jobs.submit(chord([proj.identity.s(1) for _ in range(LARGE)], proj.total.s()))
-    assert job.result(4 * PATIENCE) == LARGE
-    assert job.progress.done == LARGE + 1
+    job = running.jobs.submit(chord([proj.identity.s(1) for _ in range(tasks)], proj.total.s()))
+    assert job.result(4 * PATIENCE) == tasks
+    assert job.progress.done == tasks + 1
 
 
 @pytest.mark.house_on("sqlite-rabbitmq")

@@ -17,7 +17,7 @@ from celery import Signature, chain, chord, group
 from jobrunner.handle import Job
 from jobrunner.states import JobState, TaskState
 from jobrunner.wire import EVENT_LOG
-from tests.house import PATIENCE, House, on_each_broker
+from tests.house import PATIENCE, House
 from tests.waiting import until
 
 pytestmark = pytest.mark.nodes
@@ -83,6 +83,7 @@ def submit_into_the_outbox(house: House, canvas: Signature) -> Job:
 # ------------------------------------------------------------------------------------------------------- the tracker
 
 
+@pytest.mark.chaos  # tests/integration/test_servers.py kills one with less work, on every database and broker
 def test_a_tracker_killed_with_work_in_flight_goes_on_where_it_was(
     house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,7 +185,7 @@ def test_a_second_tracker_takes_over_at_once_when_the_first_is_stopped(house: Ho
     assert time.monotonic() - stopped < 3
 
 
-@on_each_broker
+@pytest.mark.house_on("sqlite-redis", chaos=["postgresql-rabbitmq"])
 def test_a_tracker_that_was_frozen_beyond_its_lease_writes_and_sends_nothing_more(house: House) -> None:
     house.broker()
     first = house.tracker("first")
@@ -251,6 +252,7 @@ def test_the_tasks_of_a_killed_worker_are_sent_again_when_its_name_comes_back(ho
 # ---------------------------------------------------------------------------------------------------------- the broker
 
 
+@pytest.mark.house_on("sqlite-redis", chaos=["postgresql-redis"])
 def test_a_job_survives_a_killed_broker(house: House, capsys: pytest.CaptureFixture[str]) -> None:
     broker = house.broker()
     house.tracker()

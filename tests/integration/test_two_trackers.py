@@ -19,7 +19,7 @@ from celery import chain, group
 
 from jobrunner.handle import Job
 from jobrunner.states import JobState
-from tests.house import House, on_each_broker
+from tests.house import House
 from tests.process import Process
 from tests.waiting import PATIENCE, until
 
@@ -28,8 +28,8 @@ pytestmark = pytest.mark.nodes
 #: Seconds within which a standby is to lead is 10; a busy machine is given more, and the figure is printed.
 TAKEOVER, ROOM = 20.0, 60.0
 TASKS = 20
-#: Chains of a job side by side.
-CHAINS = 40
+#: Chains of a job side by side, their tasks, and how often a leader is frozen meanwhile.
+CHAINS, LENGTH, FREEZES = 40, 100, 10
 #: Seconds of a turn under load, and what a tracker says that does not lead.
 _TURN, STANDING_BY = 0.1, "Another tracker leads; standing by."
 #: A tracker that stops itself just before it does one of these, if a file of that name is there.
@@ -104,6 +104,7 @@ def check_done_once(house: House, job: Job) -> None:
     assert sorted(map(int, house.lines("lines"))) == list(range(job.view.total))
 
 
+@pytest.mark.house_on("postgresql-redis", chaos=["sqlite-redis"])
 def test_a_tracker_frozen_in_its_transaction_commits_nothing_late(
     house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,7 +128,7 @@ def test_a_tracker_frozen_in_its_transaction_commits_nothing_late(
 
 
 @pytest.mark.parametrize("where", [pytest.param(BEFORE_PUBLISHING, marks=pytest.mark.chaos), WHILE_PUBLISHING])
-@on_each_broker
+@pytest.mark.house_on("postgresql-rabbitmq", chaos=["sqlite-redis"])
 def test_a_tracker_frozen_between_its_commit_and_its_last_message_sends_nothing_late(
     house: House, where: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,22 +163,11 @@ def test_a_tracker_frozen_while_it_copies_rows_does_not_keep_the_lease(
     check_done_once(house, job)
 
 
-@pytest.mark.house_on("postgresql-rabbitmq")
-def test_a_leader_frozen_under_load_is_replaced_and_changes_nothing_when_it_goes_on(
-    house: House, capsys: pytest.CaptureFixture[str]
-) -> None:
-    check_freezes(house, capsys, length=20, freezes=1)
-
-
 @pytest.mark.chaos
 @pytest.mark.timeout(900)
 @pytest.mark.house_on("postgresql-redis", "postgresql-rabbitmq")
 def test_leaders_frozen_in_turn_under_load_change_nothing(house: House, capsys: pytest.CaptureFixture[str]) -> None:
-    check_freezes(house, capsys, length=100, freezes=10)
-
-
-def check_freezes(house: House, capsys: pytest.CaptureFixture[str], *, length: int, freezes: int) -> None:
-    """Freeze whoever leads, at random moments of a job; a task may run twice only where it was sent twice.
+    """A task may run twice only where it was sent twice.
 
     Not on SQLite: a leader that freezes in its transaction keeps everybody from writing, so that nobody can take over.
     """
@@ -188,13 +178,13 @@ def check_freezes(house: House, capsys: pytest.CaptureFixture[str], *, length: i
     leader, other = house.tracker("first"), house.tracker("second", ready="standing by")
     house.worker()
     step, lines = house.proj.step, house.path("lines")
-    total = CHAINS * length
+    total = CHAINS * LENGTH
     numbers = iter(range(total))
     job = house.jobs.submit(
-        group(chain(*(step.si(0, str(next(numbers)), lines) for _ in range(length))) for _ in range(CHAINS))
+        group(chain(*(step.si(0, str(next(numbers)), lines) for _ in range(LENGTH))) for _ in range(CHAINS))
     )
     took = []
-    for place in sorted(drawn.sample(range(total // 20, total * 3 // 4), freezes)):
+    for place in sorted(drawn.sample(range(total // 20, total * 3 // 4), FREEZES)):
         until(lambda place=place: job.progress.done > place, timeout=PATIENCE, what=f"{place} tasks to end")
         took.append(replace(leader, other, job, drawn.uniform(0, _TURN)))
         leader, other = other, leader
