@@ -12,7 +12,7 @@ from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, NonNegativeInt
 
 from jobrunner import ids
 from jobrunner.envelope import Envelopes
-from jobrunner.message import check_task, message_row
+from jobrunner.message import check_task, message_of
 from jobrunner.plan import Place, Plan, grow
 from jobrunner.submit import block_row, taken, task_row
 from jobrunner.text import NAME
@@ -133,9 +133,8 @@ def _tasks(app: Celery, plan: Plan, *, expands: bool) -> list[AddedTask]:
     envelopes, needed = Envelopes(app), taken(plan, value=expands)
     tasks = []
     for arrival, leaf in enumerate(plan.leaves):
-        task = check_task(app, leaf)
-        queue, message = message_row(envelopes, task, leaf, is_taken=leaf.id in needed)
+        message = message_of(envelopes, check_task(app, leaf), leaf, is_taken=leaf.id in needed)
         # Not validated: it is made here, of parts that were checked.
-        told = AddedMessage.model_construct(**message)
-        tasks.append(AddedTask.model_construct(**task_row(plan, leaf, task, arrival, queue), message=told))
+        told = AddedMessage.model_construct(**message.row(leaf.id))
+        tasks.append(AddedTask.model_construct(**task_row(plan, leaf, arrival, message), message=told))
     return tasks

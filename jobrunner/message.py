@@ -32,6 +32,7 @@ class Message(NamedTuple):
     A large job has one per task in memory, so it holds no text twice.
     """
 
+    task: Task
     envelope: Envelope
     body: bytes
     content_type: str
@@ -112,6 +113,7 @@ def message_of(envelopes: Envelopes, task: Task, leaf: Leaf, *, is_taken: bool) 
         raise InvalidCanvasError(msg, "Put large things into arguments, or pass an id or a path.", path=leaf.path)
     eta, countdown = not_before(leaf)
     return Message(
+        task=task,
         envelope=envelope,
         body=body.encode() if isinstance(body, str) else body,
         content_type=content_type,

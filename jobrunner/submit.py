@@ -39,12 +39,12 @@ class Submission:
 
     def block_rows(self) -> Iterator[_Row]:
         """Yield the rows of table `block`."""
-        return (_block_row(self.plan, block) for block in self.plan.blocks)
+        return (block_row(self.plan, block) for block in self.plan.blocks)
 
     def task_rows(self) -> Iterator[_Row]:
         """Yield the rows of table `task`."""
         leaves = zip(self.plan.leaves, self.messages, strict=True)
-        return (_task_row(self.plan, leaf, arrival, message) for arrival, (leaf, message) in enumerate(leaves))
+        return (task_row(self.plan, leaf, arrival, message) for arrival, (leaf, message) in enumerate(leaves))
 
     def message_rows(self) -> Iterator[_Row]:
         """Yield the rows of table `message`."""
@@ -66,9 +66,9 @@ def prepare(
             _check_text(what, text)
     plan = from_canvas(canvas, new_id=ids.uuid7)
     chosen_ids = _chosen_ids(plan)
-    taken = _taken(plan)
+    needed = taken(plan)
     envelopes = Envelopes(app)
-    messages = [message_of(envelopes, check_task(app, leaf), leaf, is_taken=leaf.id in taken) for leaf in plan.leaves]
+    messages = [message_of(envelopes, check_task(app, leaf), leaf, is_taken=leaf.id in needed) for leaf in plan.leaves]
     digest = _digest(plan, messages, barrier=barrier)
     if barrier:
         plan = with_barrier(plan)
@@ -81,9 +81,11 @@ def prepare(
     )
 
 
-def _taken(plan: Plan) -> set[str]:
-    """Return the tasks whose value another task takes, by itself or as an item of a group."""
+def taken(plan: Plan, *, value: bool = False) -> set[str]:
+    """Return the tasks whose value another one takes, itself or as an item of a group; with `value`, or of the plan."""
     sources = [leaf.takes for leaf in plan.leaves if leaf.takes is not None]
+    if value and plan.value is not None:
+        sources.append(plan.value)
     groups = {source.group for source in sources}
     for block in reversed(plan.blocks):  # a block comes after those inside of it
         if block.yields is not None and block.yields.block in groups:
@@ -192,7 +194,8 @@ def _job_row(plan: Plan, name: str, key: str | None, digest: str) -> _Row:
     }
 
 
-def _block_row(plan: Plan, block: Block) -> _Row:
+def block_row(plan: Plan, block: Block) -> _Row:
+    """Return a block's row of table `block`."""
     return {
         "id": block.id,
         "job_id": plan.job_id,
@@ -206,7 +209,8 @@ def _block_row(plan: Plan, block: Block) -> _Row:
     }
 
 
-def _task_row(plan: Plan, leaf: Leaf, arrival: int, message: Message) -> _Row:
+def task_row(plan: Plan, leaf: Leaf, arrival: int, message: Message) -> _Row:
+    """Return a leaf's row of table `task`."""
     return {
         "id": leaf.id,
         "job_id": plan.job_id,
@@ -223,6 +227,7 @@ def _task_row(plan: Plan, leaf: Leaf, arrival: int, message: Message) -> _Row:
         "takes_group": leaf.takes and leaf.takes.group,
         "yields_group": leaf.yields and leaf.yields.block,
         "yields_at": leaf.yields and leaf.yields.position,
+        "discovers": bool(getattr(message.task, "discovers", False)),
         "state": TaskState.PENDING,
         "delivery": 0,
         "first_retries": 0,

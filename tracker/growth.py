@@ -189,13 +189,15 @@ def settle(connection: "Connection", tasks: Mapping[str, Task], now: datetime) -
     return _delete(connection, decision.deleted, now)
 
 
-def _graft(connection: "Connection", tasks: Mapping[str, Task], kept: Iterable[Addition]) -> None:
-    groups: defaultdict[tuple[str, str, str], int] = defaultdict(int)
-    for one in kept:
-        if one.tasks:
-            groups[one.task_id, one.chain_id, one.group_id] += 1
+def _graft(connection: "Connection", tasks: Mapping[str, Task], kept: Collection[Addition]) -> None:
+    """Give additions their place in the plan, and creators the values of what they have expanded into."""
+    grown = [one for one in kept if one.tasks]
+    creators = tracking.creators(connection, {one.task_id for one in grown})
+    groups = Counter((one.task_id, one.chain_id, one.group_id) for one in grown if not creators[one.task_id].barrier)
     for (task_id, chain_id, group_id), size in groups.items():
         tracking.graft(connection, tasks[task_id], chain_id, group_id, size)
+    if leveled := {one.id for one in grown if creators[one.task_id].barrier}:
+        tracking.graft_into_levels(connection, leveled)
     tracking.move_values(connection, [one for one in kept if one.expands])
 
 

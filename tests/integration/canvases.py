@@ -10,6 +10,7 @@ out; `docs/canvas.md` has each such fault, and `test_canvas.py` a test that says
 """
 
 from collections.abc import Iterable
+from functools import reduce
 from operator import or_
 from random import Random
 from types import ModuleType
@@ -17,7 +18,6 @@ from typing import Any
 
 from celery import Signature, chain, chord, group
 from celery.canvas import _chain
-from functools import reduce
 
 
 class Maker:

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, literal_column, or_, select, update
 
+from jobrunner.barrier import level_block
 from jobrunner.plan import BlockKind
 from jobrunner.records import Addition, Creator, Task
 from jobrunner.store.bulk import Update, insert_rows
@@ -139,4 +140,41 @@ def has_grown(connection: Connection, job_id: str) -> bool:
     return bool(connection.execute(_HAS_GROWN, {"job_id_": job_id}).scalar())
 
 
-_LEAVE_BLOCKS = update(block).where(IsOneOf(block.c.addition_id)).values(size=0, remaining=0)
+_LEVELS = (
+    select(task.c.job_id, task.c.sequence, func.count().label("number"))
+    .where(IsOneOf(task.c.addition_id))
+    .group_by(task.c.job_id, task.c.sequence)
+    .order_by(task.c.job_id, task.c.sequence)
+)
+_JOIN_LEVEL = (
+    update(task)
+    .where(IsOneOf(task.c.addition_id), task.c.job_id == bindparam("job_id_"), task.c.sequence == bindparam("level"))
+    .values(block_id=bindparam("level_id"), opens_block=bindparam("job_id_"), opens_at=bindparam("level"))
+)
+_KNOWN_BLOCKS = select(block.c.id).where(IsOneOf(block.c.id))
+_WIDEN = (
+    update(block)
+    .where(block.c.id == bindparam("block_id_"))
+    .values(size=block.c.size + bindparam("number"), remaining=block.c.remaining + bindparam("number"))
+)
+_EMPTY = update(block).where(IsOneOf(block.c.addition_id)).values(size=0, remaining=0, parent_id=None)
+
+
+def graft_into_levels(connection: Connection, addition_ids: Collection[str]) -> None:
+    """Put additions to jobs with a barrier into the levels of these; of their own blocks, lists of values remain."""
+    levels = [
+        {"job_id_": row["job_id"], "level": row["sequence"], "number": row["number"],
+         "level_id": level_block(row["job_id"], row["sequence"])}
+        for row in rows_of(connection, _LEVELS, addition_ids)
+    ]  # fmt: skip
+    known = {row["id"] for row in rows_of(connection, _KNOWN_BLOCKS, [one["level_id"] for one in levels])}
+    for one in levels:
+        connection.execute(_JOIN_LEVEL, one | {"ids": list(addition_ids)})
+        if one["level_id"] in known:
+            connection.execute(_WIDEN, {"block_id_": one["level_id"], "number": one["number"]})
+            continue
+        row = {"id": one["level_id"], "job_id": one["job_id_"], "kind": BlockKind.GROUP, "parent_id": one["job_id_"],
+               "position": one["level"], "size": one["number"], "remaining": one["number"]}  # fmt: skip
+        insert_rows(connection, block, [row])
+        connection.execute(_WIDEN, {"block_id_": one["job_id_"], "number": 1})
+    connection.execute(_EMPTY, {"ids": list(addition_ids)})
