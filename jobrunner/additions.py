@@ -55,6 +55,7 @@ class AddedTask(_Told):
     countdown: float | None
     not_before: datetime | None
     discovers: bool
+    replayable: bool
     message: AddedMessage
 
 

@@ -232,3 +232,32 @@ class Loss:
     series: str
     events: int
     missed: range
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """A job whose values are to be let go, because it has ended, or if it goes on again, to be kept again."""
+
+    job_id: str
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """A task of which something may lie in the result backend: values, and lists of what it `takes_group`."""
+
+    job_id: str
+    arrival: int
+    task_id: str
+    delivery: int
+    takes_group: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryLine:
+    """A decision about a job, or one of its tasks, as a sentence for people."""
+
+    job_id: str
+    task_id: str | None
+    at: datetime
+    line: str

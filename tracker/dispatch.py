@@ -14,6 +14,7 @@ from celery.events import event
 from celery.utils.time import utcoffset
 from kombu.messaging import Producer
 
+from jobrunner.keeping import store_kept
 from jobrunner.servers import TIMEOUTS
 from jobrunner.wire import COPY, HEADER, INPUTS_IN_HEADER, INPUTS_KEY, VERSION, Inputs, TaskHeader
 from tracker.outlets import UNFIT, Outlet, Sending, open_outlet, reason
@@ -89,7 +90,7 @@ class Dispatch:
                 msg = "the tracker knows no result backend, where the list of what the task takes would be"
                 raise LookupError(msg)
             ours["inputs_key"] = INPUTS_KEY + one.celery_id
-            self._app.backend.set(ours["inputs_key"], json.dumps(one.inputs))
+            store_kept(self._app.backend, ours["inputs_key"], json.dumps(one.inputs))
         headers = json.loads(letter.headers) | {
             "id": one.celery_id,
             "root_id": letter.job_id,

@@ -31,6 +31,7 @@ from tracker.outlets import TooLateError
 from tracker.plain import PlainReceiver
 from tracker.recover import QueueWatch, give_up_worker, resend_outbox
 from tracker.rejects import Tally
+from tracker.release import Release
 from tracker.roster import Roster
 from tracker.series import Numbering
 from tracker.turn import Outgoing, Turn
@@ -84,6 +85,7 @@ class Tracker:
         self._tally = Tally()
         self._lost: list[Loss] = []
         self._plain = PlainReceiver(app)
+        self._release = Release(app, database)
         self._heard: list[Entry] = []
         self._published: list[Outgoing] = []
         self._failed: list[Event] = []
@@ -145,6 +147,7 @@ class Tracker:
         self._roster.know(workers, time.monotonic())
         self._lossy.know(lossy, time.monotonic())
         self._plain.start()
+        self._release.start()
         self._published = []
         self._leading, self._standing_by = True, False
         logger.info("Tracking; event log from %s.", self._position or "its beginning", extra={"action": "lease-taken"})
@@ -165,8 +168,9 @@ class Tracker:
         self._stop.wait(_RETRY)
 
     def _deafen(self) -> None:
-        """Leave plain events to the tracker that leads."""
+        """Leave plain events, and values that nobody needs any more, to the tracker that leads."""
         self._plain.stop()
+        self._release.stop()
         self._heard = []
 
     def _step_down(self) -> None:
@@ -181,6 +185,7 @@ class Tracker:
         self._log.close()
         self._dispatch.close()
         self._plain.stop()
+        self._release.stop()
 
     # ---- one turn ------------------------------------------------------------------------------------------
 

@@ -226,6 +226,7 @@ class Turn:
         """Write the tasks that moved, and open what their ends open."""
         for job_id in self._revived:
             self._count(job_id, TaskState.CANCELED, TaskState.PENDING, tracking.restore(self.connection, job_id))
+        tracking.doubt_values(self.connection, self._revived)
         tracking.update_tasks(self.connection, self._tasks.values())
         for job_id, number in settle_additions(self.connection, self._tasks, self.now).items():
             self._moves[job_id][TaskState.PENDING] -= number

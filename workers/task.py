@@ -9,6 +9,7 @@ from celery.utils.functional import maybe_list
 from kombu.utils.functional import retry_over_time
 
 from jobrunner.errors import InputLostError, JobrunnerError
+from jobrunner.keeping import keeping
 from jobrunner.values import fetch
 from jobrunner.wire import HEADER, TaskHeader
 from workers.growth import Growth
@@ -33,6 +34,15 @@ class Task(celery.Task):
 
     #: Tells `submit` that workers will treat this task as one of a job.
     jobrunner_prepared = True
+
+    @property
+    def backend(self) -> Any:
+        """The result backend; what tasks of jobs store there stays until their job lets it go."""
+        return keeping(super().backend)
+
+    @backend.setter
+    def backend(self, value: Any) -> None:
+        celery.Task.backend.fset(self, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the body, with the job's value as first argument if it takes one."""

@@ -20,6 +20,14 @@ from jobrunner.store.tracking.additions import (
 )
 from jobrunner.store.tracking.history import insert_history
 from jobrunner.store.tracking.jobs import failed_task, jobs_by_id, mark_applied, new_jobs, update_jobs
+from jobrunner.store.tracking.keeping import (
+    delivered_tasks,
+    doubt_values,
+    keep_late_values,
+    keeps_still_waiting,
+    keeps_waiting,
+    mark_kept,
+)
 from jobrunner.store.tracking.observed import (
     insert_observed_jobs,
     insert_observed_tasks,
@@ -66,6 +74,8 @@ __all__ = [
     "decide_additions",
     "delay_tasks",
     "delete_added",
+    "delivered_tasks",
+    "doubt_values",
     "failed_task",
     "forget_series",
     "graft",
@@ -78,11 +88,15 @@ __all__ = [
     "insert_observed_tasks",
     "insert_rejected",
     "jobs_by_id",
+    "keep_late_values",
+    "keeps_still_waiting",
+    "keeps_waiting",
     "known_series",
     "known_tasks",
     "lose_worker",
     "lossy_workers",
     "mark_applied",
+    "mark_kept",
     "mark_sent",
     "move_values",
     "new_jobs",

@@ -1,4 +1,4 @@
-"""What was decided, and why: lines that are only ever added."""
+"""The history of jobs: what was decided without anybody asking for it, and why."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,9 @@ from jobrunner.store.schema import history
 
 
 def insert_history(connection: Connection, lines: Sequence[HistoryLine]) -> None:
-    """Write lines; their ids ascend in this order."""
-    insert_rows(
-        connection,
-        history,
-        [
-            {"id": ids.uuid7(), "job_id": one.job_id, "task_id": one.task_id, "at": one.at, "line": one.line}
-            for one in lines
-        ],
-    )
+    """Write lines of history, in this order."""
+    rows = [
+        {"id": ids.uuid7(), "job_id": one.job_id, "task_id": one.task_id, "at": one.at, "line": one.line}
+        for one in lines
+    ]
+    insert_rows(connection, history, rows)
