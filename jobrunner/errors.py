@@ -4,6 +4,7 @@ Each class carries the exit code that the CLI ends with (design: 2 usage, 3 not 
 that a program and a crontab learn the same thing from the same mistake.
 """
 
+from collections.abc import Collection
 from typing import ClassVar
 
 
@@ -88,8 +89,19 @@ class WaitTimeoutError(JobrunnerError):
     exit_code = 124
 
 
-class InputLostError(JobrunnerError):
-    """A value that a task takes as its first argument is no longer in the result backend."""
+class ValueLostError(JobrunnerError):
+    """Values are no longer in the result backend; `celery_ids` says under which ids their tasks had run."""
+
+    def __init__(self, problem: str, remedy: str = "", *, celery_ids: Collection[str] = ()) -> None:
+        super().__init__(problem, remedy)
+        self.celery_ids = list(celery_ids)
+
+
+class InputLostError(ValueLostError):
+    """What a task takes as its first argument is no longer in the result backend: values, or the list that names them.
+
+    Raised before its body is called, so its retry policy has no part in it.
+    """
 
 
 class IllegalMoveError(JobrunnerError):

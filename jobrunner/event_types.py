@@ -156,12 +156,14 @@ _SUCCEEDED = EventType(
 
 _ERROR = (_h3("exception", "attempt.exception"), _h3("traceback", "attempt.traceback"))
 
+_LOST = Field("lost", ("attempt.outcome",), "added by jobrunner if what it takes is lost: the Celery ids of the values")
+
 _FAILED = EventType(
     name="task-failed",
     sent_by="a worker",
-    when="the body has raised, a time limit was passed, or the worker does not know a task of this name",
+    when="the body has raised, a time limit was passed, what it takes is lost, or no task of this name is known there",
     effect="`failed`; of a worker that does not know it: `soft-failed`, and sent again after a while",
-    fields=_ended(*_ERROR),
+    fields=_ended(*_ERROR, _LOST),
     told=("exception",),
     more_to_come=False,
     folded=True,

@@ -1,19 +1,19 @@
 """The handle of a submitted job: what it is doing, and what came of it. Reads only."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
 
-from jobrunner.errors import ConfigurationError, JobFailedError, NotFoundError, WaitTimeoutError
+from jobrunner.errors import ConfigurationError, JobFailedError, NotFoundError, ValueLostError, WaitTimeoutError
 from jobrunner.plan import Source
 from jobrunner.states import ENDED_JOB, ENDED_TASK, JobState, TaskState
 from jobrunner.store import reading
 from jobrunner.store.database import Database
 from jobrunner.store.reading import JobView, TaskView
-from jobrunner.store.sources import inputs_of
+from jobrunner.store.sources import inputs_of, producer_of
 from jobrunner.values import fetch
 
 #: Seconds between two looks while waiting: from the first, doubling, to the last.
@@ -101,6 +101,7 @@ class Job:
 
         Raises:
             JobFailedError: the job failed or was canceled.
+            ValueLostError: it is no longer in the result backend.
             WaitTimeoutError: it had not ended after `timeout` seconds.
         """
         self.wait(timeout)
@@ -116,4 +117,15 @@ class Job:
         if self._app is None:
             msg = f"The value of job {self.id} lies in a result backend."
             raise ConfigurationError(msg, "Ask the JobRunner of its app for the handle.")
-        return fetch(self._app.backend, inputs)
+        try:
+            return fetch(self._app.backend, inputs)
+        except ValueLostError as error:
+            raise self._lost(error.celery_ids) from None
+
+    def _lost(self, celery_ids: Sequence[str]) -> ValueLostError:
+        with self._database.read() as connection:
+            which = producer_of(connection, celery_ids[0])
+        more = f", and those of {len(celery_ids) - 1} more tasks," if len(celery_ids) > 1 else ""
+        msg = f"Of job {self.id} the value of {which}{more} is no longer in the result backend."
+        remedy = "It is kept for result_expires after the job's end: raise that, and submit the job again."
+        return ValueLostError(msg, remedy, celery_ids=celery_ids)

@@ -19,6 +19,7 @@ class Task:
     position: int
     discovers: bool = False
     state: TaskState
+    reason: str | None
     note: str | None
     delivery: int
     first_retries: int
@@ -163,6 +164,27 @@ class Job:
     counts: dict[TaskState, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A task that has failed, for people: `reason` as far as the tracker knows, `why` in words."""
+
+    id: str
+    name: str
+    reason: str | None
+    discovers: bool
+    why: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Producer:
+    """A task whose value others take; `grew` tells whether it has added tasks to its job."""
+
+    task: Task
+    name: str
+    replayable: bool
+    grew: bool
+
+
 @dataclass(slots=True, kw_only=True)
 class Trunk:
     """A job as a task finds it that was only heard of: it joins an observed one, and is one more of its `total`."""
@@ -251,13 +273,3 @@ class Delivered:
     task_id: str
     delivery: int
     takes_group: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryLine:
-    """A decision about a job, or one of its tasks, as a sentence for people."""
-
-    job_id: str
-    task_id: str | None
-    at: datetime
-    line: str

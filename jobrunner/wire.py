@@ -29,6 +29,10 @@ INPUTS_KEY: Final = "jobrunner-inputs-"
 #: header exceeds a frame, 128 kB, without an error).
 INPUTS_IN_HEADER: Final = 100
 
+#: Field of `task-failed` if what the task takes was no longer in the result backend: the Celery ids of the values; none
+#: if the list of them is lost.
+LOST: Final = "lost"
+
 Inputs: TypeAlias = str | list["Inputs"]
 """Where a value comes from: a Celery id, or a list of such for the value of a group, nested as the groups are."""
 

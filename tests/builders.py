@@ -97,6 +97,7 @@ def task(**known: Any) -> records.Task:
             "block_id": "job",
             "position": 0,
             "state": TaskState.QUEUED,
+            "reason": None,
             "note": None,
             "delivery": 1,
             "first_retries": 0,

@@ -16,6 +16,7 @@ from jobrunner.store.database import is_away
 from tracker.events import Told
 from tracker.fold import Event
 from tracker.recover import forget_receipts
+from tracker.replay import replay
 from tracker.turn import Turn
 
 
@@ -23,6 +24,7 @@ def absorb(turn: Turn, events: Sequence[Event], replaced: Collection[str]) -> No
     """Let events move tasks, plans and workers; of `replaced` processes no worker is told any more."""
     turn.fold(events)
     turn.move_on()
+    replay(turn, events)
     for event in events:
         if event.source is None or event.source in replaced:
             continue  # what a process that was replaced says late is nothing about its successor

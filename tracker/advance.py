@@ -13,28 +13,53 @@ from jobrunner.states import ENDED_JOB, OPEN_TASK, WELL, FailureReason, JobState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advance:
-    """Blocks whose count changed, and the places that open: the tasks that wait for these become ready."""
+    """Blocks whose count changed, and the places that open: the tasks that wait for these become ready.
+
+    In the chains of `resumed` something has ended well once more: there the first child opens that has not.
+    """
 
     changed: Mapping[str, Block]
     opened: tuple[Place, ...]
+    resumed: tuple[str, ...]
 
 
 def advance(ended_well: Iterable[Place], blocks: Mapping[str, Block]) -> Advance:
     """Move a plan on after tasks at these places ended well; `blocks` holds their blocks and all around them."""
     changed: dict[str, Block] = {}
-    opened = []
+    opened, resumed = [], []
     for place in ended_well:
         here: Place | None = place
         while here is not None:
             known = changed.get(here.block) or blocks[here.block]
             block = changed[here.block] = replace(known, remaining=known.remaining - 1)
             if block.remaining == 0:
-                here = None if block.parent_id is None else Place(block.parent_id, block.position)
+                here = _around(block)
                 continue
-            if block.kind == BlockKind.CHAIN:
+            if block.kind == BlockKind.CHAIN and block.remaining == block.size - here.position - 1:
                 opened.append(Place(block.id, here.position + 1))
+            elif block.kind == BlockKind.CHAIN:
+                resumed.append(block.id)
             here = None
-    return Advance(changed=changed, opened=tuple(opened))
+    return Advance(changed=changed, opened=tuple(opened), resumed=tuple(resumed))
+
+
+def retreat(run_again: Iterable[Place], blocks: Mapping[str, Block]) -> Mapping[str, Block]:
+    """Return the blocks whose count changes when tasks at these places, which had ended well, run again.
+
+    What has ended well around and behind them stays so; `blocks` as for `advance`.
+    """
+    changed: dict[str, Block] = {}
+    for place in run_again:
+        here: Place | None = place
+        while here is not None:
+            known = changed.get(here.block) or blocks[here.block]
+            block = changed[here.block] = replace(known, remaining=known.remaining + 1)
+            here = _around(block) if known.remaining == 0 else None
+    return changed
+
+
+def _around(block: Block) -> Place | None:
+    return None if block.parent_id is None else Place(block.parent_id, block.position)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,9 @@ from typing import Any
 
 from jobrunner import ids
 from jobrunner.records import Attempt, Standing, Task
-from jobrunner.states import TaskState
+from jobrunner.states import FailureReason, TaskState
 from jobrunner.text import NAME, SENTENCE, TRACEBACK, bounded
+from jobrunner.wire import LOST
 from tracker.numbering import number_of
 
 #: The event types that are folded, each with what it says of an execution.
@@ -39,12 +40,13 @@ OUTCOMES: Mapping[str, Standing] = MappingProxyType(
         "retried": Standing.RETRIED,
         "revoked": Standing.REVOKED,
         "failed": Standing.FAILED,
+        "input-lost": Standing.FAILED,
         "succeeded": Standing.SUCCEEDED,
     }
 )
 
 #: Ends that only the process can tell that runs the task; a revoked message is discarded before its receipt is told.
-_OF_RUNNING = frozenset({"retried", "failed", "succeeded"})
+_OF_RUNNING = frozenset({"retried", "failed", "input-lost", "succeeded"})
 
 _STATE_AFTER = {
     Standing.SUCCEEDED: TaskState.COMPLETED,
@@ -106,9 +108,20 @@ def _word(event: Event) -> str | None:
     word = FOLDED.get(event.type)
     if word == "failed" and "traceback" not in event.fields and _is_unregistered(event.fields.get("exception")):
         return "unknown"  # so says a worker whose code lacks the task: it has dropped the message
+    if word == "failed" and lost_values(event) is not None:
+        return "input-lost"
     if word == "rejected" and event.fields.get("requeue") is not True:
         return None  # `task-failed` comes with it
     return word
+
+
+def lost_values(event: Event) -> list[str] | None:
+    """Return the Celery ids of the values that a task had to take and found lost; None of an event of anything else.
+
+    None of them were named if it was the list of them that is lost.
+    """
+    told = event.fields.get(LOST)
+    return [one for one in told if isinstance(one, str)] if isinstance(told, list) else None
 
 
 def _is_unregistered(exception: object) -> bool:
@@ -167,7 +180,11 @@ def _standing(attempt: Attempt) -> Standing:
     return Standing.RECEIVED if attempt.received_at and (since is None or attempt.received_at > since) else end
 
 
-_LAST_EVENT = {Standing.STARTED: "task-started", Standing.RECEIVED: "task-received", Standing.UNKNOWN: "task-failed"}
+_LAST_EVENT = {
+    Standing.STARTED: "task-started",
+    Standing.RECEIVED: "task-received",
+    **dict.fromkeys((Standing.UNKNOWN, Standing.FAILED), "task-failed"),
+}
 
 
 def is_foreign(attempt: Attempt) -> bool:
@@ -248,3 +265,9 @@ def state_after(task: Task, decider: Attempt, executions: Iterable[Attempt] = ()
         # Celery resends a retry at once and lets it wait in the worker: until that starts, it stays soft-failed (F4).
         return state if any(one.outcome for one in executions) else TaskState.QUEUED
     return state
+
+
+def reason_of(state: TaskState, decider: Attempt) -> FailureReason | None:
+    """Return why a task has failed, as far as the execution that decides it tells."""
+    lost = state is TaskState.FAILED and decider.outcome == "input-lost"
+    return FailureReason.INPUT_LOST if lost else None

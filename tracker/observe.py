@@ -129,6 +129,6 @@ def _name(job: Trunk, uuid: str, origin: Origin) -> None:
 
 def _task(uuid: str, root: str, now: datetime) -> Task:
     return Task(
-        id=uuid, job_id=root, celery_id=uuid, block_id="", position=0, state=TaskState.QUEUED, note=None, delivery=1,
-        first_retries=0, sent_at=now, started_at=None, ended_at=None,
+        id=uuid, job_id=root, celery_id=uuid, block_id="", position=0, state=TaskState.QUEUED, reason=None, note=None,
+        delivery=1, first_retries=0, sent_at=now, started_at=None, ended_at=None,
     )  # fmt: skip

@@ -30,8 +30,8 @@ from jobrunner.store import tracking
 from jobrunner.store.sources import inputs_of
 from jobrunner.text import SENTENCE, bounded
 from jobrunner.wire import Inputs
-from tracker.advance import Verdict, advance, judge
-from tracker.fold import FOLDED, Event, deciding, is_foreign, state_after, tell
+from tracker.advance import Verdict, advance, judge, retreat
+from tracker.fold import FOLDED, Event, deciding, is_foreign, reason_of, state_after, tell
 from tracker.growth import TASK_ADDED, stage, torn_attempts
 from tracker.growth import settle as settle_additions
 from tracker.observe import TASK_SENT, join
@@ -102,6 +102,9 @@ class Turn:
     unplaced: int = 0
     _tasks: dict[str, Task] = field(default_factory=dict)
     _ended_well: list[Task] = field(default_factory=list)
+    _run_again: list[Place] = field(default_factory=list)
+    #: Tasks that failed because what they take is lost, until `tracker.replay` has seen to them.
+    input_lost: list[Task] = field(default_factory=list)
     _moves: defaultdict[str, Counter[TaskState]] = field(default_factory=lambda: defaultdict(Counter))
     _revived: set[str] = field(default_factory=set)
     _delays: dict[str, datetime] = field(default_factory=dict)
@@ -131,6 +134,7 @@ class Turn:
         torn = torn_attempts(self.connection, by_task)
         for id_, history in histories.items():
             self._follow(tasks[id_], history, torn.get(id_, frozenset()))
+        tracking.keep_late_values(self.connection, _with_late_values(tasks, histories))
         tracking.delay_tasks(self.connection, self._delays)
         self._delays.clear()
 
@@ -183,6 +187,9 @@ class Turn:
         except IllegalMoveError as refused:
             logger.warning("Task %s: %s", task.id, refused, extra={"action": "move-refused", "task": task.id})
             return
+        task.reason = reason_of(state, decider)
+        if task.reason is FailureReason.INPUT_LOST and task.block_id:
+            self.input_lost.append(task)
         if state is TaskState.SOFT_FAILED and decider.standing == Standing.UNKNOWN and task.block_id:
             # A worker without its code, as is common while a new version is rolled out, has dropped the message.
             rest = min(_FIRST_REST * 2 ** (task.delivery - 1), _LAST_REST)
@@ -196,14 +203,17 @@ class Turn:
         if task.state is state:
             return
         check_task_move(task.state, state, corrects=corrects)
-        if task.state in ENDED_TASK:
+        if corrects and task.state in ENDED_TASK:
             self._revived.add(task.job_id)
         self._count(task.job_id, task.state, state, 1)
         if task.discovers:
             self._discovery[task.job_id].move(task.state, state)
+        if (task.state in WELL) != (state in WELL) and task.block_id:
+            if state in WELL:
+                self._ended_well.append(task)
+            else:
+                self._run_again.append(Place(task.block_id, task.position))
         task.state = state
-        if state in WELL and task.block_id:
-            self._ended_well.append(task)
 
     def _count(self, job_id: str, old: TaskState, new: TaskState, number: int) -> None:
         self._moves[job_id][old] -= number
@@ -230,14 +240,20 @@ class Turn:
         tracking.update_tasks(self.connection, self._tasks.values())
         for job_id, number in settle_additions(self.connection, self._tasks, self.now).items():
             self._moves[job_id][TaskState.PENDING] -= number
-        places = [Place(task.block_id, task.position) for task in self._ended_well]
-        blocks = tracking.blocks_upward(self.connection, {place.block for place in places})
-        moved = advance(places, blocks)
-        tracking.update_blocks(self.connection, moved.changed.values())
+        ended_well = [Place(task.block_id, task.position) for task in self._ended_well]
+        blocks = tracking.blocks_upward(self.connection, {place.block for place in ended_well + self._run_again})
+        held = retreat(self._run_again, blocks)  # first: what waits for these must not open
+        moved = advance(ended_well, {**blocks, **held})
+        tracking.update_blocks(self.connection, {**held, **moved.changed}.values())
         for place in moved.opened:
             self._open(blocks[place.block].job_id, place)
+        for chain in [blocks[id_] for id_ in set(moved.resumed)]:
+            position = tracking.first_unfinished(self.connection, chain)
+            if position is not None:
+                self._open(chain.job_id, Place(chain.id, position))
         self._tasks.clear()
         self._ended_well.clear()
+        self._run_again.clear()
 
     def settle(self) -> None:
         """Let every job of which a task has moved follow its tasks."""
@@ -276,13 +292,11 @@ class Turn:
             job.outcome = JobOutcome.NOOP if self._had_nothing_to_do(job) else JobOutcome.OK
         failed = tracking.failed_task(self.connection, job.id) if job.counts[TaskState.FAILED] else None
         if failed is not None:
-            task_id, name, exception, discovers = failed
-            job.note = bounded(f"{name} [{task_id}] failed: {exception}", SENTENCE)
-            if discovers:
-                job.reason = FailureReason.CONSTRUCTION
+            job.reason = failed.reason or (FailureReason.CONSTRUCTION if failed.discovers else job.reason)
+            job.note = bounded(f"{failed.name} [{failed.id}] failed: {failed.why}", SENTENCE)
         if job.counts[TaskState.PENDING]:
             note = (
-                f"upstream: {failed[1]} [{failed[0]}] failed" if failed else "upstream: a task before it was canceled"
+                f"upstream: {failed.name} [{failed.id}] failed" if failed else "upstream: a task before it was canceled"
             )
             number = tracking.cancel_pending(self.connection, job.id, note, self.now)
             job.counts[TaskState.PENDING] -= number
@@ -311,6 +325,15 @@ class Turn:
         later = [one for one in outgoing if one.letter.delivery > 1]
         tracking.insert_attempts(self.connection, [_unheard(one) for one in later])
         return outgoing
+
+
+def _with_late_values(tasks: Mapping[str, Task], histories: Mapping[str, Sequence[Attempt]]) -> set[str]:
+    """Return jobs in which an execution that no longer counts has succeeded, and so has stored a value as well."""
+    return {
+        tasks[id_].job_id
+        for id_, history in histories.items()
+        if any(one.outcome == "succeeded" and one.delivery < tasks[id_].delivery for one in history)
+    }
 
 
 def _unheard(one: Outgoing) -> Attempt:

@@ -8,7 +8,7 @@ from celery.exceptions import Ignore, Retry
 from celery.utils.functional import maybe_list
 from kombu.utils.functional import retry_over_time
 
-from jobrunner.errors import InputLostError, JobrunnerError
+from jobrunner.errors import InputLostError, JobrunnerError, ValueLostError
 from jobrunner.keeping import keeping
 from jobrunner.values import fetch
 from jobrunner.wire import HEADER, TaskHeader
@@ -115,7 +115,10 @@ class Task(celery.Task):
     def _input(self, header: TaskHeader) -> Any:
         """Return the value that the header stands for; a backend that is away is asked again, for a while."""
         away = getattr(self.backend, "connection_errors", ())
-        return retry_over_time(self._fetch_input, away, (header,), **self.backend.retry_policy)
+        try:
+            return retry_over_time(self._fetch_input, away, (header,), **self.backend.retry_policy)
+        except ValueLostError as error:
+            raise InputLostError(error.problem, celery_ids=error.celery_ids) from None
 
     def _fetch_input(self, header: TaskHeader) -> Any:
         if "inputs" in header:
@@ -123,7 +126,7 @@ class Task(celery.Task):
         stored = self.backend.get(header["inputs_key"])
         if stored is None:
             msg = f"The list of inputs {header['inputs_key']} is no longer in the result backend."
-            raise InputLostError(msg, "Requeue the job.")
+            raise ValueLostError(msg)
         return fetch(self.backend, json.loads(stored))
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:

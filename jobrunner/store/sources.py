@@ -8,12 +8,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from jobrunner import ids
 from jobrunner.plan import Source
 from jobrunner.store.schema import block, task
 from jobrunner.store.tracking.rows import IsOneOf, rows_of
+from jobrunner.store.tracking.tasks import tasks_by_celery_id
 from jobrunner.wire import Inputs
 
 #: What is known of a node's value: its Celery id, the node that has it, or a list of such for a group.
@@ -72,3 +73,12 @@ def _resolved(one: _Found, found: Mapping[Source, _Found]) -> Inputs:
     while isinstance(one, Source):
         one = found[one]
     return [_resolved(item, found) for item in one] if isinstance(one, list) else one
+
+
+_NAME = select(task.c.name).where(task.c.id == bindparam("task_id"))
+
+
+def producer_of(connection: Connection, celery_id: str) -> str:
+    """Return name and id of the task whose value lies under this Celery id, for people."""
+    task_id = tasks_by_celery_id(connection, [celery_id])[celery_id].id
+    return f"{connection.execute(_NAME, {'task_id': task_id}).scalar_one()} [{task_id}]"

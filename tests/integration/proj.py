@@ -21,6 +21,7 @@ from tests.waiting import until
 
 app = Celery("tests.integration.proj", set_as_current=False)
 app.conf.task_routes = {"*.on_its_own_queue": {"queue": "own"}}
+app.conf.result_expires = float(os.environ.get("PROJ_RESULT_EXPIRES", "86400"))
 jobs = JobRunner(app)
 
 #: A task whose every failure is worth another try, at once.
@@ -45,6 +46,13 @@ def total(numbers: list[Any]) -> int:
 
 @plain()
 def identity(value: Any = None) -> Any:
+    return value
+
+
+@plain(replayable=True)
+def again(value: Any, path: str) -> Any:
+    """Append the value to a file, and return it; may run again if it is lost."""
+    _append(path, str(value))
     return value
 
 

@@ -41,10 +41,12 @@ from jobrunner.store.tracking.plans import (
     blocks_upward,
     cancel_pending,
     delay_tasks,
+    first_unfinished,
     open_place,
     restore,
     update_blocks,
 )
+from jobrunner.store.tracking.producers import producers
 from jobrunner.store.tracking.rejected import insert_rejected
 from jobrunner.store.tracking.series import add_losses, forget_series, known_series, save_series
 from jobrunner.store.tracking.tasks import (
@@ -77,6 +79,7 @@ __all__ = [
     "delivered_tasks",
     "doubt_values",
     "failed_task",
+    "first_unfinished",
     "forget_series",
     "graft",
     "graft_into_levels",
@@ -104,6 +107,7 @@ __all__ = [
     "note_heard",
     "open_place",
     "origins",
+    "producers",
     "queue_tasks",
     "restore",
     "save_additions",

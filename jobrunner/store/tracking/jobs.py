@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, case, func, select, update
 
-from jobrunner.records import Job
+from jobrunner.records import Failed, Job
 from jobrunner.states import JobState, TaskState
 from jobrunner.store.bulk import Update
 from jobrunner.store.schema import COUNTERS, attempt, job, task
@@ -32,23 +32,33 @@ def mark_applied(connection: Connection, job_ids: Collection[str], now: datetime
         connection.execute(_MARK_APPLIED, {"ids": list(job_ids), "moment": now})
 
 
-def failed_task(connection: Connection, job_id: str) -> tuple[str, str, str | None, bool] | None:
-    """Return the first task of a job that failed, in order of arrival: id, name, why, whether it discovers work."""
-    query = (
-        select(task.c.id, task.c.name, func.coalesce(attempt.c.exception, task.c.note), task.c.discovers)
-        .join_from(
-            task,
-            attempt,
-            (attempt.c.task_id == task.c.id)
-            & (attempt.c.delivery == task.c.delivery)
-            & (attempt.c.outcome == "failed"),
-            isouter=True,
-        )
-        .where(task.c.job_id == job_id, task.c.state == TaskState.FAILED)
-        .order_by(task.c.arrival)
+_FAILED = (
+    select(
+        task.c.id,
+        task.c.name,
+        task.c.reason,
+        task.c.discovers,
+        # What a task's own row says of it tells more than the exception, where the tracker knows more than the worker.
+        case((task.c.reason.is_not(None), task.c.note), else_=func.coalesce(attempt.c.exception, task.c.note)).label(
+            "why"
+        ),
     )
-    row = connection.execute(query).first()
-    return row and (row[0], row[1], row[2], row[3])
+    .join_from(
+        task,
+        attempt,
+        (attempt.c.task_id == task.c.id) & (attempt.c.delivery == task.c.delivery) & (attempt.c.outcome == "failed"),
+        isouter=True,
+    )
+    .where(task.c.job_id == bindparam("job_id_"), task.c.state == TaskState.FAILED)
+    .order_by(task.c.arrival)
+    .limit(1)
+)
+
+
+def failed_task(connection: Connection, job_id: str) -> Failed | None:
+    """Return the first task of a job that failed, in order of arrival."""
+    row = connection.execute(_FAILED, {"job_id_": job_id}).first()
+    return row and Failed(**row._asdict())
 
 
 _JOBS = select(*_JOB, *(job.c[name] for name in COUNTERS.values())).where(IsOneOf(job.c.id))

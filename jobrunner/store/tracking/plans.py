@@ -3,10 +3,10 @@
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, func, select, union_all, update
 
 from jobrunner.records import Block
-from jobrunner.states import TaskState
+from jobrunner.states import WELL, TaskState
 from jobrunner.store.bulk import Update
 from jobrunner.store.schema import block, task
 from jobrunner.store.tracking.rows import IsOneOf, rows_of
@@ -46,6 +46,20 @@ def open_place(connection: Connection, block_id: str, position: int, now: dateti
     delayed = connection.execute(_DELAYED, place).all()
     delay_tasks(connection, {row.id: now + timedelta(seconds=row.countdown) for row in delayed})
     return number
+
+
+_CHAIN: BindParameter[str] = bindparam("chain_")
+_JOB: BindParameter[str] = bindparam("job_id_")  # there is an index of the rows of a job, and none of those of a block
+_UNFINISHED = union_all(
+    select(task.c.position).where(task.c.job_id == _JOB, task.c.block_id == _CHAIN, task.c.state.not_in(WELL)),
+    select(block.c.position).where(block.c.job_id == _JOB, block.c.parent_id == _CHAIN, block.c.remaining > 0),
+).subquery()
+_FIRST_UNFINISHED = select(func.min(_UNFINISHED.c.position))
+
+
+def first_unfinished(connection: Connection, chain: Block) -> int | None:
+    """Return the position of the first child of a chain that has not ended well; None if all have."""
+    return connection.execute(_FIRST_UNFINISHED, {"chain_": chain.id, "job_id_": chain.job_id}).scalar()
 
 
 def cancel_pending(connection: Connection, job_id: str, note: str, now: datetime) -> int:
