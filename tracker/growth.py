@@ -218,5 +218,5 @@ def _delete(connection: "Connection", deleted: Collection[Addition], now: dateti
 
 def _line(creator: Creator, number: int, now: datetime) -> HistoryLine:
     what = "the task that" if number == 1 else f"{number:,} tasks that"
-    line = f"deleted {what} {creator.name} [{creator.id}] had added: that attempt did not succeed"
+    line = f"deleted {what} {creator.name} [{creator.id}] had added: its attempt did not succeed"
     return HistoryLine(job_id=creator.job_id, task_id=creator.id, at=now, line=line)
