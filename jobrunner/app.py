@@ -184,11 +184,11 @@ class JobRunner:
     def _on_finalize(self, **_: Any) -> None:
         self.prepare_tasks()
 
-    def _on_worker_setup(self, instance: Any, **_: Any) -> None:
+    def _on_worker_setup(self, sender: str, instance: Any, **_: Any) -> None:
         if instance.app is self.app:
             check_broker(self.app)
             self.prepare_tasks()
-            self.app.events  # noqa: B018  made before the pool forks, so that its processes speak as this worker
+            self.app.events.follow_sent(sender)  # before the pool forks, so that its processes speak as this worker
             for line in self.changes():
                 logger.warning("jobrunner: %s", line)
 
@@ -196,7 +196,7 @@ class JobRunner:
         """Say in sentences what binding did to the app, and where the user's own setting stands against it."""
         lines = [
             f"{len(self.app.tasks)} tasks are prepared: events carry the job, values come from the result backend.",
-            "events go to the event log as well as to monitors.",
+            "events go to the event log as well as to monitors; so does `task-sent` of what tasks of jobs send.",
         ]
         for setting, (wanted, otherwise) in WANTED.items():
             found = self.app.conf[setting]

@@ -25,6 +25,11 @@ def uuid7() -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+def is_uuid7(text: object) -> bool:
+    """Whether this may be the id of a job; tasks that Celery itself gives an id have one of version 4."""
+    return isinstance(text, str) and len(text) == 36 and text[14] == "7"  # noqa: PLR2004  where a UUID has its version
+
+
 def celery_id(task_id: str, delivery: int) -> str:
     """Return the Celery id of a task's delivery, numbered from 1.
 

@@ -6,6 +6,7 @@ reads when it can, and publishes the same events to Celery's exchange, so that F
 working.
 """
 
+import logging
 import os
 import uuid
 from typing import Any
@@ -16,7 +17,13 @@ from celery.events.dispatcher import EventDispatcher
 from celery.events.event import Event, group_from
 from celery.utils.time import utcoffset
 
+from jobrunner.ids import is_uuid7
 from workers.flusher import Flusher
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a task's end waits until the log knows what the task has sent.
+_PATIENCE = 5.0
 
 
 class Events(events.Events):
@@ -32,11 +39,31 @@ class Events(events.Events):
         self.source = str(uuid.uuid4())
         self._main = os.getpid()
         self._flusher: Flusher | None = None
+        self.worker = ""
+        #: Whether the app has monitors told what a worker sends; None anywhere but in a worker.
+        self.shows_sent: bool | None = None
         signals.worker_ready.connect(self._on_ready)
 
     def _on_ready(self, sender: Any, **_: Any) -> None:
         if sender.app is self.app:
             self.flusher.introduce(sender.hostname)
+
+    def follow_sent(self, worker: str) -> None:
+        """Let the log know, from now on and in this worker, what tasks of jobs send themselves."""
+        self.worker, self.shows_sent = worker, bool(self.app.conf.task_send_sent_event)
+        self.app.conf.task_send_sent_event = True  # so that Celery makes the event
+        signals.task_postrun.connect(self._on_postrun)
+
+    def _on_postrun(self, sender: Any, **_: Any) -> None:
+        """Have what a task has sent in the log before the worker hears of its end: a job waits for all it knows.
+
+        Only a pool's process need wait. The main one, which tells the end, writes in the order in which it was told.
+        """
+        if self._flusher is None or self._flusher.pid == self._main or self._flusher.pid != os.getpid():
+            return
+        if not self._flusher.drain(_PATIENCE):
+            msg = "What task %s has sent will be known late: the event log could not be written."
+            logger.warning(msg, sender.request.id, extra={"action": "sent-late", "task": sender.request.id})
 
     @property
     def flusher(self) -> Flusher:
@@ -66,6 +93,23 @@ class Dispatcher(EventDispatcher):
         event = Event(type, hostname=self.hostname, utcoffset=utcoffset(), pid=self.pid, clock=clock, **fields)
         monitored = self._monitored and (not self.groups or group_from(type) in self.groups)
         self.app.events.flusher.add(event, monitored=monitored)
+
+    def publish(self, type: str, fields: dict[str, Any], producer: Any, **options: Any) -> None:  # noqa: A002
+        """Publish `task-sent`, which is all that Celery publishes this way; in a worker, put a job's into the log.
+
+        That must be written however the app is configured: the job is to wait for this task.
+        """
+        events = self.app.events
+        if events.shows_sent is not None and self._is_news(fields):
+            fields |= {"hostname": events.worker, "utcoffset": utcoffset(), "pid": os.getpid()}
+            events.flusher.add(Event(type, clock=self.clock.forward(), **fields), monitored=events.shows_sent)
+        elif events.shows_sent is not False:
+            super().publish(type, fields, producer, **options)
+
+    def _is_news(self, fields: dict[str, Any]) -> bool:
+        """Whether a task of a job was sent, and not by itself, as a retry is."""
+        sender = self.app.current_worker_task
+        return is_uuid7(fields.get("root_id")) and not (sender and sender.request.id == fields["uuid"])
 
     def flush(self, errors: bool = True, groups: bool = True) -> None:
         """Nothing to do: the flusher knows when."""

@@ -137,6 +137,27 @@ def who_am_i(self: Any) -> dict[str, Any]:
     return {"id": self.request.id, "root_id": self.request.root_id, "retries": self.request.retries}
 
 
+@plain()
+def call(*signatures: dict[str, Any]) -> list[str]:
+    """Send signatures, or whole canvases, by Celery's own means, and return their ids."""
+    return [Signature.from_dict(one, app=app).apply_async().id for one in signatures]
+
+
+@plain()
+def call_by_name(name: str, *given: Any) -> str:
+    return str(app.send_task(name, given).id)
+
+
+@task()
+def call_and_fail(times: int, path: str, signature: dict[str, Any]) -> None:
+    """Send a signature, and fail so often; each time a line is left in a file."""
+    _append(path, "called")
+    call(signature)
+    if len(Path(path).read_text().splitlines()) <= times:
+        message = "not yet"
+        raise ValueError(message)
+
+
 @plain(bind=True)
 def tell(self: Any, type_: str, degrees: int) -> None:
     """Send an event of our own."""
@@ -181,6 +202,12 @@ def second_try(self: Any, value: Any, seconds: float) -> Any:
     if not self.request.retries:
         raise self.retry(countdown=seconds, exc=ValueError("not yet"))
     return value
+
+
+@plain()
+def die() -> None:
+    """Kill our own process."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @task()

@@ -362,6 +362,33 @@ app.events.flusher.tell([event(3)], PATIENCE)
     assert len({entry.source for entry in found}) == 1
 
 
+def test_what_a_task_of_a_job_has_sent_is_in_the_log_when_its_process_tells_its_end(house: House) -> None:
+    """Nothing else is: neither what others send, nor the retry with which a task sends itself."""
+    house.broker()
+    program = """
+from celery import signals
+from celery._state import _task_stack
+from jobrunner.ids import uuid7
+from tests.integration.proj import add
+app.events.follow_sent("w1@host")
+if not os.fork():
+    add.apply_async((1, 2))
+    _task_stack.push(add)
+    add.push_request(id="itself", root_id=uuid7(), called_directly=False)
+    add.apply_async((1, 2), task_id="itself")
+    for number in range(300): add.apply_async((number, 2), task_id=f"child {number}")
+    signals.task_postrun.send(sender=add)
+    os._exit(0)
+os.wait()
+"""
+    run(house, program)
+    found = [event for entry in entries(house) for event in entry.events]
+    assert [event["uuid"] for event in found] == [f"child {number}" for number in range(300)]
+    assert {(event["type"], event["parent_id"], event["hostname"]) for event in found} == {
+        ("task-sent", "itself", "w1@host"),
+    }  # fmt: skip
+
+
 @on_sqlite
 @pytest.mark.parametrize("patch", ["", "from gevent import monkey; monkey.patch_all()\n"], ids=["threads", "gevent"])
 def test_many_may_tell_at_once(house: House, patch: str) -> None:

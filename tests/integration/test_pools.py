@@ -3,6 +3,7 @@
 import pytest
 from celery import chain, group
 
+from jobrunner.states import JobState
 from tests.house import PATIENCE, House, on_sqlite
 
 pytestmark = on_sqlite
@@ -23,6 +24,10 @@ def test_a_worker_of_any_pool_tells_every_execution_of_its_tasks(house: House, p
     for ones in house.attempts(job).values():
         for one in ones:
             assert None not in {one.received_at, one.started_at, one.ended_at, one.worker, one.pid}
+
+    grown = house.jobs.submit(house.proj.call.si(add.si(1, 2)))
+    assert grown.wait(PATIENCE) is JobState.COMPLETED
+    assert [one.queue for one in grown.tasks()] == ["celery"] * 2  # as its sender alone tells
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo", "gevent"])
