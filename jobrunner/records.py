@@ -19,7 +19,7 @@ class Task:
     position: int
     discovers: bool = False
     state: TaskState
-    reason: str | None
+    reason: str | None = None
     note: str | None
     delivery: int
     first_retries: int
@@ -187,21 +187,27 @@ class Producer:
 
 @dataclass(slots=True, kw_only=True)
 class Trunk:
-    """A job as a task finds it that was only heard of: it joins an observed one, and is one more of its `total`."""
+    """A job as a task finds it that was only heard of: it joins the job, is one more of its `total`, and `arrival` next."""
 
     id: str
     observed: bool
     name: str
+    state: JobState
     total: int
+    arrival: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where an observed task comes from, as far as it was told: texts are empty until then."""
+    """Where a task comes from that no plan knows, as far as it was told: texts are empty until then.
+
+    `sequence` is one more than that of its creator; of a job that is only observed, nobody knows the levels.
+    """
 
     name: str = ""
     queue: str = ""
     created_by: str | None = None
+    sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -258,8 +258,8 @@ def _weight(attempt: Attempt) -> tuple[bool, int, int, str]:
 
 def state_after(task: Task, decider: Attempt, executions: Iterable[Attempt] = ()) -> TaskState:
     """Return the state that a task takes from the execution that decides it; `executions` are those of its delivery."""
-    if decider.standing == Standing.UNKNOWN and not task.block_id:
-        return TaskState.FAILED  # nobody sends an observed task again
+    if decider.standing in {Standing.UNKNOWN, Standing.LOST} and not task.block_id:
+        return TaskState.FAILED  # nobody sends a task again that no plan knows
     state = _STATE_AFTER.get(Standing(decider.standing), TaskState.SOFT_FAILED)
     if decider.standing == Standing.RECEIVED and decider.retries == task.first_retries:
         # Celery resends a retry at once and lets it wait in the worker: until that starts, it stays soft-failed (F4).
@@ -267,7 +267,12 @@ def state_after(task: Task, decider: Attempt, executions: Iterable[Attempt] = ()
     return state
 
 
+#: Ends that say themselves why a task has failed.
+_REASON = {"input-lost": FailureReason.INPUT_LOST}
+
+
 def reason_of(state: TaskState, decider: Attempt) -> FailureReason | None:
     """Return why a task has failed, as far as the execution that decides it tells."""
-    lost = state is TaskState.FAILED and decider.outcome == "input-lost"
-    return FailureReason.INPUT_LOST if lost else None
+    if state is not TaskState.FAILED:
+        return None
+    return FailureReason.LOST if decider.standing == Standing.LOST else _REASON.get(decider.outcome or "")

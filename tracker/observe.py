@@ -1,8 +1,10 @@
 """Jobs and tasks that nobody has submitted, made out of events: what Celery's own `apply_async` has sent.
 
-A task that no plan knows joins the job that its `root_id` names. Such a job is *observed*: it has no plan, grows with
-every task that is heard of, and the tracker sends nothing for it. Whatever the number of events, there is one
-statement for each of: the jobs they name, new jobs, jobs that grow, new tasks.
+A task that no plan knows joins the job that its `root_id` names. If that was submitted, a task of it has sent this one,
+or Celery has for its `link` or `link_error`: it is *adopted*, and the job waits for it. Any other job is *observed*: it
+has no plan, and grows with every task that is heard of. The tracker sends none of these tasks. Whatever the number of
+events, there is one statement for each of: the jobs they name, new jobs, jobs that grow, new tasks; and of adopted
+tasks, who has sent them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from jobrunner.records import Origin, Task, Trunk
-from jobrunner.states import TaskState
+from jobrunner.states import ENDED_JOB, JobState, TaskState
 from jobrunner.store import tracking
 from jobrunner.text import NAME, bounded
 from tracker.fold import Event
@@ -26,9 +28,13 @@ _TELL_ORIGIN = frozenset({TASK_SENT, "task-received"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joined:
-    """Tasks that have become known, by their Celery id, and how many events tell of a task that has no place."""
+    """Tasks that have become known, by their Celery id, and how many events tell of a task that has no place.
+
+    `revived` are jobs with a plan that had ended, and have adopted a task.
+    """
 
     tasks: Mapping[str, Task] = field(default_factory=dict)
+    revived: frozenset[str] = frozenset()
     unplaced: int = 0
 
 
@@ -41,7 +47,13 @@ def join(connection: "Connection", events: Sequence[Event], known: Mapping[str, 
     roots, origins = _roots(strangers), _origins(event for event in events if event.type in _TELL_ORIGIN)
     returning = {uuid: observed[uuid] for uuid in origins if uuid in observed}
     jobs = tracking.trunks(connection, {*roots.values(), *(task.job_id for task in returning.values())})
-    new_jobs = {root: Trunk(id=root, observed=True, name="", total=0) for root in roots.values() if root not in jobs}
+    adopted = _adopted(roots, returning, jobs)
+    origins |= _below_creators(connection, {uuid: origins[uuid] for uuid in adopted if uuid in origins})
+    new_jobs = {
+        root: Trunk(id=root, observed=True, name="", state=JobState.QUEUED, total=0, arrival=0)
+        for root in roots.values()
+        if root not in jobs
+    }
     jobs |= new_jobs
     before = {job.id: (job.name, job.total) for job in jobs.values()}
     joining = _take_in(roots, origins, jobs, now)
@@ -50,9 +62,32 @@ def join(connection: "Connection", events: Sequence[Event], known: Mapping[str, 
     changed = [job for job in jobs.values() if job.id not in new_jobs and (job.name, job.total) != before[job.id]]
     tracking.update_observed_jobs(connection, changed)
     tracking.insert_observed_tasks(connection, joining, now)
+    tracking.place_adopted(connection, adopted)
     return Joined(
-        tasks={task.id: task for task, _, _ in joining}, unplaced=sum(event.uuid not in roots for event in strangers)
+        tasks={task.id: task for task, _, _ in joining},
+        revived=frozenset(
+            job.id for job in changed if not job.observed and job.state in ENDED_JOB and job.total > before[job.id][1]
+        ),
+        unplaced=sum(event.uuid not in roots for event in strangers),
     )
+
+
+def _adopted(roots: Mapping[str, str], returning: Mapping[str, Task], jobs: Mapping[str, Trunk]) -> set[str]:
+    """Return those of these tasks that are, or will be, of a job with a plan."""
+    planned = {job.id for job in jobs.values() if not job.observed}
+    new = {uuid for uuid, root in roots.items() if root in planned}
+    return new | {uuid for uuid, task in returning.items() if task.job_id in planned}
+
+
+def _below_creators(connection: "Connection", origins: Mapping[str, Origin]) -> dict[str, Origin]:
+    """Return origins with the creators' own ids, which may have run under others, and the sequence below theirs."""
+    creators = tracking.senders(connection, {one.created_by for one in origins.values() if one.created_by})
+    found = {}
+    for uuid, one in origins.items():
+        if one.created_by in creators:
+            created_by, sequence = creators[one.created_by]
+            found[uuid] = replace(one, created_by=created_by, sequence=sequence + 1)
+    return found
 
 
 def _take_in(
@@ -62,10 +97,10 @@ def _take_in(
     joining = []
     for uuid, root in roots.items():
         job, origin = jobs[root], origins.get(uuid, Origin())
-        if job.observed:  # else a task of a plan has sent it: it is not one of the plan
-            joining.append((_task(uuid, root, now), job.total, origin))
-            job.total += 1
-            _name(job, uuid, origin)
+        joining.append((_task(uuid, root, now), job.arrival, origin))
+        job.total += 1
+        job.arrival += 1
+        _name(job, uuid, origin)
     return joining
 
 
@@ -112,6 +147,7 @@ def _complete(
             name=one.name or told[uuid].name,
             queue=one.queue or told[uuid].queue,
             created_by=one.created_by or told[uuid].created_by,
+            sequence=one.sequence or told[uuid].sequence,
         )
         for uuid, one in known.items()
     }
@@ -122,8 +158,8 @@ def _complete(
 
 
 def _name(job: Trunk, uuid: str, origin: Origin) -> None:
-    """Name a job after the task it began with, or else after the first whose name is known."""
-    if origin.name and (uuid == job.id or not job.name):
+    """Name an observed job after the task it began with, or else after the first whose name is known."""
+    if job.observed and origin.name and (uuid == job.id or not job.name):
         job.name = origin.name
 
 

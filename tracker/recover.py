@@ -6,14 +6,22 @@ Each is sent under its next delivery, so that a message that turns up after all 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from jobrunner.records import Attempt, Standing, Task
-from jobrunner.states import TaskState
+from jobrunner.states import FailureReason, TaskState
 from jobrunner.store import tracking
 from tracker.turn import Turn
 
+_Held: TypeAlias = list[tuple[Task, Attempt]]
+
 #: A sent task of which no worker has said anything for this long may have been lost with its queue.
 UNHEARD_AFTER = timedelta(seconds=10)
+#: What is said of a task that was called in a body, or as a link, and whose worker is gone.
+_NOT_SENT_AGAIN = (
+    "lost: worker {name} was lost while it ran this task, which a task has sent and only that can send again."
+    " With acks_late=True the broker keeps the message of such a task."
+)
 
 
 def resend_outbox(turn: Turn) -> int:
@@ -54,20 +62,36 @@ def give_up_worker(turn: Turn, name: str, *, living_source: str | None, redelive
     Not sent are those that another process has got meanwhile, from the broker or as Celery's retry. `living_source` is
     the process that bears the name now; its attempts are left alone. If the broker `redelivers` by itself what a worker
     had received and not started, that is left to it.
+
+    Of a task that no plan knows the tracker has no message: what was started has failed, and what was only received any
+    broker brings back, Redis after its visibility time-out.
     """
     held = tracking.tasks_held_by(turn.connection, name, living_source)
-    if redelivers:
-        _drop(turn, [attempt for _, attempt in held if attempt.standing == Standing.RECEIVED])
-        held = [(task, attempt) for task, attempt in held if attempt.standing == Standing.STARTED]
-    lost = [replace(attempt, outcome="lost", standing=Standing.LOST, ended_at=turn.now) for _, attempt in held]
+    left, held = _apart(held, lambda task, one: one.standing == Standing.RECEIVED and (redelivers or not task.block_id))
+    _drop(turn, [attempt for _, attempt in left])
+    lost = [_lost(task, attempt, name, turn.now) for task, attempt in held]
     tracking.update_attempts(turn.connection, lost)
     elsewhere = _in_other_hands(turn, {task.id: task for task, _ in held})
     held = [(task, attempt) for task, attempt in held if task.id not in elsewhere]
-    for task, attempt in held:
+    planned, adopted = _apart(held, lambda task, _: bool(task.block_id))
+    for task, _ in adopted:
+        task.reason, task.note = FailureReason.LOST, _NOT_SENT_AGAIN.format(name=name)
+        turn.move(task, TaskState.FAILED)
+    for task, attempt in planned:
         executed = attempt.standing == Standing.STARTED  # what was only received has used up no retry
         task.first_retries = max(task.first_retries, attempt.retries + executed)
         turn.move(task, TaskState.SOFT_FAILED)
-    return _ready_again(turn, (task for task, _ in held), f"sent again: worker {name} was lost")
+    return _ready_again(turn, (task for task, _ in planned), f"sent again: worker {name} was lost")
+
+
+def _apart(held: _Held, condition: Callable[[Task, Attempt], bool]) -> tuple[_Held, _Held]:
+    """Return those that meet a condition, and the others."""
+    return [one for one in held if condition(*one)], [one for one in held if not condition(*one)]
+
+
+def _lost(task: Task, attempt: Attempt, worker: str, now: datetime) -> Attempt:
+    note = None if task.block_id else _NOT_SENT_AGAIN.format(name=worker)
+    return replace(attempt, outcome="lost", standing=Standing.LOST, ended_at=now, exception=note)
 
 
 def _in_other_hands(turn: Turn, tasks: Mapping[str, Task]) -> set[str]:

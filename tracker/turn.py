@@ -144,6 +144,7 @@ class Turn:
         for task in joined.tasks.values():
             self._moves[task.job_id][task.state] += 1
         self.unplaced += joined.unplaced
+        self._revived |= joined.revived
         return joined.tasks
 
     def _stage(self, told: Sequence[Event], known: Mapping[str, Task]) -> None:

@@ -169,14 +169,6 @@ def test_apart_as_well_such_events_are_counted(runner: JobRunner) -> None:
     assert (turn.unplaced, job(runner).total) == (1, 1)
 
 
-def test_a_task_that_belongs_to_a_job_with_a_plan_is_left_alone(runner: JobRunner) -> None:
-    job_id = store(runner, runner.app.tasks["add"].s(1, 2))
-    turn = hear(runner, received("child", "add", root=job_id))
-    assert (turn.unplaced, job(runner, job_id).total, list(tasks(runner, job_id))) == (
-        0, 1, [one["id"] for one in read_rows(runner.database, "task")],
-    )  # fmt: skip
-
-
 def test_nothing_that_is_observed_is_ever_sent(runner: JobRunner) -> None:
     hear(runner, received(ROOT, "first"), told("started", ROOT), received("b", "second"), told("sent", "c", queue="q"))
     hear(runner, received("d", "third"), told("retried", "d"), told("started", "e"))

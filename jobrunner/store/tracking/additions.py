@@ -3,14 +3,14 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, literal_column, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, or_, select, update
 
 from jobrunner.barrier import level_block
 from jobrunner.plan import BlockKind
 from jobrunner.records import Addition, Creator, Task
 from jobrunner.store.bulk import Update, insert_rows
 from jobrunner.store.schema import addition, block, job, message, task
-from jobrunner.store.tracking.rows import IsOneOf, rows_of
+from jobrunner.store.tracking.rows import NEXT_ARRIVAL, IsOneOf, rows_of
 
 _CREATORS = (
     select(task.c.id, task.c.job_id, task.c.name, task.c.sequence, job.c.barrier)
@@ -24,11 +24,7 @@ def creators(connection: Connection, task_ids: Collection[str]) -> dict[str, Cre
     return {values["id"]: Creator(**values) for values in rows_of(connection, _CREATORS, task_ids)}
 
 
-# A subquery for each job, which looks at the end of the index alone; GROUP BY would read all tasks.
-_last = select(func.max(task.c.arrival)).where(task.c.job_id == job.c.id).scalar_subquery()
-_NEXT_ARRIVAL = select(job.c.id, (func.coalesce(_last, literal_column("-1")) + 1).label("arrival")).where(
-    IsOneOf(job.c.id)
-)
+_NEXT_ARRIVAL = select(job.c.id, NEXT_ARRIVAL).where(IsOneOf(job.c.id))
 
 
 def next_arrivals(connection: Connection, job_ids: Collection[str]) -> dict[str, int]:

@@ -14,7 +14,9 @@ from sqlalchemy import (
     Select,
     String,
     bindparam,
+    func,
     literal_column,
+    select,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -22,7 +24,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from jobrunner.records import Attempt, Task
 from jobrunner.states import TaskState
-from jobrunner.store.schema import Moment, attempt, task
+from jobrunner.store.schema import Moment, attempt, job, task
 
 
 class _Ids(TypeDecorator[list[str]]):
@@ -52,6 +54,11 @@ ATTEMPT = [attempt.c[name] for name in Attempt.__slots__]
 
 #: Whether a task is one of a plan: only those are ever sent by the tracker, the others it just observes.
 PLANNED = task.c.block_id != literal_column("''")
+
+# A subquery for each job, which looks at the end of the index alone; GROUP BY would read all its tasks.
+_last = select(func.max(task.c.arrival)).where(task.c.job_id == job.c.id).scalar_subquery()
+#: The number of the next task that joins a job. It is no count: tasks that were added may have been deleted.
+NEXT_ARRIVAL = (func.coalesce(_last, literal_column("-1")) + literal_column("1")).label("arrival")
 
 
 class IsOneOf(FunctionElement[bool]):

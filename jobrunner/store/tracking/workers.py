@@ -8,7 +8,7 @@ from sqlalchemy import Connection, exists, insert, select, update
 from jobrunner.records import Attempt, Task
 from jobrunner.states import TaskState
 from jobrunner.store.reading import IN_HAND, OPEN
-from jobrunner.store.schema import attempt, task, worker
+from jobrunner.store.schema import attempt, job, task, worker
 from jobrunner.store.tracking.rows import ATTEMPT, NOW, PLANNED, TASK, IsOneOf, as_task
 from jobrunner.store.tracking.tasks import tasks_by_celery_id
 
@@ -91,16 +91,20 @@ def unheard_tasks(connection: Connection, sent_before: datetime) -> list[tuple[s
 
 
 def tasks_held_by(connection: Connection, worker_name: str, except_source: str | None) -> list[tuple[Task, Attempt]]:
-    """Return tasks of plans whose present attempt is open on a worker, apart from those of one living process."""
+    """Return tasks whose present attempt is open on a worker, apart from those of one living process.
+
+    Left out are those of jobs that are only observed: nothing is decided about them.
+    """
     query = (
         select(*ATTEMPT)
         .join_from(attempt, task, (task.c.id == attempt.c.task_id) & (task.c.delivery == attempt.c.delivery))
+        .join(job, job.c.id == task.c.job_id)
         .where(
             attempt.c.worker == worker_name,
             OPEN,
             attempt.c.process != (except_source or ""),
             task.c.state.in_(IN_HAND),
-            PLANNED,
+            job.c.observed.is_(False),
         )
         .order_by(attempt.c.task_id, attempt.c.retries)
     )
