@@ -95,10 +95,12 @@ def new_runner(folder: Path, app: Celery | None = None, *, database: str | None 
     return runner
 
 
-def store(runner: JobRunner, canvas: Signature, *, name: str | None = None, key: str | None = None) -> str:
+def store(
+    runner: JobRunner, canvas: Signature, *, name: str | None = None, key: str | None = None, barrier: bool = False
+) -> str:
     """Do what `submit` does and return the job's id, without the wake-up that a broker which is away makes slow."""
     runner.prepare_tasks()
-    return submit.write(runner.database, submit.prepare(runner.app, canvas, name=name, key=key))[0]
+    return submit.write(runner.database, submit.prepare(runner.app, canvas, name=name, key=key, barrier=barrier))[0]
 
 
 def count_rows(database: Database) -> dict[str, int]:

@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import ColumnElement, Connection, Row, Subquery, case, func, literal, or_, select
 
-from jobrunner.states import WELL
+from jobrunner.states import ENDED_TASK, WELL, TaskState
 from jobrunner.store.database import Database
 from jobrunner.store.migrations import FOLDER, HEAD
 from jobrunner.store.schema import COUNTERS, block, job, metadata, task
@@ -44,11 +44,23 @@ def _schema(connection: Connection) -> Iterator[str]:
         yield f"The schema differs from the models: {difference}."
 
 
+def wrong_counters(connection: Connection) -> list[str]:
+    """Return a sentence for every counter that is not what the rows say."""
+    return [*_jobs(connection), *_blocks(connection)]
+
+
+#: Of the tasks that discover work, those that may still add to their job, and those that have ended.
+_DISCOVERING = task.c.discovers & task.c.state.in_([TaskState.ACTIVE, TaskState.SOFT_FAILED])
+_DISCOVERED = task.c.discovers & task.c.state.in_(list(ENDED_TASK)) & task.c.started_at.is_not(None)
+
+
 def _jobs(connection: Connection) -> Iterator[str]:
     """Compare how many tasks a job says it has, in all and by state, with its tasks."""
-    counted = {state: _number(task.c.state == state).label(column) for state, column in COUNTERS.items()}
-    found = select(task.c.job_id, func.count().label("total"), *counted.values()).group_by(task.c.job_id).subquery()
-    told = ["total", *COUNTERS.values()]
+    counted = {column: task.c.state == state for state, column in COUNTERS.items()}
+    counted |= {"discovering": _DISCOVERING, "discovered": _DISCOVERED}
+    numbers = (_number(condition).label(column) for column, condition in counted.items())
+    found = select(task.c.job_id, func.count().label("total"), *numbers).group_by(task.c.job_id).subquery()
+    told = ["total", *counted]
     wrong = [job.c[name] != func.coalesce(found.c[name], 0) for name in told]
     rows = connection.execute(
         select(job.c.id, *(job.c[name] for name in told), *(found.c[name].label(f"found_{name}") for name in told))
@@ -63,9 +75,12 @@ def _jobs(connection: Connection) -> Iterator[str]:
 
 def _differences(row: Row[*tuple[object, ...]], told: list[str]) -> str:
     values = row._asdict()
-    states = {column: f" {state}" for state, column in COUNTERS.items()}
+    kinds = {column: f" {state}" for state, column in COUNTERS.items()} | {
+        "discovering": " discovering",
+        "discovered": " discovered",
+    }
     return "; ".join(
-        f"{values[name]}{states.get(name, '')} tasks, where there are {values[f'found_{name}'] or 0}"
+        f"{values[name]}{kinds.get(name, '')} tasks, where there are {values[f'found_{name}'] or 0}"
         for name in told
         if values[name] != (values[f"found_{name}"] or 0)
     )

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 from celery import chain, group
+from sqlalchemy import Column, update
 
 from jobrunner import JobRunner, cli
 from jobrunner.store.check import check
-from tests.apps import new_runner, store
+from jobrunner.store.schema import COUNTERS, block, job
+from tests.apps import count_rows, new_runner, store
 
 
 @pytest.fixture
@@ -29,6 +31,11 @@ def change(runner: JobRunner, statement: str) -> None:
         connection.exec_driver_sql(statement)
 
 
+def drift(runner: JobRunner, counter: Column[int], by: int) -> None:
+    with runner.database.write() as connection:
+        connection.execute(update(counter.table).values({counter: counter + by}))
+
+
 def test_a_new_database_and_new_jobs_are_as_they_should_be(runner: JobRunner) -> None:
     assert check(runner.database) == []
     new_job(runner)
@@ -41,6 +48,28 @@ def test_a_job_that_counts_wrong_is_told_with_both_numbers(runner: JobRunner) ->
     assert check(runner.database) == [
         f"Job {job_id} says that it has 3 pending tasks, where there are 4; 1 completed tasks, where there are 0."
     ]
+
+
+def test_a_drift_of_any_counter_is_told(runner: JobRunner) -> None:
+    job_id = new_job(runner)
+    for counter in ("total", "discovering", "discovered", *COUNTERS.values()):
+        drift(runner, job.c[counter], 1)
+        (fault,) = check(runner.database)
+        assert fault.startswith(f"Job {job_id} says that it has ")
+        drift(runner, job.c[counter], -1)
+    assert check(runner.database) == []
+    drift(runner, block.c.remaining, 1)
+    assert len(check(runner.database)) == count_rows(runner.database)["block"]
+
+
+def test_tasks_that_discover_are_counted_while_they_may_add_and_when_they_have_ended(runner: JobRunner) -> None:
+    job_id = new_job(runner)
+    change(runner, "UPDATE task SET discovers = true")
+    change(runner, "UPDATE task SET state = 'active' WHERE arrival = 0")
+    change(runner, "UPDATE task SET state = 'soft-failed' WHERE arrival = 1")
+    change(runner, "UPDATE task SET state = 'failed', started_at = queued_at WHERE arrival = 2")  # was never started
+    change(runner, "UPDATE job SET n_pending = 1, n_active = 1, n_soft_failed = 1, n_failed = 1")
+    assert check(runner.database) == [f"Job {job_id} says that it has 0 discovering tasks, where there are 2."]
 
 
 def test_a_job_without_its_tasks_is_told(runner: JobRunner) -> None:

@@ -1,0 +1,127 @@
+"""Counters are a cache: after every step, whatever it was, they are what an aggregate over the rows says."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from celery import Task, group
+from celery.canvas import Signature, _chain, _chord
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sqlalchemy import select
+
+from jobrunner.states import ENDED_JOB, ENDED_TASK
+from jobrunner.store.check import wrong_counters
+from jobrunner.store.schema import job, task
+from tests.apps import new_runner, store
+from tests.builders import event, moment
+from tests.property.histories import TYPES, WORKERS
+from tests.property.test_plan_runs import Chain, Chord, Group, Spec, Work, specs
+from tracker.recover import give_up_worker
+from tracker.turn import Turn
+
+#: Seconds between two turns: longer than any task is held back.
+_BETWEEN = 100
+
+
+def canvas(spec: Spec, work: Task) -> Signature:
+    match spec:
+        case Work():
+            return work.signature((), immutable=spec.immutable)
+        case Chain():
+            return _chain(*(canvas(part, work) for part in spec.parts))
+        case Group():
+            return group([canvas(part, work) for part in spec.parts], app=work.app)
+        case Chord():
+            return _chord([canvas(part, work) for part in spec.header], canvas(spec.body, work), app=work.app)
+
+
+class Tracking(RuleBasedStateMachine):
+    """A tracker's turns on a real database, and everything that workers and clients may bring about between them."""
+
+    @initialize()
+    def open(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.runner = new_runner(self.folder)
+        self.sent: list[str] = []
+        self.turns = 0
+
+    def teardown(self) -> None:
+        self.runner.database.close()
+        shutil.rmtree(self.folder)
+
+    def turn(self, happens: Callable[[Turn], object] | None = None) -> None:
+        self.turns += 1
+        with self.runner.database.write() as connection:
+            turn = Turn(connection, moment(self.turns * _BETWEEN))
+            if happens is not None:
+                happens(turn)
+            turn.take_up()
+            turn.move_on()
+            self.sent += [one.celery_id for one in turn.take_ready()]
+            turn.settle()
+
+    @rule(spec=specs, barrier=st.booleans())
+    def a_job_is_submitted(self, spec: Spec, barrier: bool) -> None:
+        store(self.runner, canvas(spec, self.runner.app.tasks["anything"]), barrier=barrier)
+        self.turn()
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def tasks_succeed(self, data: st.DataObject) -> None:
+        """Some of what was sent ends as it should, so that plans move on."""
+        ending = data.draw(st.lists(st.sampled_from(self.sent), min_size=1, max_size=10))
+        told = [event(type_, uuid=one) for one in ending for type_ in ("started", "succeeded")]
+        self.turn(lambda turn: turn.fold(told))
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def workers_tell_anything(self, data: st.DataObject) -> None:
+        said = st.tuples(
+            st.sampled_from(TYPES), st.sampled_from(self.sent), st.sampled_from(WORKERS), st.integers(0, 1)
+        )
+        told = [
+            event(type_, uuid=uuid, worker=worker, retries=retries, at=self.turns * _BETWEEN)
+            for type_, uuid, worker, retries in data.draw(st.lists(said, min_size=1, max_size=6))
+        ]
+        self.turn(lambda turn: turn.fold(told))
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def a_worker_lacks_the_code(self, data: st.DataObject) -> None:
+        unknown = event(
+            "failed", uuid=data.draw(st.sampled_from(self.sent)), fields={"exception": "NotRegistered('x')"}
+        )
+        self.turn(lambda turn: turn.fold([unknown]))
+
+    @rule(name=st.sampled_from(WORKERS), redelivers=st.booleans())
+    def a_worker_is_lost(self, name: str, redelivers: bool) -> None:
+        self.turn(lambda turn: give_up_worker(turn, name, living_source=None, redelivers=redelivers))
+
+    @rule(number=st.integers(0, 3), root=st.integers(0, 1), type_=st.sampled_from(TYPES))
+    def a_task_is_heard_of_that_no_plan_knows(self, number: int, root: int, type_: str) -> None:
+        stranger = event(type_, uuid=f"stranger{number}", fields={"root_id": f"stranger{root}"})
+        self.turn(lambda turn: turn.fold([stranger]))
+
+    @invariant()
+    def every_counter_is_what_the_rows_say(self) -> None:
+        with self.runner.database.read() as connection:
+            assert wrong_counters(connection) == []
+
+    @invariant()
+    def a_job_that_has_ended_has_no_task_that_has_not(self) -> None:
+        unfinished = (
+            select(task.c.id)
+            .join_from(task, job, job.c.id == task.c.job_id)
+            .where(job.c.state.in_(list(ENDED_JOB)), task.c.state.not_in(list(ENDED_TASK)))
+        )
+        with self.runner.database.read() as connection:
+            assert connection.execute(unfinished).all() == []
+
+
+Tracking.TestCase.settings = settings(
+    max_examples=12, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestCounters = Tracking.TestCase
