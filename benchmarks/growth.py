@@ -18,7 +18,7 @@ from statistics import median
 
 from sqlalchemy import Column, ColumnElement, Table, func, insert, literal, select, text
 
-from benchmarks.harness import Figures, House, in_turn, parser, report, tell
+from benchmarks.harness import Figures, House, in_turn, parser, peak_mb, report, tell
 from benchmarks.ingest import ingest, runner
 from jobrunner import JobRunner
 from jobrunner.store import leases, reading
@@ -90,7 +90,7 @@ class _Side:
         if not tracker.exists():
             return figures
         spent = _processor_seconds(tracker) - before
-        return figures | {"tracker_us_per_task": 1e6 * spent / tasks, "tracker_mb": _peak_resident(tracker) / 1e6}
+        return figures | {"tracker_us_per_task": 1e6 * spent / tasks, "tracker_mb": peak_mb(tracker)}
 
     def _seconds_per_page(self) -> float:
         took = []
@@ -155,12 +155,6 @@ def _processor_seconds(process: Path) -> float:
     """Return the processor time that a process has used, from Linux's folder of it."""
     fields = (process / "stat").read_text().rpartition(")")[2].split()  # behind the name, which may hold anything
     return sum(int(ticks) for ticks in fields[11:13]) / os.sysconf("SC_CLK_TCK")
-
-
-def _peak_resident(process: Path) -> int:
-    """Return the most bytes that a process has had in memory."""
-    (line,) = (line for line in (process / "status").read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":

@@ -182,6 +182,12 @@ def medians(rounds: Sequence[Figures]) -> Figures:
     return {key: median(figures[key] for figures in rounds) for key in rounds[0]}
 
 
+def peak_mb(process: Path) -> float:
+    """Return the most memory in MB that a process has had, from Linux's folder of it; some it may have given back."""
+    (line,) = (line for line in (process / "status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
 def tell(*words: str) -> None:
     """Show progress to people: standard output is for the figures."""
     print(*words, file=sys.stderr, flush=True)

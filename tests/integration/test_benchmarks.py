@@ -26,11 +26,13 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def run(name: str, *options: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+def run(name: str, *options: str, folder: Path, timeout: float = 90) -> "subprocess.CompletedProcess[str]":
     """Run a benchmark with `folder` as its temporary folder, so that whatever it leaves can be found."""
     command = [sys.executable, "-m", f"benchmarks.{name}", *options]
     environment = {**os.environ, "TMPDIR": str(folder)}
-    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
+    )
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -151,5 +153,40 @@ def test_loss_prints_how_many_events_have_arrived_and_leaves_nothing_behind(fold
     assert set(figures["ours"]) == set(figures["theirs"]) == {"sent_events", *keys}
     assert set(figures["ours"].values()) == {150}
     assert {figures["theirs"][f"{broker}_down_events"] for broker in brokers} == {0}
+    until(lambda: not processes_of(folder), what=f"the end of {processes_of(folder)}")
+    assert not list(folder.iterdir())
+
+
+@needs_proc
+def test_bytes_tells_that_a_job_sends_as_many_messages_as_a_chord_and_far_fewer_bytes(folder: Path) -> None:
+    done = run("bytes", "--tasks", "50", folder=folder)
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert list(figures) == ["name", "ours", "theirs", "ratios", "skipped"]
+    assert figures["ours"]["messages"] == figures["theirs"]["messages"] == 100
+    assert 0 < figures["ratios"]["chord"] <= 0.15
+    until(lambda: not processes_of(folder), what=f"the end of {processes_of(folder)}")
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    "tasks", [200, pytest.param(100_000, marks=[pytest.mark.chaos, pytest.mark.timeout(2_400)])], ids=str
+)
+@needs_proc
+def test_a_large_job_and_a_restarted_tracker_need_little_memory(
+    folder: Path, tasks: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = run("large", "--tasks", str(tasks), folder=folder, timeout=90 + tasks / 50)
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    with capsys.disabled():
+        print(f"\n{figures['ours']}")  # noqa: T201  the figures are asked for
+    assert list(figures) == ["name", "ours", "theirs", "ratios", "skipped"]
+    assert set(figures["ours"]) == {"tasks", "seconds", "client_mb", "tracker_mb"}
+    assert figures["ours"]["tasks"] == tasks + 1
+    assert figures["ours"]["client_mb"] <= 300
+    assert figures["ours"]["tracker_mb"] <= 400
     until(lambda: not processes_of(folder), what=f"the end of {processes_of(folder)}")
     assert not list(folder.iterdir())
