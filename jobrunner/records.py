@@ -187,7 +187,7 @@ class Producer:
 
 @dataclass(slots=True, kw_only=True)
 class Trunk:
-    """A job as a task finds it that was only heard of: it joins the job, is one more of its `total`, and `arrival` next."""
+    """A job as a task finds it that was only heard of: it joins as one more of `total`, with the number `arrival`."""
 
     id: str
     observed: bool

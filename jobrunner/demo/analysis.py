@@ -128,24 +128,27 @@ def summarize(records: list[FileRecord]) -> Report:
     )
 
 
-def python_files(folder: Path | None = None) -> list[str]:
-    """Return the absolute paths of the Python files below `folder`, sorted; by default those of the standard library.
+def source_folder(folder: Path | None = None) -> Path:
+    """Return the absolute path of a folder, by default that of the standard library.
 
-    Installed packages are left out, unless `folder` itself lies within them.
+    Absolute, because the workers that list it and open its files may run in another directory.
 
     Raises:
-        InvalidParametersError: There is no such folder, or no Python file in it.
+        InvalidParametersError: There is no such folder.
     """
-    # Absolute, because the workers that open the files may run in another directory.
     root = Path(sysconfig.get_path("stdlib") if folder is None else folder).resolve()
     if not root.is_dir():
         problem = f"{root} is not a folder."
-        raise InvalidParametersError(problem, "Name a folder that exists and holds Python files.")
-    files = sorted(_walk(root))
-    if not files:
-        problem = f"There is no Python file below {root}."
-        raise InvalidParametersError(problem, "Name a folder with at least one file that ends in .py.")
-    return files
+        raise InvalidParametersError(problem, "Name a folder that exists.")
+    return root
+
+
+def python_files(root: Path) -> list[str]:
+    """Return the paths of the Python files below a folder, sorted.
+
+    Installed packages are left out, unless the folder itself lies within them.
+    """
+    return sorted(_walk(root))
 
 
 def broken_samples(folder: Path) -> list[str]:

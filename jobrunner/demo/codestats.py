@@ -1,17 +1,35 @@
-"""The demo's job on real input: one task per Python file, joined into a report.
+"""The demo's job on real input: a task finds the Python files, each is a task, and a last one joins them into a report.
 
-Its workers open the files by path, so they must see the same disk as the program that submits.
+Its workers list the folder and open the files by path, so they must see the same disk as the program that submits.
 """
 
 from pathlib import Path
 
-from celery import Celery, Signature, chord
+from celery import Celery, Signature, chain, group
 
-from jobrunner import JobRunner
-from jobrunner.demo.analysis import FileRecord, Report, analyse, broken_samples, python_files, summarize
+from jobrunner import JobRunner, current
+from jobrunner.demo.analysis import (
+    FileRecord,
+    Report,
+    analyse,
+    broken_samples,
+    python_files,
+    source_folder,
+    summarize,
+)
 
 app = Celery("codestats", set_as_current=False)
 jobs = JobRunner(app)
+
+
+@jobs.task(name="codestats.discover", discovers=True)
+def discover(folder: str, samples: str | None) -> None:
+    """Find the Python files below a folder, and put faulty ones in `samples`: each will be a task of the job."""
+    files = python_files(Path(folder))
+    if samples is not None:
+        # First, so that the report's short list of errors shows them; once, where they lie below the folder.
+        files = list(dict.fromkeys(broken_samples(Path(samples)) + files))
+    current.expand(group(file_stats.s(path) for path in files))
 
 
 @jobs.task(name="codestats.file_stats")
@@ -29,8 +47,6 @@ def report(records: list[FileRecord]) -> Report:
 @jobs.job("codestats")
 def codestats(folder: Path | None = None, samples: Path | None = None) -> Signature:
     """Report on the Python files below `folder` (default: the standard library), and faulty ones put in `samples`."""
-    files = python_files(folder)
-    if samples is not None:
-        # First, so that the report's short list of errors shows them; once, where they lie below the folder.
-        files = list(dict.fromkeys(broken_samples(samples) + files))
-    return chord([file_stats.s(path) for path in files], report.s())
+    return chain(
+        discover.s(str(source_folder(folder)), None if samples is None else str(samples.resolve())), report.s()
+    )

@@ -124,13 +124,13 @@ def test_the_demo_prints_its_report_and_leaves_nothing(house: House) -> None:
         demo.wait()
     assert demo.returncode == 0, errors
     assert "Totals" in report
-    assert "codestats completed: 16 of 16 tasks" in report  # 12 files, 3 faulty samples, the report
+    assert "codestats completed: 17 of 17 tasks" in report  # discovery, 12 files, 3 faulty samples, the report
     assert "bad_syntax.py" in report
     assert str(house.home / "jobrunner.db") in report
     assert "jobrunner list" in report
     assert anything_left(house, running) == []
     assert not (house.home / "up.json").exists()
     (listed,) = json.loads(house.cli("list", "--json").stdout)
-    assert (listed["state"], listed["total"]) == ("completed", 16)
+    assert (listed["state"], listed["total"]) == ("completed", 17)
     tasks = json.loads(house.cli("tasks", listed["id"], "--json").stdout)
     assert {task["state"] for task in tasks} == {"completed"}

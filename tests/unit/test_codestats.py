@@ -10,7 +10,16 @@ import pytest
 from rich.console import Console
 
 from jobrunner.demo import analysis
-from jobrunner.demo.analysis import FileRecord, Function, Report, analyse, broken_samples, python_files, summarize
+from jobrunner.demo.analysis import (
+    FileRecord,
+    Function,
+    Report,
+    analyse,
+    broken_samples,
+    python_files,
+    source_folder,
+    summarize,
+)
 from jobrunner.demo.rendering import render
 from jobrunner.errors import InvalidParametersError
 from jobrunner.text import SENTENCE
@@ -165,7 +174,7 @@ def test_writing_the_broken_samples_twice_gives_the_same_three_files(tmp_path: P
 
 
 def test_the_standard_library_is_listed_without_installed_packages() -> None:
-    files = python_files()
+    files = python_files(source_folder())
     assert len(files) >= 500
     assert files == sorted(set(files))
     assert any(path.endswith("/json/decoder.py") for path in files)
@@ -179,7 +188,7 @@ def test_a_folder_is_listed_sorted_and_absolute_and_only_its_python_files(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
-    assert python_files(Path()) == [str(tmp_path.resolve() / "a/z.py"), str(tmp_path.resolve() / "b.py")]
+    assert python_files(source_folder(Path())) == [str(tmp_path.resolve() / "a/z.py"), str(tmp_path.resolve() / "b.py")]
 
 
 def test_a_folder_inside_site_packages_can_be_asked_for(tmp_path: Path) -> None:
@@ -189,13 +198,16 @@ def test_a_folder_inside_site_packages_can_be_asked_for(tmp_path: Path) -> None:
     assert len(python_files(package)) == 1
 
 
-@pytest.mark.parametrize("name", ["missing", "file.py", "empty"])
-def test_a_folder_without_python_files_is_refused_with_a_remedy(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["missing", "file.py"])
+def test_what_is_no_folder_is_refused_with_a_remedy(tmp_path: Path, name: str) -> None:
     (tmp_path / "file.py").touch()
-    (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidParametersError, match=name) as refused:
-        python_files(tmp_path / name)
+        source_folder(tmp_path / name)
     assert refused.value.remedy
+
+
+def test_in_an_empty_folder_there_are_no_files(tmp_path: Path) -> None:
+    assert python_files(tmp_path) == []
 
 
 def test_a_report_sums_the_records_up() -> None:
