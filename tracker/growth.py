@@ -39,7 +39,11 @@ def stage(connection: "Connection", events: Sequence[Event], tasks: Mapping[str,
     if not told:
         return Counter()
     known = tracking.additions_by_id(connection, {piece.part.addition for piece in told})
-    taken = tracking.known_tasks(connection, {task.id for piece in told for task in piece.part.tasks})
+    taken = tracking.known_ids(
+        connection,
+        {task.id for piece in told for task in piece.part.tasks},
+        {block.id for piece in told for block in piece.part.blocks},
+    )
     staging = _Staging(
         creators=tracking.creators(connection, {piece.task.id for piece in told}),
         arrivals=tracking.next_arrivals(connection, {piece.task.job_id for piece in told}),
@@ -102,27 +106,25 @@ class _Staging:
 
     def add(self, piece: _Piece) -> None:
         part, task = piece.part, piece.task
-        known = self.additions.get(part.addition)
-        addition = known or Addition(
+        addition = self.additions.get(part.addition) or Addition(
             id=part.addition, job_id=task.job_id, task_id=task.id, delivery=piece.delivery, retries=piece.retries,
             process=piece.process, chain_id=part.chain, group_id=part.group, tasks=0, told=None, expands=part.expands,
             value_task=part.value_task, value_group=part.value_group,
         )  # fmt: skip
         if addition.kept is False:
             return
-        if known is None:
-            fixed = {"job_id": task.job_id, "addition_id": addition.id}
-            self.blocks += [dict(one) | {"remaining": one.size} | fixed for one in part.blocks]
+        fixed = {"job_id": task.job_id, "addition_id": addition.id}
         new = [one for one in part.tasks if one.id not in self.taken]
+        self.blocks += [dict(one) | {"remaining": one.size} | fixed for one in part.blocks if one.id not in self.taken]
         for one in new:
             self._add_task(one, addition)
+        self.taken |= {block.id for block in part.blocks} | {added.id for added in new}
         self.additions[part.addition] = replace(
             addition, tasks=addition.tasks + len(new), told=addition.told if part.total is None else part.total
         )
 
     def _add_task(self, added: AddedTask, addition: Addition) -> None:
         creator = self.creators[addition.task_id]
-        self.taken.add(added.id)
         columns = dict(added)
         message = dict(columns.pop("message"))  # as it is: a dump would be base64 again
         self.tasks.append(

@@ -10,7 +10,7 @@ from jobrunner.errors import OutsideJobError
 from jobrunner.handle import Job
 from jobrunner.states import JobState, TaskState
 from jobrunner.store import reading
-from jobrunner.store.check import check
+from jobrunner.store.check import wrong_counters
 from tests.house import PATIENCE, House, on_each_broker, on_sqlite
 from tests.waiting import until
 
@@ -22,7 +22,8 @@ def _sound(request: pytest.FixtureRequest) -> Iterator[None]:
     """See after each test that counters are those of the rows."""
     house: House = request.getfixturevalue("running" if "running" in request.fixturenames else "house")
     yield
-    assert check(house.jobs.database) == []
+    with house.jobs.database.read() as connection:
+        assert wrong_counters(connection) == []
 
 
 def history(house: House, job: Job) -> list[str]:

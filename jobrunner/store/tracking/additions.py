@@ -1,6 +1,7 @@
 """What tasks add to their jobs: rows that wait for their creator to succeed, and go if it does not."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, or_, select, update
@@ -41,12 +42,14 @@ def additions_by_id(connection: Connection, addition_ids: Collection[str]) -> di
     return {values["id"]: Addition(**values) for values in rows_of(connection, _BY_ID, addition_ids)}
 
 
-_KNOWN = select(task.c.id).where(IsOneOf(task.c.id))
+_KNOWN_TASKS = select(task.c.id).where(IsOneOf(task.c.id))
+_KNOWN_BLOCKS = select(block.c.id).where(IsOneOf(block.c.id))
 
 
-def known_tasks(connection: Connection, task_ids: Collection[str]) -> set[str]:
-    """Return those of these ids that tasks have."""
-    return {values["id"] for values in rows_of(connection, _KNOWN, task_ids)}
+def known_ids(connection: Connection, task_ids: Collection[str], block_ids: Collection[str]) -> set[str]:
+    """Return those of these ids that tasks and blocks have."""
+    tasks, blocks = rows_of(connection, _KNOWN_TASKS, task_ids), rows_of(connection, _KNOWN_BLOCKS, block_ids)
+    return {values["id"] for values in chain(tasks, blocks)}
 
 
 _SAVE = Update(addition, ["id"], ["tasks", "told"])
@@ -147,7 +150,6 @@ _JOIN_LEVEL = (
     .where(IsOneOf(task.c.addition_id), task.c.job_id == bindparam("job_id_"), task.c.sequence == bindparam("level"))
     .values(block_id=bindparam("level_id"), opens_block=bindparam("job_id_"), opens_at=bindparam("level"))
 )
-_KNOWN_BLOCKS = select(block.c.id).where(IsOneOf(block.c.id))
 _WIDEN = (
     update(block)
     .where(block.c.id == bindparam("block_id_"))
@@ -163,7 +165,7 @@ def graft_into_levels(connection: Connection, addition_ids: Collection[str]) -> 
          "level_id": level_block(row["job_id"], row["sequence"])}
         for row in rows_of(connection, _LEVELS, addition_ids)
     ]  # fmt: skip
-    known = {row["id"] for row in rows_of(connection, _KNOWN_BLOCKS, [one["level_id"] for one in levels])}
+    known = known_ids(connection, (), [one["level_id"] for one in levels])
     for one in levels:
         connection.execute(_JOIN_LEVEL, one | {"ids": list(addition_ids)})
         if one["level_id"] in known:
