@@ -10,20 +10,33 @@ Pure, and a canvas is never changed: what is given to a task is put into a copy 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from celery import Task, group
-from celery.canvas import Signature, maybe_signature
+from celery.canvas import Signature, _chain, _chord, maybe_signature
 from celery.result import AsyncResult, ResultBase
 from celery.utils.functional import maybe_list
 
 from jobrunner.errors import InvalidCanvasError
 
-#: Options that `freeze` leaves on a signature, and how a chord polls for its header: nobody is to inherit them.
-_NOT_HANDED_ON = frozenset(
-    {"root_id", "parent_id", "group_id", "group_index", "chord", "chain", "reply_to", "interval", "max_retries"}
+#: Options that say how Celery sends or freezes a canvas, and how a chord polls for its header: they give nobody anything.
+_OF_CELERY = frozenset(
+    {
+        "task_id",
+        "root_id",
+        "parent_id",
+        "group_id",
+        "group_index",
+        "chord",
+        "chain",
+        "reply_to",
+        "interval",
+        "max_retries",
+    }
 )
 _LINKS = frozenset({"link", "link_error"})
+#: Those that do not take the place of an option that a task has.
+_NOT_HANDED_ON = _OF_CELERY | _LINKS
 #: When a chord starts, which is no matter of its body.
 _DELAY = frozenset({"countdown", "eta"})
 
@@ -95,6 +108,9 @@ class Given:
 ROOT, MEMBER = Given(standing=Standing.ROOT), Given(standing=Standing.MEMBER)
 
 
+_Step = tuple[Signature, str]
+
+
 class Part(NamedTuple):
     """A part of a canvas, the way to it for people, and what it is given."""
 
@@ -106,10 +122,8 @@ class Part(NamedTuple):
 def chain_parts(chain: Signature, path: str, given: Given) -> list[Part]:
     """Return the steps of a chain. Its options are for the first one, its callbacks for the last, errbacks for all."""
     given = _own("chain", chain, path, given)
-    steps = list(_steps(chain, path))
-    if not steps:
-        msg = "a chain without tasks has no value."
-        raise InvalidCanvasError(msg, "Leave it out.", path=path)
+    steps = _steps(chain, path)
+    _refuse_lost_arguments(given, *steps[0])
     parts = []
     for index, (step, step_path) in enumerate(steps):
         is_last = index == len(steps) - 1
@@ -202,36 +216,58 @@ def links(options: Mapping[str, Any], path: str) -> Iterator[tuple[str, Signatur
 
 def _own(kind: str, canvas: Signature, path: str, given: Given) -> Given:
     """Return what a canvas has to hand on: what it keeps itself, and what it is given, which counts for more."""
-    options = {name: value for name, value in canvas.options.items() if name not in _NOT_HANDED_ON}
-    task_id = options.pop("task_id", None) or given.task_id
-    if options and given.standing not in _HEEDS_OPTIONS[kind]:
-        _refuse_dropped(canvas, f"options of its own ({', '.join(sorted(options))})", "Set them on its tasks.", path)
-    args, kwargs = canvas.args, canvas.kwargs
-    partial = args and given.standing not in _HEEDS_ARGUMENTS[kind]
-    if partial or kwargs.keys() - _STRUCTURE[kind]:
-        _refuse_dropped(canvas, "partial arguments of its own", "Give them to its first task.", path)
-    linked = {name: tuple(link for option, link, _ in links(options, path) if option == name) for name in _LINKS}
+    _refuse_what_is_dropped(kind, canvas, path, given.standing)
+    linked = {name: tuple(link for option, link, _ in links(canvas.options, path) if option == name) for name in _LINKS}
     return Given(
         standing=given.standing,
-        args=tuple(args) if kind == "chord" and canvas.immutable else (*given.args, *args),
-        kwargs={**kwargs.get("kwargs", {}), **given.kwargs},
-        options={**_without(_LINKS, options), **given.options},
+        args=tuple(canvas.args) if kind == "chord" and canvas.immutable else (*given.args, *canvas.args),
+        kwargs={**canvas.kwargs.get("kwargs", {}), **given.kwargs},
+        options={**_without(_NOT_HANDED_ON, canvas.options), **given.options},
         callbacks=(*linked["link"], *given.callbacks),
-        task_id=task_id,
+        task_id=canvas.options.get("task_id") or given.task_id,
         errbacks=(*linked["link_error"], *given.errbacks),
     )
 
 
-def _steps(chain: Signature, path: str) -> Iterator[tuple[Signature, str]]:
-    """Yield the steps of a chain as Celery takes them: empty groups left out, groups of one unwrapped."""
-    tasks = [as_signature(task, f"{path}.tasks[{index}]") for index, task in enumerate(chain.tasks)]
-    filled = {index for index, task in enumerate(tasks) if not isinstance(task, group) or task.tasks}
-    for index in sorted(filled) or range(len(tasks))[:1]:
-        task, task_path = tasks[index], f"{path}.tasks[{index}]"
-        if isinstance(task, group) and len(members := list(task.tasks)) == 1:
-            task_path = f"{task_path}.tasks[0]"
-            task = as_signature(members[0], task_path)
-        yield task, task_path
+def _refuse_what_is_dropped(kind: str, canvas: Signature, path: str, standing: Standing) -> None:
+    options = sorted(canvas.options.keys() - _OF_CELERY)
+    if options and standing not in _HEEDS_OPTIONS[kind]:
+        msg = f"{kind} has options of its own ({', '.join(options)}), which Celery drops there."
+        raise InvalidCanvasError(msg, "Set them on its tasks.", path=path)
+    if (canvas.args and standing not in _HEEDS_ARGUMENTS[kind]) or canvas.kwargs.keys() - _STRUCTURE[kind]:
+        msg = f"{kind} has partial arguments of its own, which Celery drops there."
+        raise InvalidCanvasError(msg, "Give them to its first task.", path=path)
+
+
+def _steps(chain: Signature, path: str) -> list[_Step]:
+    """Return the steps of a chain as Celery takes them: inner chains spliced, empty groups left out, those of one opened."""
+    steps = list(_spliced(chain, path))
+    filled = [(step, step_path) for step, step_path in steps if not isinstance(step, group) or step.tasks]
+    return [opened for step in filled or steps[:1] for opened in _opened(*step)]
+
+
+def _spliced(chain: Signature, path: str) -> Iterator[_Step]:
+    if not chain.tasks:
+        msg = "a chain without tasks has no value."
+        raise InvalidCanvasError(msg, "Leave it out.", path=path)
+    for index, task in enumerate(chain.tasks):
+        step_path = f"{path}.tasks[{index}]"
+        step = as_signature(task, step_path)
+        if isinstance(step, _chain):
+            _refuse_what_is_dropped("chain", step, step_path, Standing.STEP)
+            yield from _spliced(step, step_path)
+        else:
+            yield step, step_path
+
+
+def _opened(step: Signature, path: str) -> Iterable[_Step]:
+    """Return what a step is taken for: a group of one for what is in it."""
+    members = list(step.tasks) if isinstance(step, group) else ()
+    if len(members) != 1:
+        return [(step, path)]
+    path = f"{path}.tasks[0]"
+    member = as_signature(members[0], path)
+    return _spliced(member, path) if isinstance(member, _chain) else [(member, path)]
 
 
 def _errbacks_of(canvas: Signature, path: str) -> tuple[Signature, ...]:
@@ -246,6 +282,8 @@ def _without(names: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]
     return {name: value for name, value in options.items() if name not in names}
 
 
-def _refuse_dropped(canvas: Signature, what: str, remedy: str, path: str) -> NoReturn:
-    msg = f"{canvas.subtask_type or canvas.task} has {what}, which Celery drops there."
-    raise InvalidCanvasError(msg, remedy, path=path)
+def _refuse_lost_arguments(given: Given, first: Signature, path: str) -> None:
+    """Refuse partial arguments for a chain that Celery would put where nobody looks for them."""
+    if (given.args and isinstance(first, group)) or (given.kwargs and isinstance(first, group | _chord)):
+        msg = "the chain begins with no task that could take the partial arguments given to it: Celery drops them."
+        raise InvalidCanvasError(msg, "Give them to its tasks.", path=path)

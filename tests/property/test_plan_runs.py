@@ -67,9 +67,19 @@ def _value(spec: Spec, *taken: object) -> object:
 
 
 def _steps(spec: Chain) -> Sequence[Spec]:
-    """The steps of a chain, where Celery leaves out empty groups and takes a group of one for what is in it."""
-    steps = [part for part in spec.parts if part != Group(())] or spec.parts[:1]
-    return [part.parts[0] if isinstance(part, Group) and len(part.parts) == 1 else part for part in steps]
+    """The steps of a chain: Celery splices chains in it, leaves out empty groups, and takes a group of one for its task."""
+    spliced = list(_spliced(spec))
+    steps = [part for part in spliced if part != Group(())] or spliced[:1]
+    opened = [part.parts[0] if isinstance(part, Group) and len(part.parts) == 1 else part for part in steps]
+    return [step for part in opened for step in _spliced(part)]
+
+
+def _spliced(spec: Spec) -> Iterator[Spec]:
+    if isinstance(spec, Chain):
+        for part in spec.parts:
+            yield from _spliced(part)
+    else:
+        yield spec
 
 
 def _labels(spec: Spec) -> frozenset[str]:

@@ -172,7 +172,7 @@ def test_an_immutable_chord_keeps_its_own_arguments_and_takes_no_others() -> Non
     ],
 )
 def test_the_last_task_of_a_canvas_calls_back_for_it(canvas: Callable[[], Signature], who: set[str]) -> None:
-    assert links(canvas().set(link=leaf("callback")), "link") == dict.fromkeys(who, ["callback"])
+    assert links(canvas().set(link=leaf("callback")), "link") == {label: ["callback"] for label in who}
 
 
 def test_callbacks_of_a_canvas_come_behind_those_of_its_task() -> None:
@@ -191,7 +191,7 @@ def test_callbacks_of_a_canvas_come_behind_those_of_its_task() -> None:
     ],
 )
 def test_any_task_of_a_canvas_calls_its_errback(canvas: Callable[[], Signature], who: set[str]) -> None:
-    assert links(canvas().set(link_error=[leaf("errback")]), "link_error") == dict.fromkeys(who, ["errback"])
+    assert links(canvas().set(link_error=[leaf("errback")]), "link_error") == {label: ["errback"] for label in who}
 
 
 @pytest.mark.parametrize(
