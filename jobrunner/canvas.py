@@ -19,7 +19,7 @@ from celery.utils.functional import maybe_list
 
 from jobrunner.errors import InvalidCanvasError
 
-#: Options that say how Celery sends or freezes a canvas, and how a chord polls for its header: they give nobody anything.
+#: Options that are about a canvas itself: its ids, and how a chord polls for its header.
 _OF_CELERY = frozenset(
     {
         "task_id",
@@ -240,7 +240,7 @@ def _refuse_what_is_dropped(kind: str, canvas: Signature, path: str, standing: S
 
 
 def _steps(chain: Signature, path: str) -> list[_Step]:
-    """Return the steps of a chain as Celery takes them: inner chains spliced, empty groups left out, those of one opened."""
+    """Return the steps of a chain as Celery takes them: chains spliced, empty groups left out, groups of one opened."""
     steps = list(_spliced(chain, path))
     filled = [(step, step_path) for step, step_path in steps if not isinstance(step, group) or step.tasks]
     return [opened for step in filled or steps[:1] for opened in _opened(*step)]

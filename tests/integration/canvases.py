@@ -1,7 +1,7 @@
 """Random canvases that tell what has become of them: each value says which task took what, with which options.
 
-The same seed makes the same canvas again, so that it can be run by Celery and as a job. Left out is what Celery 5.7 gets
-wrong. `docs/canvas.md` lists these faults; `test_canvas.py` has a test for each that says what a job makes of it:
+The same seed makes the same canvas again, so that it can be run by Celery and as a job. Left out is what Celery 5.7
+gets wrong. `docs/canvas.md` lists these faults; `test_canvas.py` has a test for each that says what a job makes of it:
 
 * a group right inside a group is flattened, and its results may come in another order;
 * the results of a group of nothing but one canvas that ends in a group are those of the inner group;
@@ -23,12 +23,12 @@ from celery.canvas import _chain
 
 
 class Maker:
-    """Makes one canvas; `name` is in the label of each of its tasks."""
+    """Makes one canvas, of so many `tasks`, with so many `calls` of `proj.meet`; `name` is in the label of each."""
 
     def __init__(self, seed: int, name: str, proj: ModuleType) -> None:
         self.random = Random(seed)  # noqa: S311  nothing secret
         self.name, self.proj = name, proj
-        self.tasks = self.linked = 0
+        self.tasks = self.calls = self.linked = 0
 
     def canvas(self) -> Signature:
         if self.random.random() < 0.04:
@@ -48,10 +48,11 @@ class Maker:
         made = self.random.choices(
             [self._task, self._map, self._chain, self._group, self._chord], weights=[2, 1, 5, 4, 4]
         )[0]
-        return made() if made in (self._task, self._map) else made(depth - 1)
+        return made() if made in {self._task, self._map} else made(depth - 1)
 
     def _task(self) -> Signature:
         self.tasks += 1
+        self.calls += 1
         named = {"label": self._label(self.tasks)} | ({"extra": self.random.random()} if self._rarely() else {})
         immutable = self.random.random() < 0.15
         made = self.proj.meet.signature(tuple(self._arguments()), named, immutable=immutable)
@@ -59,12 +60,14 @@ class Maker:
             made.set(**self._options())
         if self._rarely():
             self.linked += 1
+            self.calls += 1
             made.link(self.proj.meet.s(label=self._label(f"link{self.linked}")))
         return made
 
     def _map(self) -> Signature:
         self.tasks += 1
         items = [f"{self._label(self.tasks)} item{number}" for number in range(self.random.randint(0, 3))]
+        self.calls += len(items)
         if self.random.random() < 0.5:
             return self.proj.meet.map(items)
         return self.proj.meet.starmap([(item, self.random.random()) for item in items])
@@ -73,6 +76,7 @@ class Maker:
         items = [(self._label(f"item{number}"),) for number in range(self.random.randint(1, 7))]
         size = self.random.randint(1, 3)
         self.tasks += -(-len(items) // size)
+        self.calls += len(items)
         return self.proj.meet.chunks(items, size)
 
     def _lazy(self) -> Signature:

@@ -81,6 +81,18 @@ def meet(self: Any, *taken: Any, **named: Any) -> str:
     return value
 
 
+@plain()
+def meet_failure(request: Any, error: Exception, _traceback: str, *, label: str) -> None:
+    """Leave a line about the failure of another task: an errback."""
+    _append(str(Path(os.environ["JOBRUNNER_HOME"]) / "met"), f"{label}: {request.task} {error!r}")
+
+
+@plain(bind=True)
+def canvas_of(self: Any) -> list[Any]:
+    """Return what a request says of the canvas that it is part of."""
+    return [self.request.chain, self.request.group, self.request.chord]
+
+
 # ---- traces and gates --------------------------------------------------------------------------------------
 
 

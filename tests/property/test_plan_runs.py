@@ -67,7 +67,7 @@ def _value(spec: Spec, *taken: object) -> object:
 
 
 def _steps(spec: Chain) -> Sequence[Spec]:
-    """The steps of a chain: Celery splices chains in it, leaves out empty groups, and takes a group of one for its task."""
+    """The steps of a chain: Celery splices chains, leaves out empty groups, and takes a group of one for its task."""
     spliced = list(_spliced(spec))
     steps = [part for part in spliced if part != Group(())] or spliced[:1]
     opened = [part.parts[0] if isinstance(part, Group) and len(part.parts) == 1 else part for part in steps]
