@@ -7,7 +7,7 @@ gets wrong. `docs/canvas.md` lists these faults; `test_canvas.py` has a test for
 * the results of a group of nothing but one canvas that ends in a group are those of the inner group;
 * chunks that are not sent alone yield a description of themselves;
 * a chord over nothing, or with an empty group as its body, is never seen to end inside of another canvas;
-* what follows a chord whose body is a group runs once for each task of that group, unless it is a single task;
+* what follows a chord whose body is a group runs once for each task of that group, unless `|` joins it to the body;
 * a group with a chord in it, at the end of what is itself in a group, is never seen to end;
 * a group of a generator loses its results inside of another canvas, and a chord over one of canvases never ends.
 """
@@ -86,7 +86,7 @@ class Maker:
     def _chain(self, depth: int) -> Signature:
         steps: list[Signature] = []
         for _ in range(self.random.randint(2, 4)):
-            if steps and _ends_in_group(steps[-1]) and not isinstance(steps[-1], group):
+            if steps and _ends_in_group(steps[-1]) and not (isinstance(steps[-1], group) and len(steps) == 1):
                 steps.append(self._task())
             steps.append(self._any(depth))
         made = self.random.choice([lambda: chain(*steps), lambda: chain(steps), lambda: reduce(or_, steps)])()

@@ -22,8 +22,8 @@ pytestmark = on_sqlite
 
 Canvas = Callable[[ModuleType], Signature]
 
-#: Canvases that random ones do not have, with the number of their tasks and of those that are called back. Whether Celery
-#: heeds options of a group depends on what follows it.
+#: Canvases that random ones do not have, with the number of their tasks and of those that are called back. Whether
+#: Celery heeds options of a group depends on what follows it.
 SHAPES: dict[str, tuple[Canvas, int, int]] = {
     "options of a group that ends a chain": (
         lambda p: chain(p.meet.s(), group(p.meet.s(), chain(p.meet.s(), p.meet.s())).set(time_limit=77)), 4, 0),

@@ -3,7 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from random import Random
 
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobrunner.plan import Leaf, Place, Plan, Source
-from tests.builders import blocks, labels, leaf, plan_of
+from tests.builders import blocks, plan_of, work
 from tracker.advance import advance
 
 # ---- canvases, as a language of its own: what they mean is told here without looking at the plan ---------
@@ -24,6 +24,7 @@ class Work:
     """A task; `label` tells it from the others."""
 
     immutable: bool = False
+    args: tuple[int, ...] = ()
     label: str = ""
 
 
@@ -41,6 +42,8 @@ class Group:
 class Chord:
     header: tuple["Spec", ...]
     body: "Spec"
+    immutable: bool = False
+    args: tuple[int, ...] = ()
 
 
 Spec = Work | Chain | Group | Chord
@@ -52,10 +55,10 @@ def _call(label: str, *taken: object) -> str:
 
 
 def _value(spec: Spec, *taken: object) -> object:
-    """What a canvas yields when it is given nothing, or one value."""
+    """What a canvas yields when it is given the value of what came before, if any, and partial arguments."""
     match spec:
         case Work():
-            return _call(spec.label, *(() if spec.immutable else taken))
+            return _call(spec.label, *(() if spec.immutable else taken), *spec.args)
         case Chain():
             for part in _steps(spec):
                 taken = (_value(part, *taken),)
@@ -63,6 +66,7 @@ def _value(spec: Spec, *taken: object) -> object:
         case Group():
             return [_value(part, *taken) for part in spec.parts]
         case Chord():
+            taken = (*(() if spec.immutable else taken), *spec.args)
             return _value(spec.body, [_value(part, *taken) for part in spec.header])
 
 
@@ -114,33 +118,53 @@ def _canvas(spec: Spec) -> Signature:
     """The canvas, made with Celery's classes themselves: its operators rewrite groups of none and one."""
     match spec:
         case Work():
-            return leaf(spec.label, immutable=spec.immutable)
+            return work().signature((*spec.args, spec.label), immutable=spec.immutable)
         case Chain():
             return _chain(*map(_canvas, spec.parts))
         case Group():
             return group([_canvas(part) for part in spec.parts])
         case Chord():
-            return _chord([_canvas(part) for part in spec.header], _canvas(spec.body))
+            made = _chord([_canvas(part) for part in spec.header], _canvas(spec.body), args=spec.args)
+            made.immutable = spec.immutable
+            return made
+
+
+def _loses_arguments(spec: Spec) -> bool:
+    """Whether Celery would drop arguments given to this: a chain that begins with a group gives them to nobody."""
+    match spec:
+        case Work():
+            return False
+        case Chain():
+            first = _steps(spec)[0]
+            return isinstance(first, Group) or _loses_arguments(first)
+        case Group():
+            return any(map(_loses_arguments, spec.parts))
+        case Chord():
+            return any(map(_loses_arguments, spec.header))
 
 
 def _numbered(spec: Spec, numbers: Iterator[int]) -> Spec:
     match spec:
         case Work():
-            return Work(immutable=spec.immutable, label=f"t{next(numbers)}")
+            return replace(spec, label=f"t{next(numbers)}")
         case Chain() | Group():
             return type(spec)(tuple(_numbered(part, numbers) for part in spec.parts))
         case Chord():
-            return Chord(tuple(_numbered(part, numbers) for part in spec.header), _numbered(spec.body, numbers))
+            header = tuple(_numbered(part, numbers) for part in spec.header)
+            args = () if any(map(_loses_arguments, header)) else spec.args
+            return replace(spec, header=header, body=_numbered(spec.body, numbers), args=args)
 
 
 def _larger(parts: st.SearchStrategy[Spec]) -> st.SearchStrategy[Spec]:
     # A chain of one would be taken apart by Celery's class: its only task stands for it.
     several = st.lists(parts, min_size=2, max_size=6).map(tuple)
     any_number = st.lists(parts, max_size=6).map(tuple)
-    return several.map(Chain) | any_number.map(Group) | st.builds(Chord, any_number, parts)
+    return several.map(Chain) | any_number.map(Group) | st.builds(Chord, any_number, parts, _seldom, _partial)
 
 
-_works: st.SearchStrategy[Spec] = st.builds(Work, immutable=st.sampled_from([False, False, False, True]))
+_seldom = st.sampled_from([False, False, False, True])
+_partial = st.lists(st.integers(0, 9), max_size=2).map(tuple)
+_works: st.SearchStrategy[Spec] = st.builds(Work, immutable=_seldom, args=_partial)
 specs = st.recursive(_works | st.just(Group(())), _larger, max_leaves=40).map(lambda spec: _numbered(spec, count()))
 
 
@@ -182,7 +206,7 @@ class Run:
             self.ready.remove(one)
             self.ended.append(one)
             taken = () if one.takes is None else (self.value_of(one.takes),)
-            self.values[one.id] = _call(one.args[0], *taken)
+            self.values[one.id] = _call(one.args[-1], *taken, *one.args[:-1])
         moved = advance([one.place for one in leaves], self.blocks)
         self.blocks |= moved.changed
         for place in moved.opened:
@@ -204,7 +228,7 @@ class Run:
 
 
 def _names(leaves: Sequence[Leaf]) -> list[str]:
-    return [one.args[0] for one in leaves]
+    return [one.args[-1] for one in leaves]
 
 
 # ---- properties ----------------------------------------------------------------------------------------
@@ -274,7 +298,7 @@ def test_tasks_that_end_one_by_one_or_all_together_open_the_same(spec: Spec) -> 
 @settings(max_examples=60, deadline=None)
 @given(spec=specs)
 def test_the_level_of_a_task_is_the_longest_way_to_it(spec: Spec) -> None:
-    found, longest = labels(plan_of(_canvas(spec))), {}
+    longest: dict[str, int] = {}
     for label, needs in sorted(_waits_for(spec), key=lambda each: len(each[1])):
         longest[label] = 1 + max((longest[one] for one in needs), default=-1)
-    assert {label: one.sequence for label, one in found.items()} == longest
+    assert {one.args[-1]: one.sequence for one in plan_of(_canvas(spec)).leaves} == longest

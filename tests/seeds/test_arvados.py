@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
-from celery import chain, group
+from celery import chain, chord, group
+from kombu.serialization import loads
+from sqlalchemy import select
 
 from jobrunner.states import TASK_MOVES, JobState, TaskState, success
-from jobrunner.store import reading
+from jobrunner.store import reading, schema
+from jobrunner.store.reading import TaskView
 from jobrunner.terminology import ours
 from tests.apps import new_runner, store
 from tests.builders import MIDNIGHT, event
@@ -14,6 +17,22 @@ from tests.house import PATIENCE, House
 from tests.waiting import until
 from tracker.fold import Event
 from tracker.turn import Turn
+
+
+def test_a1_a_job_task_is_a_well_defined_independently_computable_portion_of_a_job(running: House) -> None:
+    """What its message says, and the values that it takes, are all it needs: here, alone, and in another order."""
+    job = running.jobs.submit(chord([running.proj.add.s(1, 2), running.proj.add.s(3, 4)], running.proj.total.s()))
+    assert job.result(PATIENCE) == 10
+    one, other, last = job.tasks()
+
+    def alone(task: TaskView, *taken: object) -> object:
+        with running.jobs.database.read() as connection:
+            row = connection.execute(select(schema.message).where(schema.message.c.task_id == task.id)).one()
+        args, kwargs, _ = loads(row.body, row.content_type, row.content_encoding)
+        return running.app.tasks[task.name](*taken, *args, **kwargs)
+
+    assert (alone(other), alone(one), alone(last, [3, 7])) == (7, 3, 10)
+    assert [running.app.AsyncResult(task.celery_id).result for task in (other, one, last)] == [7, 3, 10]
 
 
 @pytest.mark.parametrize("state", ["pending", "ready", "queued", "active", "soft-failed", "canceled"])

@@ -1,11 +1,13 @@
 """What HySDS says of tasks and their events (H), as far as states, names and a running house show it."""
 
+import inspect
 import json
 import re
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+import celery
 import pytest
 from celery import chain, group
 from sqlalchemy import select
@@ -14,7 +16,7 @@ from jobrunner.event_types import ACTIVE_EVENTS, EVENT_TYPES, INACTIVE_EVENTS, e
 from jobrunner.states import ENDED_JOB, TASK_MOVES, TaskState, success
 from jobrunner.store import schema
 from jobrunner.terminology import ours
-from tests.house import PATIENCE, House
+from tests.house import PATIENCE, House, on_sqlite
 from tests.waiting import until
 
 EVENTS = {
@@ -35,6 +37,23 @@ FIELDS = {
     "task-failed": "uuid exception traceback hostname timestamp",
     "task-retried": "uuid exception traceback hostname timestamp",
 }
+
+
+@on_sqlite
+def test_h1_tasks_are_celery_level_python_functions_dispatched_to_distributed_workers(house: House) -> None:
+    """Each of two workers has two processes, so that four tasks which wait for each other are on both."""
+    house.broker()
+    house.tracker()
+    house.worker("worker")
+    house.worker("other")
+    gate = house.gate("h1")
+    job = house.jobs.submit(group(house.proj.hold.s(number, str(gate)) for number in range(4)))
+    gate.reached(4)
+    gate.open()
+    assert job.result(PATIENCE) == [0, 1, 2, 3]
+    assert {task.worker for task in job.tasks()} == {"worker@house", "other@house"}
+    assert isinstance(house.proj.hold, celery.Task)
+    assert inspect.isfunction(house.proj.hold.run)
 
 
 def test_h2_jobs_are_tasks_that_run_a_subprocess() -> None:

@@ -428,6 +428,34 @@ def test_a_chain_without_tasks_is_refused() -> None:
     assert refused.value.path == "canvas.tasks[1]"
 
 
+def test_a_chain_of_two_thousand_tasks_has_a_plan() -> None:
+    plan = plan_of(chain(leaf(str(number)) for number in range(2_000)))
+    assert [one.sequence for one in plan.leaves] == list(range(2_000))
+    assert plan.leaves[1_999].takes == _value_of(plan.leaves[1_998])
+
+
+@pytest.mark.parametrize(
+    ("around", "levels"),
+    [
+        pytest.param(lambda inner: group([inner, leaf("b")]), 1, id="groups"),
+        pytest.param(lambda inner: _chain(leaf("b"), group([inner, leaf("c")])), 51, id="chains and groups"),
+        pytest.param(lambda inner: _chord([inner, leaf("b")], leaf("c")), 51, id="chords in headers"),
+        pytest.param(lambda inner: _chord([leaf("b"), leaf("c")], inner), 51, id="chords in bodies"),
+    ],
+)
+def test_a_canvas_of_fifty_levels_has_a_plan(around: Callable[[Signature], Signature], levels: int) -> None:
+    canvas = leaf("a")
+    for _ in range(50):
+        canvas = around(canvas)
+    assert max(one.sequence for one in plan_of(canvas).leaves) == levels - 1
+
+
+def test_a_pipe_of_groups_and_tasks_by_turns_has_a_plan() -> None:
+    steps = [step for number in range(20) for step in (group(leaf("a"), leaf("b")), leaf(str(number)))]
+    plan = plan_of(chain(steps))
+    assert (len(plan.leaves), plan.leaves[-1].sequence) == (60, 39)
+
+
 def test_a_canvas_nested_too_deeply_is_refused_not_crashed_on() -> None:
     canvas = leaf("a")
     for _ in range(2_000):

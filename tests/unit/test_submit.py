@@ -523,6 +523,10 @@ CALLS: dict[str, dict[str, Any]] = {
     "ignore_result": {"ignore_result": True},
     "serializer": {"serializer": "pickle"},
     "transient": {"delivery_mode": 1},
+    "callbacks": {
+        "link": [celery.signature("first", args=(1,)), chain(celery.signature("second"), celery.signature("third"))],
+        "link_error": celery.signature("fourth", immutable=True),
+    },
 }
 
 
@@ -680,6 +684,25 @@ def test_a_task_with_a_base_of_its_own_keeps_it_and_gets_ours(jobs: JobRunner) -
     assert isinstance(counted, workers.task.Task)
     assert not issubclass(Counting, workers.task.Task)
     assert store(jobs, counted.s(1))
+
+
+class Sending(celery.Task):
+    """A base of the user's that sends in a way of its own."""
+
+    abstract = True
+
+    def apply_async(self, *_args: Any, **_options: Any) -> Any:
+        message = "nobody is to send this"
+        raise AssertionError(message)
+
+
+def test_unlike_celery_an_apply_async_of_the_users_is_not_asked_for_the_message(jobs: JobRunner) -> None:
+    @jobs.app.task(name="sending", base=Sending, shared=False)
+    def sending(x: int) -> int:
+        return x
+
+    store(jobs, chain(sending.s(1), group(sending.s(), sending.s())))
+    assert count_rows(jobs.database)["message"] == 3
 
 
 def test_a_request_class_of_the_users_stays_behind_ours(jobs: JobRunner) -> None:
