@@ -1,13 +1,12 @@
 """What HySDS says of tasks and their events (H), as far as states, names and a running house show it."""
 
-import inspect
 import json
 import re
 from dataclasses import asdict
 from datetime import datetime
+from types import FunctionType
 from typing import Any
 
-import celery
 import pytest
 from celery import chain, group
 from sqlalchemy import select
@@ -40,20 +39,14 @@ FIELDS = {
 
 
 @on_sqlite
-def test_h1_tasks_are_celery_level_python_functions_dispatched_to_distributed_workers(house: House) -> None:
-    """Each of two workers has two processes, so that four tasks which wait for each other are on both."""
-    house.broker()
-    house.tracker()
-    house.worker("worker")
-    house.worker("other")
-    gate = house.gate("h1")
-    job = house.jobs.submit(group(house.proj.hold.s(number, str(gate)) for number in range(4)))
-    gate.reached(4)
-    gate.open()
-    assert job.result(PATIENCE) == [0, 1, 2, 3]
-    assert {task.worker for task in job.tasks()} == {"worker@house", "other@house"}
-    assert isinstance(house.proj.hold, celery.Task)
-    assert inspect.isfunction(house.proj.hold.run)
+def test_h1_tasks_are_celery_level_python_functions_dispatched_to_distributed_workers(running: House) -> None:
+    proj = running.proj
+    job = running.jobs.submit(chain(group(proj.identity.s(1), proj.on_its_own_queue.s(2)), proj.total.s()))
+    other = running.worker("other", queues="own")
+    assert job.result(PATIENCE) == 3
+    assert [task.worker for task in job.tasks()] == ["worker@house", "other@house", "worker@house"]
+    assert {type(running.app.tasks[task.name].run) for task in job.tasks()} == {FunctionType}
+    other.stop()
 
 
 def test_h2_jobs_are_tasks_that_run_a_subprocess() -> None:
