@@ -19,21 +19,36 @@ from jobrunner.values import fetch
 #: Seconds between two looks while waiting: from the first, doubling, to the last.
 _FIRST_LOOK = 0.02
 _LAST_LOOK = 0.5
+#: Share of a job whose tasks have all ended and which has not: more may be on their way.
+_ALMOST = 0.99
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a job is: `done` of `total` tasks have ended, in whatever way; `counts` by state, without the zeros."""
+    """How far a job is: `done` of `total` tasks have ended, in whatever way; `counts` by state, without the zeros.
+
+    `share` is 1.0 when the job has ended and less before, whatever `done` says. While it is `growing`, tasks that have
+    not ended may add more, so `total` is only what is known so far.
+    """
 
     done: int
     total: int
+    share: float
+    growing: bool
     counts: dict[TaskState, int]
 
     @classmethod
     def of(cls, view: JobView) -> "Progress":
         """Count the ended tasks of a job."""
         done = sum(number for state, number in view.counts.items() if state in ENDED_TASK)
-        return cls(done=done, total=view.total, counts=view.counts)
+        ended = view.state in ENDED_JOB
+        return cls(
+            done=done,
+            total=view.total,
+            share=1.0 if ended else min(done / max(view.total, 1), _ALMOST),
+            growing=not ended and (view.state is JobState.UNDER_CONSTRUCTION or view.discovering > 0),
+            counts=view.counts,
+        )
 
 
 class Job:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -55,8 +55,9 @@ def print_json(value: Any) -> None:
 
 
 def job_json(view: JobView) -> dict[str, Any]:
-    """Return a job as JSON-friendly values."""
-    return dataclasses.asdict(view)
+    """Return a job as JSON-friendly values; `share` and `growing` are those of its progress."""
+    progress = JobProgress.of(view)
+    return dataclasses.asdict(view) | {"share": progress.share, "growing": progress.growing}
 
 
 def doubt(tracker: TrackerStatus | None, behind: float | None) -> str | None:
@@ -95,7 +96,7 @@ def jobs_table(views: Iterable[JobView]) -> Table:
             view.id,
             view.name or _UNKNOWN,
             _with(state_text(view.state), "observed", view.observed),
-            f"{progress.done}/{progress.total}",
+            f"{progress.done}/{_total(progress)}",
             _ago(view.submitted_at),
             _took(view),
         )
@@ -168,7 +169,8 @@ def job_lines(view: JobView, why: str | None, behind: float | None) -> Iterator[
         yield f"waits      {why}"
     if behind is not None:
         yield f"tracker    {_late(behind)}"
-    yield f"tasks      {view.total}: {counts}"
+    progress = JobProgress.of(view)
+    yield f"tasks      {_total(progress)}: {counts}" + (", growing" if progress.growing else "")
     yield f"submitted  {_stamp(view.submitted_at)}"
     if view.started_at:
         yield f"started    {_stamp(view.started_at)}"
@@ -180,17 +182,17 @@ def job_lines(view: JobView, why: str | None, behind: float | None) -> Iterator[
 def progress_bar(name: str, *, quiet: bool = False) -> Iterator[Any]:
     """Yield a function that shows a job's progress; on a terminal a live bar, else nothing until the end."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[counts]}"),
-        TimeElapsedColumn(),
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[tasks]}"),
+        TextColumn("{task.fields[counts]}"), TimeElapsedColumn(),
     )  # fmt: skip
     terminal = console(stderr=True)
     with Progress(*columns, console=terminal, disable=quiet or not terminal.is_terminal) as progress:
-        bar = progress.add_task(name, total=None, counts="")
+        bar = progress.add_task(name, total=None, tasks="", counts="")
 
         def show(view: JobView) -> None:
             done = JobProgress.of(view)
             doing = ", ".join(f"{done.counts[state]} {state}" for state in _WORTH_TELLING if state in done.counts)
-            progress.update(bar, completed=done.done, total=done.total, counts=doing)
+            progress.update(bar, completed=done.share, total=1.0, tasks=tasks_line(done), counts=doing)
 
         yield show
 
@@ -198,10 +200,18 @@ def progress_bar(name: str, *, quiet: bool = False) -> Iterator[Any]:
 _WORTH_TELLING = (TaskState.ACTIVE, TaskState.SOFT_FAILED, TaskState.FAILED)
 
 
+def tasks_line(progress: JobProgress) -> str:
+    """Say how many tasks have ended, and whether there may be more of them than are known."""
+    return f"{progress.done} of {_total(progress)} tasks" + (", growing" if progress.growing else "")
+
+
+def _total(progress: JobProgress) -> str:
+    return f"{progress.total}+" if progress.growing else str(progress.total)
+
+
 def ended_line(view: JobView) -> str:
     """Say in one line how a job ended."""
-    progress = JobProgress.of(view)
-    text = f"{view.name} {view.state}: {progress.done} of {progress.total} tasks in {_took(view)}"
+    text = f"{view.name} {view.state}: {tasks_line(JobProgress.of(view))} in {_took(view)}"
     return text if view.state is JobState.COMPLETED or not view.note else f"{text}; {view.note}"
 
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import click
 import pytest
-from celery import chord
+from celery import chord, group
 
 from jobrunner import JobRunner, cli
+from jobrunner.cli.output import tasks_line
 from jobrunner.embedded import broker
 from jobrunner.records import Attempt
 from jobrunner.settings import OPTIONS, variable
@@ -120,6 +121,29 @@ def test_show_says_what_a_job_waits_for(jobs: JobRunner, run: Run) -> None:
     assert lines["waits"].startswith("no tracker is running")
     found = run("show", job, "--json").json
     assert (found["id"], found["waits"]) == (job, lines["waits"])
+
+
+def test_a_job_that_may_grow_says_so_and_is_never_done_before_its_end(jobs: JobRunner, run: Run) -> None:
+    job = submitted(jobs, name="nightly")
+    update(jobs, "UPDATE job SET state = 'under-construction', n_pending = 2, n_completed = 1")
+    for _ in ("under construction", "active with a task that discovers"):
+        assert run("list").out.splitlines()[1].split()[3] == "1/3+"
+        assert "tasks      3+: 2 pending, 1 completed, growing\n" in run("show", job).out
+        assert (run("show", job, "--json").json["share"], run("show", job, "--json").json["growing"]) == (1 / 3, True)
+        assert tasks_line(jobs.get(job).progress) == "1 of 3+ tasks, growing"
+        update(jobs, "UPDATE job SET state = 'active', discovering = 1")
+    update(jobs, "UPDATE job SET discovering = 0, n_pending = 0, n_completed = 3")
+    progress = jobs.get(job).progress
+    assert (progress.done, progress.total, progress.share, progress.growing) == (3, 3, 0.99, False)
+    update(jobs, "UPDATE job SET state = 'completed'")
+    assert jobs.get(job).progress.share == 1.0
+
+
+def test_the_share_of_a_job_without_tasks_is_nothing_until_it_has_ended(jobs: JobRunner) -> None:
+    job = store(jobs, group([], app=jobs.app))
+    assert jobs.get(job).progress.share == 0.0
+    update(jobs, "UPDATE job SET state = 'completed'")
+    assert jobs.get(job).progress.share == 1.0
 
 
 def lead(jobs: JobRunner, *, seconds: float = 60, trouble: str | None = None, drained_ago: float | None = None) -> None:
