@@ -5,6 +5,8 @@ people; nobody connects with it.
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 MASK = "***"
 
@@ -16,6 +18,7 @@ _CREDENTIALS = re.compile(rf"(://(?!\[)[^:/]*:)(?:(?!{_NEXT}).)*@", re.DOTALL)
 _AFTER_COLON = re.compile(r":.*@", re.DOTALL)
 
 _NAME = r"[\w-]*(?:passw|passphrase|pwd|secret|token|credential|api_?key|access_?key)[\w-]*"
+_SECRET = re.compile(_NAME, re.IGNORECASE)
 #: `?password=…`, to the next parameter.
 _PARAMETER = re.compile(rf"([?&]{_NAME}=)(?:(?!{_NEXT})[^&])*", re.IGNORECASE)
 #: `password=…` as libpq has it: quoted, or without spaces.
@@ -32,3 +35,19 @@ def mask_url(value: str) -> str:
 def mask_text(text: str) -> str:
     """Return a sentence without the passwords of the URLs in it: for what drivers and brokers say of a connection."""
     return _WORD.sub(rf"\1{MASK}", mask_url(text) if "://" in text else text)
+
+
+def mask_values(value: Any) -> Any:
+    """Return a value, as JSON has it, without the passwords of the URLs in it, nor what is named as one."""
+    match value:
+        case str():
+            return mask_text(value)
+        case Mapping():
+            return {
+                name: MASK if isinstance(name, str) and _SECRET.fullmatch(name) else mask_values(one)
+                for name, one in value.items()
+            }
+        case list() | tuple():
+            return [mask_values(one) for one in value]
+        case _:
+            return value

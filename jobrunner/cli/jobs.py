@@ -10,6 +10,7 @@ from jobrunner.condition import seconds_behind, why_waiting
 from jobrunner.errors import InvalidParametersError
 from jobrunner.event_types import ACTIVE_EVENTS, INACTIVE_EVENTS, event_named
 from jobrunner.handle import Job
+from jobrunner.parameters import parameters_of
 from jobrunner.states import ENDED_JOB, JobState
 from jobrunner.store import leases, reading
 
@@ -144,17 +145,26 @@ def tasks(job: str, active: bool | None, last_event: str | None, as_json: bool) 
 
     After the events sent, received and started a task is active; after succeeded, failed, revoked and retried (or
     retired, which is the same) it is not. A task that was never sent is neither.
+
+    JSON has more of each task: among others sequence, arrival, created_by, success, progress, and parameters, an object
+    with keyword arguments by name and positional ones by position from "0". It is empty if there are none, and null if
+    they are not known. Passwords are masked.
     """
     database = open_database()
     job_id = find_job(database, job).id
     with database.read() as connection:
         views = reading.list_tasks(connection, job_id)
+        messages = reading.list_messages(connection, job_id) if as_json else ()
+        parameters = {
+            one.task_id: parameters_of(one.body, one.content_type, one.headers, takes_value=one.takes_value)
+            for one in messages
+        }
     if active is not None:
         views = [view for view in views if view.more_to_come is active]
     if last_event is not None:
         views = [view for view in views if view.last_event == last_event]
     if as_json:
-        output.print_json([output.task_json(view) for view in views])
+        output.print_json([output.task_json(view, parameters.get(view.id)) for view in views])
     else:
         output.console().print(output.tasks_table(views))
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobrunner.handle import Progress as JobProgress
-from jobrunner.states import JobState, TaskState, success
+from jobrunner.states import ENDED_TASK, WELL, JobState, TaskState, success
 from jobrunner.store.leases import TrackerStatus
 from jobrunner.store.reading import JobView, TaskView, WorkerView
 
@@ -77,9 +77,17 @@ def _late(behind: float) -> str:
     return f"{_seconds(behind)} behind: what happened since may not show yet"
 
 
-def task_json(view: TaskView) -> dict[str, Any]:
-    """Return a task as JSON-friendly values; `success` is Arvados's (A9)."""
-    return dataclasses.asdict(view) | {"success": success(view.state)}
+def task_json(view: TaskView, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a task as JSON-friendly values; `parameters`, `success` and `progress` are Arvados's.
+
+    The latter is 1.0 when the task has ended well and 0.0 before; how far one came that did not, nobody knows.
+    """
+    progress = 1.0 if view.state in WELL else None if view.state in ENDED_TASK else 0.0
+    return dataclasses.asdict(view) | {
+        "parameters": parameters,
+        "success": success(view.state),
+        "progress": progress,
+    }
 
 
 def worker_json(view: WorkerView) -> dict[str, Any]:

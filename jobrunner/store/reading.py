@@ -1,5 +1,6 @@
 """Questions that clients ask: handles, CLI, later API and pages. Nothing here writes."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,7 @@ from sqlalchemy import Connection, Row, case, func, literal_column, select
 from jobrunner.event_types import EVENT_TYPES
 from jobrunner.records import HistoryLine, Standing
 from jobrunner.states import ENDED_TASK, JobState, TaskState, WorkerState
-from jobrunner.store.schema import COUNTERS, attempt, history, job, rejected_event, task, worker
+from jobrunner.store.schema import COUNTERS, attempt, history, job, message, rejected_event, task, worker
 
 #: Ids per `IN (…)`: what every database takes at once.
 CHUNK = 500
@@ -84,6 +85,17 @@ class TaskView:
         if self.last_event is None:
             return None
         return self.state not in ENDED_TASK and EVENT_TYPES[self.last_event].more_to_come is True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageView:
+    """The message of a task, of which only what it was submitted with is for people; see `jobrunner.parameters`."""
+
+    task_id: str
+    body: bytes
+    content_type: str
+    headers: str
+    takes_value: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +198,23 @@ def list_tasks(connection: Connection, job_id: str) -> list[TaskView]:
     for row in connection.execute(query):
         deciding.setdefault(row.id, row)
     return [_task_view(row) for row in deciding.values()]
+
+
+def list_messages(connection: Connection, job_id: str) -> Iterator[MessageView]:
+    """Yield the messages of a job's tasks, in order of arrival; an observed task has none."""
+    query = (
+        select(
+            message.c.task_id,
+            message.c.body,
+            message.c.content_type,
+            message.c.headers,
+            (task.c.takes_task.is_not(None) | task.c.takes_group.is_not(None)).label("takes_value"),
+        )
+        .join_from(task, message, message.c.task_id == task.c.id)
+        .where(task.c.job_id == job_id)
+        .order_by(task.c.arrival)
+    )
+    return (MessageView(**row._asdict()) for row in connection.execute(query))
 
 
 def _task_view(row: Row[*tuple[Any, ...]]) -> TaskView:

@@ -244,11 +244,22 @@ def test_tasks_lists_the_plan_in_order(jobs: JobRunner, run: Run) -> None:
         ("total", 2, 1, "pending"),
     ]
     assert [task["success"] for task in found] == [None] * 3
+    assert [task["parameters"] for task in found] == [{"0": 1, "1": 2}, {"0": 3, "1": 4}, {}]
+    assert [(task["progress"], task["created_by"]) for task in found] == [(0.0, None)] * 3
     lines = run("tasks", job).out.splitlines()
     assert lines[0].split() == ["TASK", "SEQ", "NAME", "STATE", "TRIES", "RUNTIME", "NOTE"]
     assert [line.split()[:4] for line in lines[1:]] == [
         [task["id"], str(task["sequence"]), task["name"], task["state"]] for task in found
     ]
+
+
+def test_the_progress_of_a_task_is_all_once_it_has_ended_well_and_unknown_if_it_has_not(
+    jobs: JobRunner, run: Run
+) -> None:
+    job = submitted(jobs)
+    update(jobs, "UPDATE task SET state = 'completed' WHERE arrival = 0")
+    update(jobs, "UPDATE task SET state = 'failed' WHERE arrival = 1")
+    assert [task["progress"] for task in run("tasks", job, "--json").json] == [1.0, None, 0.0]
 
 
 def test_watch_ends_with_the_job_and_its_exit_code(jobs: JobRunner, run: Run) -> None:

@@ -1,5 +1,6 @@
 """What Arvados says of job tasks (A), as far as states, moves and a running house show it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,16 @@ def test_a9_success_is_false_when_the_task_has_failed_permanently() -> None:
 def test_a9_a_value_of_success_stands_for_the_states_that_have_it() -> None:
     for name, value in (("success = null", None), ("success = true", True), ("success = false", False)):
         assert ours("Arvados", "task", name) == tuple(state for state in TaskState if success(state) is value)
+
+
+def test_a2_when_a_job_starts_it_is_seeded_with_a_task_with_sequence_0_and_an_empty_parameters_list(
+    running: House,
+) -> None:
+    job = running.jobs.submit(running.proj.who_am_i.s())
+    assert job.wait(PATIENCE) is JobState.COMPLETED
+    (seed,) = json.loads(running.cli("tasks", job.id, "--json").stdout)
+    assert (seed["sequence"], seed["arrival"], seed["parameters"], seed["created_by"]) == (0, 0, {}, None)
+    assert (seed["success"], seed["progress"]) == (True, 1.0)
 
 
 def test_a3_additional_tasks_are_not_performed_until_their_creator_is_complete() -> None:
