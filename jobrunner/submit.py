@@ -61,11 +61,9 @@ def prepare(
         InvalidCanvasError: it is no canvas, or one of its tasks cannot be sent; the error names the place.
         InvalidParametersError: name or key do not fit.
     """
-    for what, text in (("name", name), ("key", key)):
-        if text is not None:
-            _check_text(what, text)
+    check_texts(name=name, key=key)
     plan = from_canvas(canvas, new_id=ids.uuid7)
-    chosen_ids = _chosen_ids(plan)
+    chosen_ids = ids_chosen(plan)
     needed = taken(plan)
     envelopes = Envelopes(app)
     messages = [message_of(envelopes, check_task(app, leaf), leaf, is_taken=leaf.id in needed) for leaf in plan.leaves]
@@ -125,6 +123,13 @@ def write(database: Database, submission: Submission) -> tuple[str, bool]:
     return taken.id, False
 
 
+def check_texts(**texts: str | None) -> None:
+    """Refuse a name or key that no column holds."""
+    for what, text in texts.items():
+        if text is not None:
+            _check_text(what, text)
+
+
 def _check_text(what: str, text: object) -> None:
     if not isinstance(text, str):
         msg = f"The {what} {text!r} is no text."
@@ -137,7 +142,7 @@ def _check_text(what: str, text: object) -> None:
         raise InvalidParametersError(msg, "Leave out NULs and bytes that are no UTF-8.")
 
 
-def _chosen_ids(plan: Plan) -> dict[str, str]:
+def ids_chosen(plan: Plan) -> dict[str, str]:
     """Return the ids that the caller gave to tasks, each with its path, after checking them."""
     seen: dict[str, str] = {}
     for leaf in plan.leaves:

@@ -4,15 +4,19 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
+from jobrunner.app import JobRunner
 from jobrunner.cli import output
 from jobrunner.cli.context import DEMO, app_option, find_job, json_option, load_runner, open_database
+from jobrunner.cli.outline import outline_json, outline_lines, outline_tree
 from jobrunner.condition import seconds_behind, why_waiting
-from jobrunner.errors import InvalidParametersError
+from jobrunner.errors import InvalidCanvasError, InvalidParametersError
 from jobrunner.event_types import ACTIVE_EVENTS, INACTIVE_EVENTS, event_named
 from jobrunner.handle import Job
 from jobrunner.parameters import parameters_of
+from jobrunner.preview import preview
 from jobrunner.states import ENDED_JOB, JobState
 from jobrunner.store import leases, reading
+from jobrunner.submit import check_texts
 
 #: `list` shows the unfinished jobs, and those that ended within this time.
 _RECENT = timedelta(hours=24)
@@ -24,6 +28,11 @@ _RECENT = timedelta(hours=24)
 @app_option
 @click.option("--key", help="The same key with the same parameters is the same job: safe to repeat.")
 @click.option("--barrier", is_flag=True, help="No task starts before all of a lower sequence have ended well.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show the tree of its tasks and what would be refused; needs no database, no broker.",
+)
 @click.option("--wait", is_flag=True, help="Wait for its end; exit with 1 if it failed or was canceled.")
 @click.option(
     "--timeout", type=float, metavar="SECONDS", help="With --wait: exit with 124 after this long; the job goes on."
@@ -37,17 +46,27 @@ def submit(
     module: str | None,
     key: str | None,
     barrier: bool,
+    dry_run: bool,
     wait: bool,
     timeout: float | None,
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Submit the job that @jobs.job(NAME) describes, and print its id."""
+    """Submit the job that @jobs.job(NAME) describes, and print its id.
+
+    With --dry-run nothing is written. It tells of every task that would be refused, and of the canvas itself the first
+    fault; it exits with 2 if there is any.
+    """
     if timeout is not None and not wait:
         msg = "--timeout goes with --wait."
         raise click.UsageError(msg)
+    if dry_run and (wait or quiet):
+        msg = "--dry-run goes with neither --wait nor --quiet."
+        raise click.UsageError(msg)
     runner = load_runner(module or DEMO)
     click.get_current_context().call_on_close(runner.database.close)
+    if dry_run:
+        return _dry_run(runner, name, parameters, key=key, barrier=barrier, as_json=as_json)
     job = runner.submit_named(name, _pairs(parameters), key=key, barrier=barrier)
     if not quiet and not as_json:
         click.echo(job.id)
@@ -55,6 +74,21 @@ def submit(
     if as_json and not quiet:
         output.print_json(output.job_json(job.view))
     return code
+
+
+def _dry_run(
+    runner: JobRunner, name: str, parameters: tuple[str, ...], *, key: str | None, barrier: bool, as_json: bool
+) -> int:
+    check_texts(key=key)
+    canvas = runner.canvas_of(name, _pairs(parameters))
+    runner.prepare_tasks()
+    found = preview(runner.app, canvas)
+    if as_json:
+        output.print_json(outline_json(name, found, barrier=barrier))
+    else:
+        output.console().print(outline_tree(name, found, barrier=barrier))
+        click.echo("\n".join(outline_lines(found)))
+    return InvalidCanvasError.exit_code if found.refused else 0
 
 
 def _pairs(parameters: tuple[str, ...]) -> dict[str, str]:

@@ -262,6 +262,46 @@ def test_the_progress_of_a_task_is_all_once_it_has_ended_well_and_unknown_if_it_
     assert [task["progress"] for task in run("tasks", job, "--json").json] == [1.0, None, 0.0]
 
 
+# ---- dry runs ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=str)
+def test_a_dry_run_makes_nothing_and_asks_nobody(run: Run, tmp_path: Path, options: tuple[str, ...]) -> None:
+    before = sorted(tmp_path.iterdir())  # no database, and a broker that nobody serves
+    ended = run("submit", "-A", "shop", "nightly", "region=eu", "--key", "k", "--dry-run", *options)
+    assert (ended.code, ended.err) == (0, "")
+    assert [path for path in sorted(tmp_path.iterdir()) if path.name != "__pycache__"] == before
+
+
+def test_a_dry_run_shows_the_tree_levels_and_counts_and_folds_what_is_alike(run: Run) -> None:
+    ended = run("submit", "-A", "shop", "nightly", "region=eu", "number=1000", "--dry-run")
+    assert ended.out.splitlines() == [
+        "nightly: 1,001 tasks in 2 levels, at most 1,000 side by side",
+        "└── chain of 2",
+        "    ├── group of 1,000",
+        "    │   ├── shop.add  sequence 0",
+        "    │   ├── shop.add  sequence 0",
+        "    │   ├── shop.add  sequence 0",
+        "    │   └── … and 997 more like it",
+        "    └── shop.total  sequence 1",
+        "levels   1,000, 1",
+        "tasks    1,000 shop.add, 1 shop.total",
+        "refused  nothing; whether a key or an id is taken, only the database knows",
+    ]
+    found = run("submit", "-A", "shop", "nightly", "region=eu", "number=1000", "--dry-run", "--barrier", "--json").json
+    assert (found["total"], found["levels"], found["barrier"], found["refused"]) == (1001, [1000, 1], True, [])
+    assert found["tree"]["children"][0]["children"][-1] == {"kind": "more", "number": 997}
+
+
+def test_a_dry_run_of_what_would_be_refused_says_so_and_ends_with_2(run: Run) -> None:
+    ended = run("submit", "-A", "shop", "nothing", "--dry-run")
+    assert ended.code == 2
+    assert "refused  canvas: NoneType is no canvas." in ended.out
+    (refused,) = run("submit", "-A", "shop", "nothing", "--dry-run", "--json").json["refused"]
+    assert (refused["path"], refused["remedy"]) == ("canvas", "Pass a signature, chain, group or chord of tasks.")
+    assert run("submit", "-A", "shop", "nightly", "region=eu", "--dry-run", "--wait").code == 2
+
+
 def test_watch_ends_with_the_job_and_its_exit_code(jobs: JobRunner, run: Run) -> None:
     job = submitted(jobs, name="nightly")
     assert run("watch", job, "--timeout", "0").code == 124
