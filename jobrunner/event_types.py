@@ -83,9 +83,15 @@ def _ended(*fields: Field, pid: Field = _PID) -> tuple[Field, ...]:
 
 _SENT = EventType(
     name="task-sent",
-    sent_by="the tracker; a client or worker that sends a task outside of jobs, with `task_send_sent_event`",
+    sent_by=(
+        "the tracker; a worker, for what a task of a job sends; outside of jobs whoever sends, with"
+        " `task_send_sent_event`"
+    ),
     when="the broker has the message of a delivery",
-    effect="none: the tracker has committed `queued` before it sends; one that no plan knows is observed as `queued`",
+    effect=(
+        "none: the tracker has committed `queued` before it sends; one that no plan knows is adopted by its job, or"
+        " observed, as `queued`"
+    ),
     fields=(
         _UUID, *_MESSAGE,
         _h3("retries", "task.first_retries"),

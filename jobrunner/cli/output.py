@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ LOSSY = "a worker without jobrunner: what it tells while no tracker listens is l
 _FOLDED = frozenset({"NOTE", "VALUE", "ORIGIN"})
 #: In the place of a name that was not told yet.
 _UNKNOWN = "?"
+#: Creators above a task that are shown by how far it is set in.
+_DEEPEST = 8
 #: Columns of a table that goes to a file or a pipe, which has no width.
 _WIDE = 200
 
@@ -112,21 +115,39 @@ def jobs_table(views: Iterable[JobView]) -> Table:
 
 
 def tasks_table(views: Sequence[TaskView]) -> Table:
-    """Return tasks as a table."""
+    """Return tasks as a table; what a task has created stands below it."""
     table = _table("TASK", "SEQ", "NAME", "STATE", "TRIES", "RUNTIME", "NOTE")
-    for view in views:
+    for depth, view in _below_creators(views):
         tries = "" if view.retries is None else str(view.retries + 1)
         runtime = "" if view.runtime is None else f"{view.runtime:.3f} s"
         table.add_row(
             view.id,
             str(view.sequence),
-            view.name or _UNKNOWN,
+            _branch(depth) + (view.name or _UNKNOWN),
             state_text(view.state),
             tries,
             runtime,
             view.note or view.result or "",
         )
     return table
+
+
+def _below_creators(views: Sequence[TaskView]) -> Iterator[tuple[int, TaskView]]:
+    """Yield tasks in their order, each followed by what it has created, with the number of creators above it."""
+    shown = {view.id for view in views}
+    created: dict[str | None, list[TaskView]] = defaultdict(list)
+    for view in views:
+        created[view.created_by if view.created_by in shown else None].append(view)
+    waiting = [(0, view) for view in reversed(created.pop(None, []))]
+    while waiting:
+        depth, view = waiting.pop()
+        yield depth, view
+        waiting += [(depth + 1, one) for one in reversed(created.pop(view.id, []))]
+    yield from ((0, view) for left in created.values() for view in left)  # who has created whom goes round in a circle
+
+
+def _branch(depth: int) -> str:
+    return "  " * (min(depth, _DEEPEST) - 1) + "└ " if depth else ""
 
 
 def workers_table(views: Iterable[WorkerView]) -> Table:

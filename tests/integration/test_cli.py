@@ -302,6 +302,21 @@ def test_a_dry_run_of_what_would_be_refused_says_so_and_ends_with_2(run: Run) ->
     assert run("submit", "-A", "shop", "nightly", "region=eu", "--dry-run", "--wait").code == 2
 
 
+def test_tasks_shows_what_a_task_has_created_below_it(jobs: JobRunner, run: Run) -> None:
+    job = submitted(jobs)
+    first, second, third = (task["id"] for task in run("tasks", job, "--json").json)
+    created = (
+        "UPDATE task SET created_by = (SELECT id FROM task AS creator WHERE creator.arrival = {}) WHERE arrival = {}"
+    )
+    update(jobs, created.format(0, 2))
+    assert [task["created_by"] for task in run("tasks", job, "--json").json] == [None, None, first]
+    assert [line.split()[:4:2] for line in run("tasks", job).out.splitlines()[1:]] == [
+        [first, "add"], [third, "└"], [second, "add"],
+    ]  # fmt: skip
+    update(jobs, created.format(2, 0))  # in a circle, as odd events may say
+    assert {line.split()[0] for line in run("tasks", job).out.splitlines()[1:]} == {first, second, third}
+
+
 def test_watch_ends_with_the_job_and_its_exit_code(jobs: JobRunner, run: Run) -> None:
     job = submitted(jobs, name="nightly")
     assert run("watch", job, "--timeout", "0").code == 124
