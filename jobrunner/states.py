@@ -225,7 +225,8 @@ JOB_CORRECTIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
 
 TASK_CORRECTIONS: Mapping[TaskState, frozenset[TaskState]] = MappingProxyType(
     {
-        TaskState.FAILED: _tasks("active soft-failed completed"),
+        # Queued: a message turned up that had been taken for lost.
+        TaskState.FAILED: _tasks("queued active soft-failed completed"),
         TaskState.CANCELED: _tasks("active soft-failed completed failed"),
     }
 )

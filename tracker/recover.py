@@ -22,6 +22,10 @@ _NOT_SENT_AGAIN = (
     "lost: worker {name} was lost while it ran this task, which a task has sent and only that can send again."
     " With acks_late=True the broker keeps the message of such a task."
 )
+_EMPTIED = (
+    "lost: its queue was found empty and no worker had it; a task has sent it, which only that can do again."
+    " Submit the job again."
+)
 
 
 def resend_outbox(turn: Turn) -> int:
@@ -53,7 +57,9 @@ class QueueWatch:
         missing = [task for queue, task in unheard if queue in empty]
         lost = [task for task in missing if task.id in self.suspects]
         self.suspects = frozenset(task.id for task in missing)
-        return _ready_again(turn, lost, "sent again: its queue was found empty and no worker had it")
+        _fail(turn, (task for task in lost if not task.block_id), _EMPTIED)
+        planned = (task for task in lost if task.block_id)
+        return _ready_again(turn, planned, "sent again: its queue was found empty and no worker had it")
 
 
 def give_up_worker(turn: Turn, name: str, *, living_source: str | None, redelivers: bool) -> int:
@@ -74,9 +80,7 @@ def give_up_worker(turn: Turn, name: str, *, living_source: str | None, redelive
     elsewhere = _in_other_hands(turn, {task.id: task for task, _ in held})
     held = [(task, attempt) for task, attempt in held if task.id not in elsewhere]
     planned, adopted = _apart(held, lambda task, _: bool(task.block_id))
-    for task, _ in adopted:
-        task.reason, task.note = FailureReason.LOST, _NOT_SENT_AGAIN.format(name=name)
-        turn.move(task, TaskState.FAILED)
+    _fail(turn, (task for task, _ in adopted), _NOT_SENT_AGAIN.format(name=name))
     for task, attempt in planned:
         executed = attempt.standing == Standing.STARTED  # what was only received has used up no retry
         task.first_retries = max(task.first_retries, attempt.retries + executed)
@@ -120,6 +124,13 @@ def _drop(turn: Turn, attempts: Iterable[Attempt]) -> None:
     """Forget that messages were received: they are in no worker's hands."""
     dropped = [replace(attempt, received_at=None, last_event=None, standing=Standing.NONE) for attempt in attempts]
     tracking.update_attempts(turn.connection, dropped)
+
+
+def _fail(turn: Turn, tasks: Iterable[Task], note: str) -> None:
+    """End tasks as lost that nobody can send again."""
+    for task in tasks:
+        task.reason, task.note = FailureReason.LOST, note
+        turn.move(task, TaskState.FAILED)
 
 
 def _ready_again(turn: Turn, tasks: Iterable[Task], note: str) -> int:

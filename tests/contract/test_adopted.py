@@ -283,6 +283,36 @@ def test_what_a_lost_worker_had_only_received_comes_back_from_the_broker(
     assert job(runner).state is JobState.COMPLETED
 
 
+def look_at_empty_queues(runner: JobRunner) -> None:
+    """Let an hour pass in which all queues are empty."""
+    with runner.database.write() as connection:
+        one, watch = Turn(connection, MIDNIGHT + timedelta(hours=1)), QueueWatch()
+        assert [watch.look(one, lambda _: True) for _ in range(2)] == [0, 0]
+        one.settle()
+    assert check(runner.database) == []
+
+
+def test_what_was_lost_with_its_queue_has_failed_until_it_turns_up(runner: JobRunner, first: str) -> None:
+    turn(runner, planned("succeeded", first), adopted(runner, "sent", "child", first, queue="q"))
+    look_at_empty_queues(runner)
+    child = task(runner, "child")
+    assert child.state is TaskState.FAILED
+    assert (child.note or "").startswith("lost: its queue was found empty and no worker had it")
+    assert (job(runner).state, job(runner).reason) == (JobState.FAILED, FailureReason.LOST)
+    turn(runner, adopted(runner, "received", "child", first))
+    assert (task(runner, "child").state, job(runner).state) == (TaskState.QUEUED, JobState.ACTIVE)
+    turn(runner, adopted(runner, "succeeded", "child"))
+    assert (job(runner).state, job(runner).reason) == (JobState.COMPLETED, None)
+
+
+def test_what_some_worker_had_is_not_lost_with_its_queue(runner: JobRunner, first: str) -> None:
+    """The broker keeps it until its visibility time-out is over."""
+    turn(runner, planned("succeeded", first), *life(runner, "child", first)[:2])
+    give_up(runner, redelivers=False)
+    look_at_empty_queues(runner)
+    assert (task(runner, "child").state, job(runner).state) == (TaskState.QUEUED, JobState.ACTIVE)
+
+
 # ---- what it costs -----------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Connection, exists, insert, select, update
+from sqlalchemy import Connection, exists, insert, literal_column, select, update
 
 from jobrunner.records import Attempt, Task
 from jobrunner.states import TaskState
@@ -71,7 +71,10 @@ def note_heard(connection: Connection, names: Collection[str], now: datetime) ->
 
 
 def unheard_tasks(connection: Connection, sent_before: datetime) -> list[tuple[str, Task]]:
-    """Return (queue, task) of what was sent before a moment and is in no worker's hands, as far as they have said."""
+    """Return (queue, task) of what was sent before a moment and is in no worker's hands, as far as they have said.
+
+    Of tasks that jobs have adopted only those of which no worker has ever said anything: the broker keeps the others.
+    """
     online = select(worker.c.name).where(worker.c.online.is_(True))
     held = exists().where(
         attempt.c.task_id == task.c.id,
@@ -79,10 +82,15 @@ def unheard_tasks(connection: Connection, sent_before: datetime) -> list[tuple[s
         OPEN,
         attempt.c.started_at.is_not(None) | (attempt.c.received_at.is_not(None) & attempt.c.worker.in_(online)),
     )
+    of_a_plan = exists().where(job.c.id == task.c.job_id, job.c.observed.is_(False))
+    heard = exists().where(attempt.c.task_id == task.c.id)
     query = (
         select(task.c.queue, *TASK)
         .where(
-            task.c.state.in_((TaskState.QUEUED, TaskState.SOFT_FAILED)), task.c.sent_at < sent_before, ~held, PLANNED
+            task.c.state.in_((TaskState.QUEUED, TaskState.SOFT_FAILED)),
+            task.c.sent_at < sent_before,
+            ~held,
+            PLANNED | (of_a_plan & ~heard & (task.c.queue != literal_column("''"))),
         )
         .order_by(task.c.id)
     )
