@@ -6,7 +6,7 @@ from celery import chain, chord, group
 
 from jobrunner.errors import NotFoundError
 from jobrunner.handle import Job
-from jobrunner.states import JobState, TaskState
+from jobrunner.states import FailureReason, JobState, TaskState
 from tests.house import PATIENCE, House, on_sqlite
 from tests.waiting import until
 
@@ -116,3 +116,17 @@ def test_outside_of_jobs_only_what_the_app_wants_is_told(running: House) -> None
     until(seen, timeout=PATIENCE, what="both tasks to be observed")
     assert job.view.observed
     assert {one.queue for one in job.tasks()} == {""}  # which `task-sent` alone would tell
+
+
+def test_what_a_lost_worker_had_started_fails_the_job_and_says_why(house: House) -> None:
+    house.broker()
+    house.tracker()
+    worker, gate = house.worker(), house.gate("gate")
+    job = house.jobs.submit(house.proj.call.si(house.proj.hold.si(1, str(gate))))
+    gate.reached()
+    until(lambda: job.view.counts == {TaskState.COMPLETED: 1, TaskState.ACTIVE: 1}, timeout=PATIENCE, what="the start")
+    worker.kill()
+    house.worker()  # another process of the same name: the first is gone
+    assert job.wait(PATIENCE) is JobState.FAILED
+    assert job.view.reason == FailureReason.LOST
+    assert "worker worker@house was lost while it ran this task" in (job.view.note or "")
