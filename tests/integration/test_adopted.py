@@ -68,6 +68,17 @@ def test_link_is_part_of_the_job(running: House) -> None:
     assert running.lines("linked") == ["3"]
 
 
+def test_links_that_are_submitted_are_adopted_when_celery_sends_them(running: House) -> None:
+    add, identity = running.proj.add, running.proj.identity
+    job = running.jobs.submit(chain(add.si(1, 2).set(link=identity.s()), add.s(3).set(link_error=identity.s())))
+    assert ended(running, job) is JobState.COMPLETED
+    assert job.result(PATIENCE) == 6
+    assert sorted((one.sequence, _short(one.name)) for one in job.tasks()) == [(0, "add"), (1, "add"), (1, "identity")]
+    failing = running.jobs.submit(chain(running.proj.fail.si("no").set(link_error=identity.s()), add.si(1, 2)))
+    assert ended(running, failing) is JobState.FAILED
+    assert failing.view.counts == {TaskState.FAILED: 1, TaskState.CANCELED: 1, TaskState.COMPLETED: 1}
+
+
 def test_link_error_is_known_before_the_failure_that_it_is_for(running: House) -> None:
     """Sent by the process that has failed; and by the main process if the other has died."""
     proj = running.proj
