@@ -82,7 +82,10 @@ class JobRunner:
     # ---- for developers ------------------------------------------------------------------------------------
 
     def task(self, *args: Any, **options: Any) -> Any:
-        """Decorate a function as a task that retries soft failures: `@app.task` with the options of `RETRY_POLICY`."""
+        """Decorate a function as a task that retries soft failures: `@app.task` with the options of `RETRY_POLICY`.
+
+        With `replayable=True` it may also run again after it has completed, if its value is lost before it was used.
+        """
         if len(args) == 1 and callable(args[0]) and not options:
             return self.app.task(**RETRY_POLICY)(args[0])
         return self.app.task(*args, **{**RETRY_POLICY, **options})

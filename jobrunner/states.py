@@ -115,7 +115,11 @@ class TaskState(_Documented):
         "Same as queued, but an earlier attempt failed in a way worth another try.",
         "Celery moves it on by sending the retry, or the tracker by sending the next delivery.",
     )
-    COMPLETED = ("completed", "Ended with success. It stays so until an operator requeues it.")
+    COMPLETED = (
+        "completed",
+        "Ended with success.",
+        "It stays so until an operator requeues it, or runs again by itself: it is replayable and its value is lost.",
+    )
     PARTIAL = (
         "partial",
         "Ended with a captured error: structured output says what was processed, and that went on.",
@@ -209,10 +213,12 @@ TASK_MOVES: Mapping[TaskState, frozenset[TaskState]] = MappingProxyType(
         TaskState.QUEUED: _tasks("active completed partial skipped soft-failed failed canceled ready pending"),
         TaskState.ACTIVE: _tasks("completed partial skipped soft-failed failed canceled ready pending"),
         TaskState.SOFT_FAILED: _tasks("queued ready active completed partial skipped failed canceled pending"),
+        # To run again: an operator requeues it, or its value is lost.
         TaskState.COMPLETED: _tasks("pending"),
         TaskState.PARTIAL: _tasks("pending"),
         TaskState.SKIPPED: _tasks("pending"),
-        # Skipped: an operator accepts the failure, and what comes after may run.
+        # Skipped: an operator accepts the failure, and what comes after may run. Pending: an operator requeues it, or its
+        # input was lost and is made again.
         TaskState.FAILED: _tasks("pending skipped canceled"),
         TaskState.CANCELED: _tasks("pending"),
     }

@@ -35,7 +35,7 @@ def migrate(url: str, target: str) -> None:
 
 
 def fill(url: str, folder: Path) -> None:
-    """Put rows into every table that a migration has not filled itself."""
+    """Put rows into every table that a migration has not filled itself, with the defaults of what came later."""
     runner = new_runner(folder, database=url)
     add, total = runner.app.tasks["add"], runner.app.tasks["total"]
     task_id = store(runner, chord([chain(add.s(1, 2), add.s(3)), add.s(4, 5)], total.s()), key="key")
@@ -55,6 +55,7 @@ def fill(url: str, folder: Path) -> None:
         connection.execute(
             insert(orders).values(id="o", kind="pause", arguments="{}", asked_by="somebody", asked_at=MIDNIGHT)
         )
+        connection.execute(metadata.tables["job"].update().values(keeps_values=False))
     runner.database.close()
 
 

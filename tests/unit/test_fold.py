@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from jobrunner.records import Attempt, Standing
-from jobrunner.states import TASK_MOVES, TaskState
+from jobrunner.states import TASK_MOVES, FailureReason, TaskState
 from jobrunner.text import SENTENCE, TRACEBACK
 from tests.builders import attempt, event, moment, task
-from tracker.fold import OUTCOMES, Event, deciding, fold, is_foreign, state_after, weigh
+from tracker.fold import OUTCOMES, Event, deciding, fold, is_foreign, lost_values, reason_of, state_after, tell, weigh
 
 
 def _told(*events: Event, **known: Any) -> Attempt:
@@ -269,3 +269,27 @@ def test_every_state_that_events_lead_to_can_be_entered_from_queued() -> None:
     told = {state_after(task(), attempt(outcome=word, standing=standing)) for word, standing in OUTCOMES.items()}
     told.add(state_after(task(), _told(event("started"))))
     assert told <= TASK_MOVES[TaskState.QUEUED]
+
+
+# ---- lost input ----------------------------------------------------------------------------------------
+
+
+def test_a_task_whose_input_is_lost_has_failed_for_that_reason() -> None:
+    one = fold(attempt(), event("failed", fields={"lost": ["value", 7], "exception": "InputLostError()"}))
+    assert (one.outcome, one.last_event, one.exception) == ("input-lost", "task-failed", "InputLostError()")
+    state = state_after(task(), one)
+    assert (state, reason_of(state, one)) == (TaskState.FAILED, FailureReason.INPUT_LOST)
+    assert lost_values(event("failed", fields={"lost": ["value", 7]})) == ["value"]
+
+
+@pytest.mark.parametrize("lost", [None, "value", {"value": 1}, 7])
+def test_what_is_no_list_of_values_tells_nothing_of_lost_input(lost: object) -> None:
+    one = fold(attempt(), event("failed", fields={"lost": lost}))
+    assert (one.outcome, reason_of(TaskState.FAILED, one)) == ("failed", None)
+
+
+def test_a_success_stands_whatever_another_process_has_found_lost() -> None:
+    told = [event("failed", fields={"lost": []}), event("succeeded", source="w2@host/1", worker="w2@host", at=1)]
+    decider = deciding(tell(task(), [], [event("started"), *told]))
+    assert decider is not None
+    assert (decider.outcome, reason_of(TaskState.COMPLETED, decider)) == ("succeeded", None)
