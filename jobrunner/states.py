@@ -217,8 +217,8 @@ TASK_MOVES: Mapping[TaskState, frozenset[TaskState]] = MappingProxyType(
         TaskState.COMPLETED: _tasks("pending"),
         TaskState.PARTIAL: _tasks("pending"),
         TaskState.SKIPPED: _tasks("pending"),
-        # Skipped: an operator accepts the failure, and what comes after may run. Pending: an operator requeues it, or its
-        # input was lost and is made again.
+        # Skipped: an operator accepts the failure, and what comes after may run. Pending: an operator requeues it, or
+        # its input was lost and is made again.
         TaskState.FAILED: _tasks("pending skipped canceled"),
         TaskState.CANCELED: _tasks("pending"),
     }

@@ -289,7 +289,8 @@ def test_what_is_no_list_of_values_tells_nothing_of_lost_input(lost: object) -> 
 
 
 def test_a_success_stands_whatever_another_process_has_found_lost() -> None:
-    told = [event("failed", fields={"lost": []}), event("succeeded", source="w2@host/1", worker="w2@host", at=1)]
-    decider = deciding(tell(task(), [], [event("started"), *told]))
+    other = {"worker": "w2@host", "source": "w2@host/1"}
+    told = [event("started"), event("started", at=1, **other), event("succeeded", at=2, **other)]
+    decider = deciding(tell(task(), [], [*told, event("failed", at=3, fields={"lost": []})]))
     assert decider is not None
     assert (decider.outcome, reason_of(TaskState.COMPLETED, decider)) == ("succeeded", None)
