@@ -125,6 +125,7 @@ class _Staging:
 
     def _add_task(self, added: AddedTask, addition: Addition) -> None:
         creator = self.creators[addition.task_id]
+        waits = f"{creator.name} [{creator.id}], which has added it, has not ended"
         columns = dict(added)
         message = dict(columns.pop("message"))  # as it is: a dump would be base64 again
         self.tasks.append(
@@ -137,6 +138,7 @@ class _Staging:
                 "created_by": addition.task_id,
                 "addition_id": addition.id,
                 "state": TaskState.PENDING,
+                "note": waits if added.opens_block == addition.chain_id else None,
                 "delivery": 0,
                 "first_retries": 0,
             }

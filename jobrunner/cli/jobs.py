@@ -1,5 +1,6 @@
 """Commands about jobs: submit, list, show, tasks, watch."""
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -20,6 +21,8 @@ from jobrunner.submit import check_texts
 
 #: `list` shows the unfinished jobs, and those that ended within this time.
 _RECENT = timedelta(hours=24)
+#: `show` tells the last so many decisions.
+_LINES = 50
 
 
 @click.command(short_help="Submit a named job.")
@@ -142,17 +145,19 @@ def list_command(everything: bool, limit: int, as_json: bool) -> None:
 @click.argument("job")
 @json_option
 def show(job: str, as_json: bool) -> None:
-    """Show the JOB with this id, key, or beginning or end of an id, and what it waits for."""
+    """Show the JOB with this id, key, or beginning or end of an id: what it waits for, what was decided about it."""
     database = open_database()
     view = find_job(database, job)
     with database.read() as connection:
         tracker = leases.tracker_status(connection)
         why = why_waiting(view, tracker, reading.workers_online(connection))
+        history = reading.list_history(connection, view.id, limit=_LINES)
     behind = seconds_behind(view, tracker)
     if as_json:
-        output.print_json(output.job_json(view) | {"waits": why, "behind_seconds": behind})
+        lines = {"history": [dataclasses.asdict(one) for one in history]}
+        output.print_json(output.job_json(view) | {"waits": why, "behind_seconds": behind} | lines)
     else:
-        click.echo("\n".join(output.job_lines(view, why, behind)))
+        click.echo("\n".join(output.job_lines(view, why, behind, history)))
 
 
 def _event_type(_context: click.Context, _parameter: click.Parameter, word: str | None) -> str | None:

@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jobrunner.handle import Progress as JobProgress
-from jobrunner.states import ENDED_TASK, WELL, JobState, TaskState, success
+from jobrunner.records import HistoryLine
+from jobrunner.states import ENDED_TASK, WELL, JobOutcome, JobState, TaskState, success
 from jobrunner.store.leases import TrackerStatus
 from jobrunner.store.reading import JobView, TaskView, WorkerView
 
@@ -182,7 +183,9 @@ def origins_table(head: str, rows: Mapping[str, tuple[str | None, str]]) -> Tabl
     return table
 
 
-def job_lines(view: JobView, why: str | None, behind: float | None) -> Iterator[str]:
+def job_lines(
+    view: JobView, why: str | None, behind: float | None, history: Sequence[HistoryLine] = ()
+) -> Iterator[str]:
     """Return a job as lines `name  value`; `behind` is how many seconds old that may be, if it matters."""
     counts = ", ".join(f"{number} {state}" for state, number in view.counts.items()) or "none"
     yield f"job        {view.id}"
@@ -191,7 +194,7 @@ def job_lines(view: JobView, why: str | None, behind: float | None) -> Iterator[
         yield f"observed   {OBSERVED}"
     if view.key:
         yield f"key        {view.key}"
-    yield f"state      {view.state}" + (f" ({view.reason})" if view.reason else "")
+    yield f"state      {state_line(view)}"
     if view.note:
         yield f"because    {view.note}"
     if why:
@@ -205,6 +208,14 @@ def job_lines(view: JobView, why: str | None, behind: float | None) -> Iterator[
         yield f"started    {_stamp(view.started_at)}"
     if view.ended_at:
         yield f"ended      {_stamp(view.ended_at)}, after {_took(view)}"
+    for one in history:
+        yield f"history    {_stamp(one.at)}  {one.line}"
+
+
+def state_line(view: JobView) -> str:
+    """Return the state of a job, and in brackets why it failed, or how it completed if that is not as usual."""
+    more = view.reason or (None if view.outcome == JobOutcome.OK else view.outcome)
+    return f"{view.state} ({more})" if more else view.state
 
 
 @contextmanager
@@ -240,7 +251,7 @@ def _total(progress: JobProgress) -> str:
 
 def ended_line(view: JobView) -> str:
     """Say in one line how a job ended."""
-    text = f"{view.name} {view.state}: {tasks_line(JobProgress.of(view))} in {_took(view)}"
+    text = f"{view.name} {state_line(view)}: {tasks_line(JobProgress.of(view))} in {_took(view)}"
     return text if view.state is JobState.COMPLETED or not view.note else f"{text}; {view.note}"
 
 

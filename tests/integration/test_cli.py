@@ -18,11 +18,12 @@ from celery import chord, group
 from jobrunner import JobRunner, cli
 from jobrunner.cli.output import tasks_line
 from jobrunner.embedded import broker
-from jobrunner.records import Attempt
+from jobrunner.records import Attempt, HistoryLine
 from jobrunner.settings import OPTIONS, variable
 from jobrunner.store import leases, tracking
 from jobrunner.store.migrations import HEAD
 from tests.apps import SHOP, count_rows, new_runner, nobody, read_rows, store
+from tests.builders import MIDNIGHT
 
 
 @dataclass(frozen=True)
@@ -302,6 +303,21 @@ def test_a_dry_run_of_what_would_be_refused_says_so_and_ends_with_2(run: Run) ->
     assert run("submit", "-A", "shop", "nightly", "region=eu", "--dry-run", "--wait").code == 2
 
 
+def test_show_tells_how_a_job_completed_and_what_was_decided_about_it(jobs: JobRunner, run: Run) -> None:
+    job = submitted(jobs)
+    update(jobs, "UPDATE job SET state = 'completed', outcome = 'noop', started_at = submitted_at")
+    with jobs.database.write() as connection:
+        lines = [HistoryLine(job_id=job, task_id=None, at=MIDNIGHT, line=f"decided {n}") for n in range(60)]
+        tracking.insert_history(connection, lines)
+    lines = run("show", job).out.splitlines()
+    assert "state      completed (noop)" in lines
+    assert [line.rpartition("  ")[2] for line in lines if line.startswith("history")][::49] == [
+        "decided 10",
+        "decided 59",
+    ]
+    assert [one["line"] for one in run("show", job, "--json").json["history"]][-1] == "decided 59"
+
+
 def test_tasks_shows_what_a_task_has_created_below_it(jobs: JobRunner, run: Run) -> None:
     job = submitted(jobs)
     first, second, third = (task["id"] for task in run("tasks", job, "--json").json)
@@ -327,7 +343,7 @@ def test_watch_ends_with_the_job_and_its_exit_code(jobs: JobRunner, run: Run) ->
     update(jobs, "UPDATE job SET state = 'failed', reason = 'task', note = 'add failed'")
     failed = run("watch", job)
     assert (failed.code, failed.out) == (1, "")
-    assert failed.err == "nightly failed: 3 of 3 tasks in 1.0 s; add failed\n"
+    assert failed.err == "nightly failed (task): 3 of 3 tasks in 1.0 s; add failed\n"
 
 
 # ---- which job is meant ------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def _sound(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def history(house: House, job: Job) -> list[str]:
     with house.jobs.database.read() as connection:
-        return [one.line for one in reading.list_history(connection, job.id)]
+        return [one.line for one in reading.list_history(connection, job.id, limit=10)]
 
 
 def numbers_of(job: Job) -> dict[str, int]:
