@@ -157,7 +157,7 @@ def test_a_job_is_under_construction_while_it_discovers_its_work(running: House)
     until(lambda: job.state is JobState.UNDER_CONSTRUCTION, timeout=PATIENCE, what="the job to be under construction")
     gate.open()
     doing.reached()
-    assert job.state is JobState.ACTIVE
+    until(lambda: job.state is JobState.ACTIVE, timeout=PATIENCE, what="the job to be active")
     doing.open()
     assert job.result(PATIENCE) == 6
     assert (job.view.total, job.view.outcome, job.view.discovered) == (6, "ok", 1)

@@ -71,6 +71,31 @@ def test_a3_additional_tasks_are_not_performed_until_their_creator_is_complete()
     assert not {TaskState.QUEUED, TaskState.ACTIVE} & TASK_MOVES[TaskState.PENDING]
 
 
+def test_a3_a_task_can_create_additional_tasks_which_belong_to_the_same_job_and_wait_until_it_is_complete(
+    running: House,
+) -> None:
+    gate, path = running.gate("complete"), running.path("b c d")
+    job = running.jobs.submit(running.proj.add_children_and_wait.si(3, path, str(gate)))
+    until(lambda: job.view.total == 4, timeout=PATIENCE, what="the additional tasks to be known")
+    creator, *additional = job.tasks()
+    assert [(one.state, one.job_id, one.created_by) for one in additional] == [("pending", job.id, creator.id)] * 3
+    assert {one.note for one in additional} == {f"{creator.name} [{creator.id}], which has added it, has not ended"}
+    assert running.lines("b c d") == []
+    gate.open()
+    assert job.wait(PATIENCE) is JobState.COMPLETED
+    assert len(running.lines("b c d")) == 3
+    ended = job.tasks()
+    assert all(one.started_at >= ended[0].ended_at for one in ended[1:] if one.started_at and ended[0].ended_at)
+
+
+def test_a4_if_a_task_fails_what_it_has_created_is_deleted(running: House) -> None:
+    path = running.path("deleted")
+    job = running.jobs.submit(running.proj.add_children_and_fail.si(3, path))
+    assert job.wait(PATIENCE) is JobState.FAILED
+    assert [one.name for one in job.tasks()] == [running.proj.add_children_and_fail.name]
+    assert running.lines("deleted") == []
+
+
 def test_a7_a_temporary_failure_is_worth_re_attempting() -> None:
     assert ours("Arvados", "task", "temporary failure") == (TaskState.SOFT_FAILED,)
     assert TaskState.SOFT_FAILED in TASK_MOVES[TaskState.ACTIVE]
@@ -155,3 +180,12 @@ def test_a10_qsequence_is_the_order_of_arrival_from_zero_and_nobody_changes_it(r
     assert [name for _, name, _ in arrived] == [add.name] * 4 + [total.name, add.name]
     assert job.result(PATIENCE) == 11
     assert [(task.arrival, task.name, task.id) for task in job.tasks()] == arrived
+
+
+def test_a10_created_by_job_task_uuid_is_recorded(running: House) -> None:
+    job = running.jobs.submit(
+        chain(running.proj.add_children.si(2, running.path("recorded")), running.proj.identity.s())
+    )
+    assert job.wait(PATIENCE) is JobState.COMPLETED
+    creator = job.tasks()[0].id
+    assert [(one.arrival, one.created_by) for one in job.tasks()] == [(0, None), (1, None), (2, creator), (3, creator)]

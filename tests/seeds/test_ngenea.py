@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+from celery import chain
 from sqlalchemy import update
 
 from jobrunner.condition import seconds_behind
@@ -53,6 +54,27 @@ def test_n2_every_task_state_has_a_counterpart_and_is_found_back(name: str, stat
 
 def test_n1_pending_begins_when_paths_have_been_collected() -> None:
     assert {JobState.QUEUED, JobState.ACTIVE} <= JOB_MOVES[JobState.UNDER_CONSTRUCTION]
+
+
+def test_n1_pending_is_being_populated_with_tasks_through_its_discovery_task_and_begins_when_they_are_collected(
+    running: House,
+) -> None:
+    proj, gate, begun = running.proj, running.gate("collected"), running.gate("begun")
+    job = running.jobs.submit(chain(proj.discover.si([1, 2], str(gate)), proj.hold.s(str(begun))))
+    until(lambda: job.state is JobState.UNDER_CONSTRUCTION, timeout=PATIENCE, what="the job to be pending")
+    assert theirs("Ngenea Hub", job.state) == ("Pending",)
+    assert job.progress.growing
+    gate.open()
+    begun.reached()
+    until(lambda: job.state is JobState.ACTIVE, timeout=PATIENCE, what="the job to be started")
+    begun.open()
+    assert job.result(PATIENCE) == [1, 2]
+    assert job.view.total == 4
+
+
+def test_n1_failure_is_also_a_discovery_that_failed_the_job_could_not_complete(running: House) -> None:
+    job = running.jobs.submit(running.proj.discover_nothing_but_an_error.si())
+    assert (job.wait(PATIENCE), job.view.reason) == (JobState.FAILED, "construction")
 
 
 def test_n1_success_and_failure_come_after_started() -> None:
