@@ -52,16 +52,19 @@ class Events(events.Events):
         """Let the log know, from now on and in this worker, what tasks of jobs send themselves."""
         self.worker, self.shows_sent = worker, bool(self.app.conf.task_send_sent_event)
         self.app.conf.task_send_sent_event = True  # so that Celery makes the event
-        signals.task_postrun.connect(self._on_postrun)
+
+    def tell_sent(self, event: dict[str, Any]) -> None:
+        """Tell of a task that was sent, and in a pool's process have the one that runs wait for the log at its end.
+
+        The main process, which tells the end, need not: it writes in the order in which things were told.
+        """
+        self.flusher.add(event, monitored=bool(self.shows_sent))
+        if os.getpid() != self._main:
+            signals.task_postrun.connect(self._on_postrun)  # from task to task: most send nothing, and pay nothing
 
     def _on_postrun(self, sender: Any, **_: Any) -> None:
-        """Have what a task has sent in the log before the worker hears of its end: a job waits for all it knows.
-
-        Only a pool's process need wait. The main one, which tells the end, writes in the order in which it was told.
-        """
-        if self._flusher is None or self._flusher.pid == self._main or self._flusher.pid != os.getpid():
-            return
-        if not self._flusher.drain(_PATIENCE):
+        signals.task_postrun.disconnect(self._on_postrun)
+        if not self.flusher.drain(_PATIENCE):
             msg = "What task %s has sent will be known late: the event log could not be written."
             logger.warning(msg, sender.request.id, extra={"action": "sent-late", "task": sender.request.id})
 
@@ -102,7 +105,7 @@ class Dispatcher(EventDispatcher):
         events = self.app.events
         if events.shows_sent is not None and self._is_news(fields):
             fields |= {"hostname": events.worker, "utcoffset": utcoffset(), "pid": os.getpid()}
-            events.flusher.add(Event(type, clock=self.clock.forward(), **fields), monitored=events.shows_sent)
+            events.tell_sent(Event(type, clock=self.clock.forward(), **fields))
         elif events.shows_sent is not False:
             super().publish(type, fields, producer, **options)
 
