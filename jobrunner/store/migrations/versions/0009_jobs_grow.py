@@ -29,10 +29,9 @@ def _columns() -> Iterator[tuple[str, sa.Column[Any]]]:
 
 
 def upgrade() -> None:
-    """Add the columns: no job there is has grown, and the values it has stored expire by themselves."""
+    """Add the columns: no job there is has grown, and the tracker has yet to keep the values of those that go on."""
     for table, column in _columns():
         op.add_column(table, column)
-    op.execute("UPDATE job SET keeps_values = true WHERE ended_at IS NULL AND NOT observed")
     op.execute("ALTER TABLE task RENAME COLUMN parent_id TO created_by")
     kept = sa.text("keeps_values AND ended_at IS NOT NULL")
     op.create_index("ix_job_keeping", "job", ["id"], sqlite_where=kept, postgresql_where=kept)
