@@ -19,6 +19,7 @@ from tests.apps import new_runner, store
 from tests.builders import event, moment
 from tests.property.histories import TYPES, WORKERS
 from tests.property.test_plan_runs import Chain, Chord, Group, Spec, Work, specs
+from tracker.absorb import absorb
 from tracker.recover import give_up_worker
 from tracker.turn import Turn
 
@@ -45,6 +46,7 @@ class Tracking(RuleBasedStateMachine):
     def open(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
         self.runner = new_runner(self.folder)
+        self.runner.app.tasks["anything"].replayable = True
         self.sent: list[str] = []
         self.turns = 0
 
@@ -87,6 +89,15 @@ class Tracking(RuleBasedStateMachine):
             for type_, uuid, worker, retries in data.draw(st.lists(said, min_size=1, max_size=6))
         ]
         self.turn(lambda turn: turn.fold(told))
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def values_are_lost(self, data: st.DataObject) -> None:
+        """Some of what was sent cannot get what it takes, or so its worker says."""
+        ids = st.sampled_from(self.sent)
+        said = data.draw(st.lists(st.tuples(ids, st.lists(ids, max_size=3)), min_size=1, max_size=6))
+        told = [event("failed", uuid=one, fields={"lost": lost}) for one, lost in said]
+        self.turn(lambda turn: absorb(turn, told, ()))
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
