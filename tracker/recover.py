@@ -52,9 +52,9 @@ class QueueWatch:
         Only to be asked once the event log is drained. A worker that died between taking a message and saying so counts
         here too.
         """
-        unheard = tracking.unheard_tasks(turn.connection, turn.now - UNHEARD_AFTER)
-        empty = {queue for queue in {queue for queue, _ in unheard} if is_empty(queue)}
-        missing = [task for queue, task in unheard if queue in empty]
+        before = turn.now - UNHEARD_AFTER
+        empty = [queue for queue in tracking.unheard_queues(turn.connection, before) if is_empty(queue)]
+        missing = tracking.unheard_tasks(turn.connection, before, empty) if empty else []
         lost = [task for task in missing if task.id in self.suspects]
         self.suspects = frozenset(task.id for task in missing)
         _fail(turn, (task for task in lost if not task.block_id), _EMPTIED)

@@ -64,6 +64,7 @@ from jobrunner.store.tracking.workers import (
     note_heard,
     save_worker,
     tasks_held_by,
+    unheard_queues,
     unheard_tasks,
     workers_to_hear,
 )
@@ -121,6 +122,7 @@ __all__ = [
     "tasks_by_celery_id",
     "tasks_held_by",
     "trunks",
+    "unheard_queues",
     "unheard_tasks",
     "unkept_additions",
     "unsent_tasks",

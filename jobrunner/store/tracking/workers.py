@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Connection, exists, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, exists, insert, literal_column, select, update
 
 from jobrunner.records import Attempt, Task
 from jobrunner.states import TaskState
@@ -70,11 +70,19 @@ def note_heard(connection: Connection, names: Collection[str], now: datetime) ->
         connection.execute(_HEARD, {"ids": list(names), "moment": now})
 
 
-def unheard_tasks(connection: Connection, sent_before: datetime) -> list[tuple[str, Task]]:
-    """Return (queue, task) of what was sent before a moment and is in no worker's hands, as far as they have said.
+def unheard_queues(connection: Connection, sent_before: datetime) -> list[str]:
+    """Return the queues of what was sent before a moment and is in no worker's hands: there may be a great many."""
+    return list(connection.execute(select(task.c.queue).distinct().where(*_unheard(sent_before))).scalars())
 
-    Of tasks that jobs have adopted only those of which no worker has ever said anything: the broker keeps the others.
-    """
+
+def unheard_tasks(connection: Connection, sent_before: datetime, queues: Collection[str]) -> list[Task]:
+    """Return what was sent to these queues before a moment and is in no worker's hands, as far as they have said."""
+    query = select(*TASK).where(task.c.queue.in_(list(queues)), *_unheard(sent_before)).order_by(task.c.id)
+    return [as_task(row._asdict()) for row in connection.execute(query)]
+
+
+def _unheard(sent_before: datetime) -> tuple[ColumnElement[bool], ...]:
+    """Of adopted tasks only those of which no worker has ever said anything: the broker keeps the others."""
     online = select(worker.c.name).where(worker.c.online.is_(True))
     held = exists().where(
         attempt.c.task_id == task.c.id,
@@ -84,18 +92,12 @@ def unheard_tasks(connection: Connection, sent_before: datetime) -> list[tuple[s
     )
     of_a_plan = exists().where(job.c.id == task.c.job_id, job.c.observed.is_(False))
     heard = exists().where(attempt.c.task_id == task.c.id)
-    query = (
-        select(task.c.queue, *TASK)
-        .where(
-            task.c.state.in_((TaskState.QUEUED, TaskState.SOFT_FAILED)),
-            task.c.sent_at < sent_before,
-            ~held,
-            PLANNED | (of_a_plan & ~heard & (task.c.queue != literal_column("''"))),
-        )
-        .order_by(task.c.id)
+    return (
+        task.c.state.in_((TaskState.QUEUED, TaskState.SOFT_FAILED)),
+        task.c.sent_at < sent_before,
+        ~held,
+        PLANNED | (of_a_plan & ~heard & (task.c.queue != literal_column("''"))),
     )
-    rows = [row._asdict() for row in connection.execute(query)]
-    return [(row.pop("queue"), as_task(row)) for row in rows]
 
 
 def tasks_held_by(connection: Connection, worker_name: str, except_source: str | None) -> list[tuple[Task, Attempt]]:
