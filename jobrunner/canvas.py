@@ -66,7 +66,7 @@ _HEEDS_OPTIONS = {
 #: Where it heeds partial arguments that a whole canvas keeps itself.
 _HEEDS_ARGUMENTS = {"chain": {Standing.ROOT}, "group": (), "chord": {*Standing}, "celery.chunks": ()}
 #: Arguments of a canvas that say what it is made of.
-_STRUCTURE = {
+_MADE_OF = {
     "chain": {"tasks"},
     "group": {"tasks"},
     "chord": {"header", "body", "kwargs"},
@@ -90,9 +90,13 @@ class Given:
     #: For each of its tasks.
     errbacks: tuple[Signature, ...] = ()
 
+    def __bool__(self) -> bool:
+        """Whether anything is given."""
+        return bool(self.args or self.kwargs or self.options or self.callbacks or self.errbacks or self.task_id)
+
     def to(self, signature: Signature) -> Signature:
         """Return the signature of a task as it would be sent; the same one if nothing is given."""
-        if not (self.args or self.kwargs or self.options or self.callbacks or self.errbacks or self.task_id):
+        if not self:
             return signature
         options = {name: value for name, value in self.options.items() if value is not None}
         made = signature.clone(self.args, dict(self.kwargs), **options)
@@ -105,10 +109,9 @@ class Given:
         return made
 
 
-ROOT, MEMBER = Given(standing=Standing.ROOT), Given(standing=Standing.MEMBER)
-
-
-_Step = tuple[Signature, str]
+#: Nothing, by the standing of who gets it.
+_NOTHING = {standing: Given(standing=standing) for standing in Standing}
+ROOT = _NOTHING[Standing.ROOT]
 
 
 class Part(NamedTuple):
@@ -124,20 +127,17 @@ def chain_parts(chain: Signature, path: str, given: Given) -> list[Part]:
     given = _own("chain", chain, path, given)
     steps = _steps(chain, path)
     _refuse_lost_arguments(given, *steps[0])
-    parts = []
-    for index, (step, step_path) in enumerate(steps):
-        is_last = index == len(steps) - 1
-        gets = Given(standing=Standing.LAST if is_last else Standing.STEP, errbacks=given.errbacks)
-        if index == 0:
-            gets = replace(gets, args=given.args, kwargs=given.kwargs, options=given.options)
-        elif index == 1 and isinstance(steps[0][0], group):  # Celery makes a chord of these two
-            gets = replace(gets, options=_without(_DELAY, given.options))
-        if is_last:
-            gets = replace(gets, callbacks=given.callbacks, task_id=given.task_id)
-        elif isinstance(step, group):
-            gets = replace(gets, errbacks=(*gets.errbacks, *_errbacks_of(*steps[index + 1])))
-        parts.append(Part(step, step_path, gets))
-    return parts
+    gets = [_NOTHING[Standing.STEP]] * (len(steps) - 1) + [_NOTHING[Standing.LAST]]
+    if given:
+        gets = [replace(one, errbacks=given.errbacks) for one in gets]
+        gets[0] = replace(gets[0], args=given.args, kwargs=given.kwargs, options=given.options)
+        if len(steps) > 1 and isinstance(steps[0][0], group):  # Celery makes a chord of these two
+            gets[1] = replace(gets[1], options=_without(_DELAY, given.options))
+        gets[-1] = replace(gets[-1], callbacks=given.callbacks, task_id=given.task_id)
+    for index, (step, _) in enumerate(steps[:-1]):
+        if isinstance(step, group):
+            gets[index] = _with_errbacks(gets[index], _errbacks_of(*steps[index + 1]))
+    return [Part(step, step_path, one) for (step, step_path), one in zip(steps, gets, strict=True)]
 
 
 def chord_parts(chord: Signature, path: str, given: Given) -> tuple[Part, Part]:
@@ -150,25 +150,16 @@ def chord_parts(chord: Signature, path: str, given: Given) -> tuple[Part, Part]:
     if chord.body is None:
         msg = "a chord without a body."
         raise InvalidCanvasError(msg, "Give it one, or submit its header as a group.", path=path)
-    header = chord.kwargs["header"]
-    body = as_signature(chord.body, f"{path}.body")
-    to_header = Given(
-        standing=Standing.HEADER,
-        args=given.args,
-        kwargs=given.kwargs,
-        options=given.options,
-        errbacks=(*given.errbacks, *_errbacks_of(body, f"{path}.body")),
-    )
-    to_body = Given(
-        standing=Standing.BODY,
-        options=_without(_DELAY, given.options),
-        callbacks=given.callbacks,
-        task_id=given.task_id,
-        errbacks=given.errbacks,
-    )
-    return Part(header if isinstance(header, group) else group(header), path, to_header), Part(
-        body, f"{path}.body", to_body
-    )
+    header, body_path = chord.kwargs["header"], f"{path}.body"
+    body = as_signature(chord.body, body_path)
+    to_header, to_body = _NOTHING[Standing.HEADER], _NOTHING[Standing.BODY]
+    if given:
+        to_header = replace(given, standing=Standing.HEADER, callbacks=(), task_id=None)
+        options = _without(_DELAY, given.options)
+        to_body = replace(given, standing=Standing.BODY, args=(), kwargs={}, options=options)
+    to_header = _with_errbacks(to_header, _errbacks_of(body, body_path))
+    header = header if isinstance(header, group) else group(header)
+    return Part(header, path, to_header), Part(body, body_path, to_body)
 
 
 def to_members(members: Signature, path: str, given: Given) -> Given:
@@ -177,9 +168,7 @@ def to_members(members: Signature, path: str, given: Given) -> Given:
     if given.callbacks:
         msg = "a group cannot call back."
         raise InvalidCanvasError(msg, "Put the callback behind it, as the next task of a chain.", path=path)
-    if not (given.args or given.kwargs or given.options or given.errbacks):
-        return MEMBER
-    return replace(given, standing=Standing.MEMBER, task_id=None)
+    return replace(given, standing=Standing.MEMBER, task_id=None) if given else _NOTHING[Standing.MEMBER]
 
 
 def as_signature(candidate: object, path: str) -> Signature:
@@ -216,15 +205,18 @@ def links(options: Mapping[str, Any], path: str) -> Iterator[tuple[str, Signatur
 
 def _own(kind: str, canvas: Signature, path: str, given: Given) -> Given:
     """Return what a canvas has to hand on: what it keeps itself, and what it is given, which counts for more."""
+    options, args, kwargs = canvas["options"], canvas["args"], canvas["kwargs"]
+    if not (options or args or kwargs.get("kwargs") or canvas.immutable) and kwargs.keys() <= _MADE_OF[kind]:
+        return given  # nearly always
     _refuse_what_is_dropped(kind, canvas, path, given.standing)
-    linked = {name: tuple(link for option, link, _ in links(canvas.options, path) if option == name) for name in _LINKS}
+    linked = {name: tuple(link for option, link, _ in links(options, path) if option == name) for name in _LINKS}
     return Given(
         standing=given.standing,
-        args=tuple(canvas.args) if kind == "chord" and canvas.immutable else (*given.args, *canvas.args),
-        kwargs={**canvas.kwargs.get("kwargs", {}), **given.kwargs},
-        options={**_without(_NOT_HANDED_ON, canvas.options), **given.options},
+        args=tuple(args) if kind == "chord" and canvas.immutable else (*given.args, *args),
+        kwargs={**kwargs.get("kwargs", {}), **given.kwargs},
+        options={**_without(_NOT_HANDED_ON, options), **given.options},
         callbacks=(*linked["link"], *given.callbacks),
-        task_id=canvas.options.get("task_id") or given.task_id,
+        task_id=options.get("task_id") or given.task_id,
         errbacks=(*linked["link_error"], *given.errbacks),
     )
 
@@ -234,9 +226,12 @@ def _refuse_what_is_dropped(kind: str, canvas: Signature, path: str, standing: S
     if options and standing not in _HEEDS_OPTIONS[kind]:
         msg = f"{kind} has options of its own ({', '.join(options)}), which Celery drops there."
         raise InvalidCanvasError(msg, "Set them on its tasks.", path=path)
-    if (canvas.args and standing not in _HEEDS_ARGUMENTS[kind]) or canvas.kwargs.keys() - _STRUCTURE[kind]:
+    if (canvas.args and standing not in _HEEDS_ARGUMENTS[kind]) or canvas.kwargs.keys() - _MADE_OF[kind]:
         msg = f"{kind} has partial arguments of its own, which Celery drops there."
         raise InvalidCanvasError(msg, "Give them to its first task.", path=path)
+
+
+_Step = tuple[Signature, str]
 
 
 def _steps(chain: Signature, path: str) -> list[_Step]:
@@ -252,22 +247,23 @@ def _spliced(chain: Signature, path: str) -> Iterator[_Step]:
         raise InvalidCanvasError(msg, "Leave it out.", path=path)
     for index, task in enumerate(chain.tasks):
         step_path = f"{path}.tasks[{index}]"
-        step = as_signature(task, step_path)
-        if isinstance(step, _chain):
-            _refuse_what_is_dropped("chain", step, step_path, Standing.STEP)
-            yield from _spliced(step, step_path)
-        else:
-            yield step, step_path
+        yield from _spliced_step(as_signature(task, step_path), step_path)
+
+
+def _spliced_step(step: Signature, path: str) -> Iterable[_Step]:
+    if not isinstance(step, _chain):
+        return [(step, path)]
+    _refuse_what_is_dropped("chain", step, path, Standing.STEP)
+    return _spliced(step, path)
 
 
 def _opened(step: Signature, path: str) -> Iterable[_Step]:
     """Return what a step is taken for: a group of one for what is in it."""
-    members = list(step.tasks) if isinstance(step, group) else ()
-    if len(members) != 1:
+    if not isinstance(step, group) or len(members := list(step.tasks)) != 1:
         return [(step, path)]
+    _refuse_what_is_dropped("group", step, path, Standing.STEP)
     path = f"{path}.tasks[0]"
-    member = as_signature(members[0], path)
-    return _spliced(member, path) if isinstance(member, _chain) else [(member, path)]
+    return _spliced_step(as_signature(members[0], path), path)
 
 
 def _errbacks_of(canvas: Signature, path: str) -> tuple[Signature, ...]:
@@ -276,6 +272,10 @@ def _errbacks_of(canvas: Signature, path: str) -> tuple[Signature, ...]:
         tasks = ((as_signature(task, path), path) for task in canvas.tasks)
         return tuple(errback for task in tasks for errback in _errbacks_of(*task))
     return tuple(link for option, link, _ in links(canvas.options, path) if option == "link_error")
+
+
+def _with_errbacks(given: Given, errbacks: tuple[Signature, ...]) -> Given:
+    return replace(given, errbacks=(*given.errbacks, *errbacks)) if errbacks else given
 
 
 def _without(names: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:

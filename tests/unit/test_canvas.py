@@ -245,6 +245,18 @@ def _inner(canvas: Signature) -> Signature:
             id="options of a group that is joined",
         ),
         pytest.param(
+            lambda: _chain(leaf("x"), group([_chain(leaf("a"), leaf("b")).set(queue="slow")])),
+            "canvas.tasks[1].tasks[0]",
+            "chain has options of its own (queue)",
+            id="options of a chain alone in a group in a chain",
+        ),
+        pytest.param(
+            lambda: _chain(leaf("x"), group([leaf("a")]).set(queue="slow")),
+            "canvas.tasks[1]",
+            "group has options of its own (queue)",
+            id="options of a group of one in a chain",
+        ),
+        pytest.param(
             lambda: _chain(leaf("x"), _chain(leaf("a"), leaf("b")).set(queue="slow")),
             "canvas.tasks[1]",
             "chain has options of its own (queue)",
