@@ -85,6 +85,7 @@ class JobRunner:
         """Decorate a function as a task that retries soft failures: `@app.task` with the options of `RETRY_POLICY`.
 
         With `replayable=True` it may also run again after it has completed, if its value is lost before it was used.
+        With `discovers=True` it makes its job known: while only such tasks have started, that is under construction.
         """
         if len(args) == 1 and callable(args[0]) and not options:
             return self.app.task(**RETRY_POLICY)(args[0])

@@ -1,6 +1,7 @@
 """What the body of a task can do for its job: `from jobrunner import current`.
 
-Everything here acts on the task that this worker runs at the moment, in the thread that runs it.
+Everything here acts on the task that this worker runs at the moment, in the thread that runs it. It has to be one that
+the tracker has sent: what another task has called, with `delay` say, has no place in the plan where it could add.
 """
 
 from typing import Any
