@@ -183,13 +183,14 @@ class Turn:
         task.note = _what_failed(state, present) or (task.note if state is TaskState.QUEUED else None)
         if state in WELL and decider.key in torn:
             state, task.note = TaskState.FAILED, _TORN
+        before = task.state
         try:
             self.move(task, state, ended_at=decider.ended_at, corrects=True)
         except IllegalMoveError as refused:
             logger.warning("Task %s: %s", task.id, refused, extra={"action": "move-refused", "task": task.id})
             return
         task.reason = reason_of(state, decider)
-        if task.reason is FailureReason.INPUT_LOST and task.block_id:
+        if task.reason is FailureReason.INPUT_LOST and before is not state and task.block_id:
             self.input_lost.append(task)
         if state is TaskState.SOFT_FAILED and decider.standing == Standing.UNKNOWN and task.block_id:
             # A worker without its code, as is common while a new version is rolled out, has dropped the message.
