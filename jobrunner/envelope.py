@@ -31,8 +31,11 @@ _ELSEWHERE = frozenset(
 #: Those and what the message has already, so that the router is not asked about them.
 _NOT_ROUTED = _ELSEWHERE | {
     "headers", "serializer", "compression", "argsrepr", "kwargsrepr",
-    "expires", "shadow", "time_limit", "soft_time_limit", "ignore_result", "group_index",
+    "expires", "shadow", "time_limit", "soft_time_limit", "ignore_result", "group_index", "route_name",
 }  # fmt: skip
+
+#: Tasks of Celery's that call another one where they are: they go where that one goes.
+_STAND_INS = frozenset({"celery.map", "celery.starmap"})
 
 #: Headers that the tracker adds to each delivery.
 _PER_DELIVERY = frozenset({"id", "root_id", "retries"})
@@ -85,7 +88,7 @@ class Envelopes:
         settings = self._settings(task, leaf)
         if settings is None:
             return _make(self._app, task, leaf, is_taken=is_taken)
-        key = task.name, is_taken, settings
+        key = task.name, _routed_as(leaf), is_taken, settings
         if key not in self._made:
             self._made[key] = _make(self._app, task, leaf, is_taken=is_taken)
         return self._made[key]
@@ -114,7 +117,6 @@ def _routes_by_name(app: Celery) -> bool:
 
 
 def _make(app: Celery, task: Task, leaf: Leaf, *, is_taken: bool) -> Envelope:
-    args, kwargs = leaf.args, leaf.kwargs
     options: dict[str, Any] = {**(task._get_exec_options() or {}), **leaf.options}  # noqa: SLF001  as Celery
     added = options.get("headers") or {}
     headers, embed = _headers(app, task, leaf, options, is_taken=is_taken)
@@ -126,7 +128,7 @@ def _make(app: Celery, task: Task, leaf: Leaf, *, is_taken: bool) -> Envelope:
             msg = f"expires={expires!r}"
             raise OverflowError(msg)
         headers["expires"] = float(expires)  # seconds, from when it is sent: the tracker makes it a time
-    queue, properties = _properties(app, task, args, kwargs, options)
+    queue, properties = _properties(app, task, leaf, options)
     represent = partial(_represent, maxlevels=app.conf.task_repr_maxlevels)
     return Envelope(
         queue=queue,
@@ -163,12 +165,19 @@ def _headers(
     return message.headers, message.body[2]
 
 
-def _properties(
-    app: Celery, task: Task, args: Any, kwargs: Any, options: Mapping[str, Any]
-) -> tuple[str, dict[str, Any]]:
+def _routed_as(leaf: Leaf) -> str:
+    """Return the name of the task for which a router is asked."""
+    name = leaf.options.get("route_name")
+    if not name and leaf.task in _STAND_INS:
+        inner = leaf.kwargs.get("task")
+        name = inner.get("task") if isinstance(inner, dict) else getattr(inner, "name", None)
+    return name or leaf.task
+
+
+def _properties(app: Celery, task: Task, leaf: Leaf, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     route = app.amqp.router.route(
         {name: value for name, value in options.items() if name not in _NOT_ROUTED and value is not None},
-        task.name, args, kwargs, task,
+        _routed_as(leaf), leaf.args, leaf.kwargs, task,
     )  # fmt: skip
     queue = route.pop("queue", None) or app.amqp.default_queue
     if isinstance(queue, str):

@@ -31,6 +31,13 @@ SHAPES: dict[str, tuple[Canvas, int, int]] = {
         lambda p: chord([p.meet.s(), p.meet.s()], group(p.meet.s(), p.meet.s()).set(time_limit=77)), 4, 0),
     "options of a chain with a group at its head": (
         lambda p: _chain(group(p.meet.s(), p.meet.s()), p.meet.s(), p.meet.s(), time_limit=77), 4, 0),
+    "a group and a task": (lambda p: group(p.meet.s(), p.meet.s()) | p.meet.s(), 3, 0),
+    "a task and a group": (lambda p: p.meet.s() | group(p.meet.s(), p.meet.s()), 3, 0),
+    "a chord and a task": (lambda p: chord([p.meet.s()], p.meet.s()) | p.meet.s(), 3, 0),
+    "a chord and a group": (lambda p: chord([p.meet.s()], p.meet.s()) | group(p.meet.s(), p.meet.s(1)), 4, 0),
+    "a chain and a chord": (lambda p: (p.meet.s() | p.meet.s()) | chord([p.meet.s()], p.meet.s()), 4, 0),
+    "a chain and groups": (lambda p: (p.meet.s() | p.meet.s()) | group(p.meet.s(), p.meet.s(1)) | group(
+        p.meet.s(), p.meet.s(1)) | p.meet.s(), 7, 0),
     "options that are none": (lambda p: group(p.meet.s().set(time_limit=77), p.meet.s()).set(time_limit=None), 2, 0),
     "a group of one in a chain": (lambda p: _chain(p.meet.s(), group([p.meet.s(2)]), p.meet.s()), 3, 0),
     "an empty group in a chain": (lambda p: _chain(p.meet.s(), group([]), p.meet.s()), 2, 0),

@@ -575,6 +575,21 @@ def test_the_queue_of_a_task_is_the_queues_name_also_behind_a_topic_exchange(job
     assert (properties["exchange"], properties["routing_key"]) == ("office", "report.weekly")
 
 
+@pytest.mark.parametrize("kind", ["map", "starmap", "chunks"])
+def test_unlike_celery_a_map_goes_where_its_task_goes_wherever_it_stands(jobs: JobRunner, kind: str) -> None:
+    jobs.app.conf.task_routes = {"add": {"queue": "sums"}}
+    made = getattr(jobs.app.tasks["add"], kind)([(1, 2), (3, 4)], *([2] if kind == "chunks" else []))
+    store(jobs, chain(anything(jobs, 1), group(made, anything(jobs))))
+    queues = [row["queue"] for row in sorted(read_rows(jobs.database, "task"), key=lambda row: row["arrival"])]
+    assert queues == ["celery", "sums", "celery"]
+
+
+def test_a_route_name_is_what_the_router_is_asked_for(jobs: JobRunner) -> None:
+    jobs.app.conf.task_routes = {"add": {"queue": "sums"}}
+    store(jobs, group(anything(jobs), anything(jobs).set(route_name="add")))
+    assert sorted(row["queue"] for row in read_rows(jobs.database, "task")) == ["celery", "sums"]
+
+
 @on_each_database
 def test_a_relative_expiry_is_kept_in_seconds_for_it_counts_from_sending(jobs: JobRunner) -> None:
     store(jobs, add(jobs, 1, 2).set(expires=60))
