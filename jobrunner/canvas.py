@@ -12,12 +12,11 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
-from celery import Task, group
-from celery.canvas import Signature, _chain, _chord, maybe_signature
-from celery.result import AsyncResult, ResultBase
-from celery.utils.functional import maybe_list
+from celery import group
+from celery.canvas import Signature, _chain, _chord
 
 from jobrunner.errors import InvalidCanvasError
+from jobrunner.signatures import as_signature, links
 
 #: Options that are about a canvas itself: its ids, and how a chord polls for its header.
 _OF_CELERY = frozenset(
@@ -169,38 +168,6 @@ def to_members(members: Signature, path: str, given: Given) -> Given:
         msg = "a group cannot call back."
         raise InvalidCanvasError(msg, "Put the callback behind it, as the next task of a chain.", path=path)
     return replace(given, standing=Standing.MEMBER, task_id=None) if given else _NOTHING[Standing.MEMBER]
-
-
-def as_signature(candidate: object, path: str) -> Signature:
-    """Return what is a signature, or what Celery would make one of.
-
-    Raises:
-        InvalidCanvasError: it is neither.
-    """
-    if isinstance(candidate, Signature):
-        return candidate
-    if isinstance(candidate, Task):
-        msg = f"the task {candidate.name} is no canvas yet."
-        raise InvalidCanvasError(msg, f"Pass a signature of it, such as {candidate.name}.s(…).", path=path)
-    if isinstance(candidate, ResultBase | AsyncResult):
-        msg = "this is a result: its canvas has been sent already."
-        raise InvalidCanvasError(msg, "Pass the canvas itself and let submit send it.", path=path)
-    if isinstance(candidate, dict) and "task" in candidate:
-        try:
-            return maybe_signature({"args": (), "kwargs": {}, "options": {}, **candidate})
-        except (KeyError, TypeError, AttributeError) as error:
-            msg = f"this dict is no signature that Celery can read ({error!r})."
-            raise InvalidCanvasError(msg, "Pass the signature itself.", path=path) from None
-    msg = f"{type(candidate).__name__} is no canvas."
-    raise InvalidCanvasError(msg, "Pass a signature, chain, group or chord of tasks.", path=path)
-
-
-def links(options: Mapping[str, Any], path: str) -> Iterator[tuple[str, Signature, str]]:
-    """Yield the callbacks and errbacks among the options of a signature: the option, the signature, the way to it."""
-    for option in ("link", "link_error"):
-        for index, link in enumerate(maybe_list(options.get(option)) or ()):
-            link_path = f"{path}.{option}[{index}]"
-            yield option, as_signature(link, link_path), link_path
 
 
 def _own(kind: str, canvas: Signature, path: str, given: Given) -> Given:

@@ -13,10 +13,10 @@ from celery.utils.functional import maybe_list
 from kombu.exceptions import EncodeError, SerializerNotInstalled
 from kombu.serialization import dumps
 
-from jobrunner.canvas import links
 from jobrunner.envelope import LONGEST, Envelope, Envelopes
 from jobrunner.errors import InvalidCanvasError
 from jobrunner.plan import Leaf
+from jobrunner.signatures import links
 from jobrunner.text import NAME, bounded
 
 #: Longest headers in bytes of JSON: RabbitMQ drops a message whose headers exceed a frame (128 kB) without an error.

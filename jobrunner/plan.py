@@ -25,8 +25,9 @@ from typing import Any, NamedTuple
 from celery import group
 from celery.canvas import Signature, _chain, _chord, chunks
 
-from jobrunner.canvas import ROOT, Given, Part, as_signature, chain_parts, chord_parts, to_members
+from jobrunner.canvas import ROOT, Given, Part, chain_parts, chord_parts, to_members
 from jobrunner.errors import InvalidCanvasError
+from jobrunner.signatures import as_signature
 
 
 class BlockKind(StrEnum):
