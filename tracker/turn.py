@@ -14,27 +14,23 @@ from typing import TYPE_CHECKING
 from jobrunner import ids
 from jobrunner.errors import IllegalMoveError
 from jobrunner.plan import Place, Source
-from jobrunner.records import Attempt, AttemptKey, Job, Letter, Standing, Task
+from jobrunner.records import Attempt, AttemptKey, Letter, Standing, Task
 from jobrunner.states import (
-    ENDED_JOB,
     ENDED_TASK,
     WELL,
     FailureReason,
-    JobOutcome,
-    JobState,
     TaskState,
-    check_job_move,
     check_task_move,
 )
 from jobrunner.store import tracking
 from jobrunner.store.sources import inputs_of
-from jobrunner.text import SENTENCE, bounded
 from jobrunner.wire import Inputs
-from tracker.advance import Verdict, advance, judge, retreat
+from tracker.advance import advance, retreat
 from tracker.fold import FOLDED, Event, deciding, is_foreign, reason_of, state_after, tell
 from tracker.growth import TASK_ADDED, stage, torn_attempts
 from tracker.growth import settle as settle_additions
 from tracker.observe import TASK_SENT, join
+from tracker.settle import Changes
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -52,10 +48,6 @@ _SENT = frozenset(
         *(TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELED),
     }
 )
-
-#: States of a task that discovers work: it is at it, or has done it.
-_GOING_ON = frozenset({TaskState.ACTIVE, TaskState.SOFT_FAILED})
-_TRIED = frozenset({*WELL, TaskState.FAILED})
 
 #: What is wrong with a task that has succeeded and whose additions are not all there.
 _TORN = "the event log has lost a part of what it had added to the job: requeue it"
@@ -78,19 +70,6 @@ class Outgoing:
 
 
 @dataclass(slots=True)
-class Discovery:
-    """Tasks of a job that discover work: how many more go on, and have ended, than before."""
-
-    going_on: int = 0
-    ended: int = 0
-
-    def move(self, old: TaskState, new: TaskState) -> None:
-        """Count a task that moves."""
-        self.going_on += (new in _GOING_ON) - (old in _GOING_ON)
-        self.ended += (new in _TRIED) - (old in _TRIED)
-
-
-@dataclass(slots=True)
 class Turn:
     """Collects what changes, for `move_on` and `settle` to write. One turn belongs to one transaction."""
 
@@ -105,10 +84,8 @@ class Turn:
     _run_again: list[Place] = field(default_factory=list)
     #: Tasks that failed because what they take is lost, until `tracker.replay` has seen to them.
     input_lost: list[Task] = field(default_factory=list)
-    _moves: defaultdict[str, Counter[TaskState]] = field(default_factory=lambda: defaultdict(Counter))
-    _revived: set[str] = field(default_factory=set)
     _delays: dict[str, datetime] = field(default_factory=dict)
-    _discovery: defaultdict[str, Discovery] = field(default_factory=lambda: defaultdict(Discovery))
+    _changes: Changes = field(default_factory=Changes)
 
     # ---- events --------------------------------------------------------------------------------------------
 
@@ -142,15 +119,15 @@ class Turn:
         """Take in tasks that no plan knows."""
         joined = join(self.connection, told, known, self.now)
         for task in joined.tasks.values():
-            self._moves[task.job_id][task.state] += 1
+            self._changes.add(task.job_id, task.state, 1)
         self.unplaced += joined.unplaced
-        self._revived |= joined.revived
+        self._changes.revived |= joined.revived
         return joined.tasks
 
     def _stage(self, told: Sequence[Event], known: Mapping[str, Task]) -> None:
         """Take in what tasks add to their jobs."""
         for job_id, number in stage(self.connection, told, known).items():
-            self._moves[job_id][TaskState.PENDING] += number
+            self._changes.add(job_id, TaskState.PENDING, number)
 
     def _write(self, known: Mapping[str, Sequence[Attempt]], histories: Mapping[str, Sequence[Attempt]]) -> None:
         """Write what is new or another one than before; `tell` returns the known ones first, in their order."""
@@ -205,11 +182,7 @@ class Turn:
         if task.state is state:
             return
         check_task_move(task.state, state, corrects=corrects)
-        if corrects and task.state in ENDED_TASK:
-            self._revived.add(task.job_id)
-        self._count(task.job_id, task.state, state, 1)
-        if task.discovers:
-            self._discovery[task.job_id].move(task.state, state)
+        self._changes.move_one(task, state, corrects=corrects)
         if (task.state in WELL) != (state in WELL) and task.block_id:
             if state in WELL:
                 self._ended_well.append(task)
@@ -217,11 +190,7 @@ class Turn:
                 self._run_again.append(Place(task.block_id, task.position))
         task.state = state
 
-    def _count(self, job_id: str, old: TaskState, new: TaskState, number: int) -> None:
-        self._moves[job_id][old] -= number
-        self._moves[job_id][new] += number
-
-    # ---- jobs ----------------------------------------------------------------------------------------------
+    # ---- plans ---------------------------------------------------------------------------------------------
 
     def take_up(self) -> None:
         """Take up new jobs: open the first place of their plans."""
@@ -232,16 +201,16 @@ class Turn:
 
     def _open(self, job_id: str, place: Place) -> None:
         number = tracking.open_place(self.connection, place.block, place.position, self.now)
-        self._count(job_id, TaskState.PENDING, TaskState.READY, number)
+        self._changes.move(job_id, TaskState.PENDING, TaskState.READY, number)
 
     def move_on(self) -> None:
         """Write the tasks that moved, and open what their ends open."""
-        for job_id in self._revived:
-            self._count(job_id, TaskState.CANCELED, TaskState.PENDING, tracking.restore(self.connection, job_id))
-        tracking.doubt_values(self.connection, self._revived)
+        for job_id in self._changes.revived:
+            self._changes.move(job_id, TaskState.CANCELED, TaskState.PENDING, tracking.restore(self.connection, job_id))
+        tracking.doubt_values(self.connection, self._changes.revived)
         tracking.update_tasks(self.connection, self._tasks.values())
         for job_id, number in settle_additions(self.connection, self._tasks, self.now).items():
-            self._moves[job_id][TaskState.PENDING] -= number
+            self._changes.add(job_id, TaskState.PENDING, -number)
         ended_well = [Place(task.block_id, task.position) for task in self._ended_well]
         blocks = tracking.blocks_upward(self.connection, {place.block for place in ended_well + self._run_again})
         held = retreat(self._run_again, blocks)  # first: what waits for these must not open
@@ -259,54 +228,7 @@ class Turn:
 
     def settle(self) -> None:
         """Let every job of which a task has moved follow its tasks."""
-        jobs = tracking.jobs_by_id(self.connection, self._moves)
-        for job in jobs.values():
-            for state, number in self._moves[job.id].items():
-                job.counts[state] += number
-            job.total = sum(job.counts.values())
-            job.discovering += self._discovery[job.id].going_on
-            job.discovered += self._discovery[job.id].ended
-            if job.id in self._revived and job.state in ENDED_JOB:
-                _revive(job)
-            self._judge(job)
-        tracking.update_jobs(self.connection, jobs.values())
-        self._moves.clear()
-        self._revived.clear()
-        self._discovery.clear()
-
-    def _judge(self, job: Job) -> None:
-        if job.observed:
-            job.ended_at = job.outcome = job.note = None  # if it had ended, that was not its end
-        while (verdict := _verdict(job)).state is not job.state:
-            check_job_move(job.state, verdict.state, corrects=job.observed)
-            logger.info("Job %s is %s.", job.id, verdict.state, extra={"action": "job-moved", "job": job.id})
-            job.state, job.reason = verdict.state, verdict.reason
-        if job.started_at is None and job.total > sum(
-            job.counts[state] for state in (TaskState.PENDING, TaskState.READY, TaskState.QUEUED)
-        ):
-            job.started_at = self.now
-        if job.state in ENDED_JOB and job.ended_at is None:
-            self._end(job)
-
-    def _end(self, job: Job) -> None:
-        job.ended_at = self.now
-        if job.state is JobState.COMPLETED:
-            job.outcome = JobOutcome.NOOP if self._had_nothing_to_do(job) else JobOutcome.OK
-        failed = tracking.failed_task(self.connection, job.id) if job.counts[TaskState.FAILED] else None
-        if failed is not None:
-            job.reason = failed.reason or (FailureReason.CONSTRUCTION if failed.discovers else job.reason)
-            job.note = bounded(f"{failed.name} [{failed.id}] failed: {failed.why}", SENTENCE)
-        if job.counts[TaskState.PENDING]:
-            note = (
-                f"upstream: {failed.name} [{failed.id}] failed" if failed else "upstream: a task before it was canceled"
-            )
-            number = tracking.cancel_pending(self.connection, job.id, note, self.now)
-            job.counts[TaskState.PENDING] -= number
-            job.counts[TaskState.CANCELED] += number
-
-    def _had_nothing_to_do(self, job: Job) -> bool:
-        """Whether there are no tasks, or those that discover work found none."""
-        return not job.total or bool(job.discovered and not tracking.has_grown(self.connection, job.id))
+        self._changes.settle(self.connection, self.now)
 
     # ---- outbox --------------------------------------------------------------------------------------------
 
@@ -319,7 +241,7 @@ class Turn:
             Outgoing(letter=one, inputs=inputs.get(source)) for one, source in zip(letters, sources, strict=True)
         ]
         for letter in letters:
-            self._count(letter.job_id, TaskState.READY, TaskState.QUEUED, 1)
+            self._changes.move(letter.job_id, TaskState.READY, TaskState.QUEUED, 1)
         tracking.queue_tasks(
             self.connection, [(one.letter.task_id, one.letter.delivery, one.celery_id) for one in outgoing], self.now
         )
@@ -343,16 +265,6 @@ def _unheard(one: Outgoing) -> Attempt:
     return Attempt(
         task_id=letter.task_id, delivery=letter.delivery, retries=letter.first_retries, celery_id=one.celery_id
     )
-
-
-def _verdict(job: Job) -> Verdict:
-    return judge(job.state, job.counts, discovering=job.discovering, discovered=job.discovered, observed=job.observed)
-
-
-def _revive(job: Job) -> None:
-    """Open a job again of which a task goes on that had failed or was revoked."""
-    check_job_move(job.state, JobState.ACTIVE, corrects=True)
-    job.state, job.reason, job.outcome, job.note, job.ended_at = JobState.ACTIVE, None, None, None, None
 
 
 def _what_failed(state: TaskState, executions: Iterable[Attempt]) -> str | None:

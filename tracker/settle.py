@@ -1,0 +1,122 @@
+"""Jobs follow their tasks: what a turn has changed in each, and the state that this leads to."""
+
+import logging
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from jobrunner.records import Failed, Job, Task
+from jobrunner.states import (
+    ENDED_JOB,
+    ENDED_TASK,
+    WELL,
+    FailureReason,
+    JobOutcome,
+    JobState,
+    TaskState,
+    check_job_move,
+)
+from jobrunner.store import tracking
+from jobrunner.text import SENTENCE, bounded
+from tracker.advance import Verdict, judge
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+logger = logging.getLogger(__name__)
+
+#: States of a task that discovers work: it is at it, or has tried to.
+_AT_IT = frozenset({TaskState.ACTIVE, TaskState.SOFT_FAILED})
+_TRIED = frozenset({*WELL, TaskState.FAILED})
+#: States of a task that has not started.
+_WAITING = (TaskState.PENDING, TaskState.READY, TaskState.QUEUED)
+
+
+@dataclass(slots=True)
+class Changes:
+    """What has changed in jobs since they were settled last; `revived` are those that go on although they had ended."""
+
+    revived: set[str] = field(default_factory=set)
+    _counts: defaultdict[str, Counter[TaskState]] = field(default_factory=lambda: defaultdict(Counter))
+    _discovering: Counter[str] = field(default_factory=Counter)
+    _discovered: Counter[str] = field(default_factory=Counter)
+
+    def add(self, job_id: str, state: TaskState, number: int) -> None:
+        """Note that so many more tasks of a job are in a state; fewer, if the number is below zero."""
+        self._counts[job_id][state] += number
+
+    def move(self, job_id: str, old: TaskState, new: TaskState, number: int) -> None:
+        """Note that so many tasks of a job have moved."""
+        self.add(job_id, old, -number)
+        self.add(job_id, new, number)
+
+    def move_one(self, task: Task, state: TaskState, *, corrects: bool) -> None:
+        """Note that a task moves to a state; if that `corrects` its end, its job goes on."""
+        self.move(task.job_id, task.state, state, 1)
+        if task.discovers:
+            self._discovering[task.job_id] += (state in _AT_IT) - (task.state in _AT_IT)
+            self._discovered[task.job_id] += (state in _TRIED) - (task.state in _TRIED)
+        if corrects and task.state in ENDED_TASK:
+            self.revived.add(task.job_id)
+
+    def settle(self, connection: "Connection", now: datetime) -> None:
+        """Let every job in which something has changed follow its tasks."""
+        jobs = tracking.jobs_by_id(connection, self._counts)
+        for job in jobs.values():
+            self._apply(job)
+            _follow(connection, job, now)
+        tracking.update_jobs(connection, jobs.values())
+        for noted in (self.revived, self._counts, self._discovering, self._discovered):
+            noted.clear()
+
+    def _apply(self, job: Job) -> None:
+        for state, number in self._counts[job.id].items():
+            job.counts[state] += number
+        job.total = sum(job.counts.values())
+        job.discovering += self._discovering[job.id]
+        job.discovered += self._discovered[job.id]
+        if job.id in self.revived and job.state in ENDED_JOB:
+            check_job_move(job.state, JobState.ACTIVE, corrects=True)
+            job.state, job.reason, job.outcome, job.note, job.ended_at = JobState.ACTIVE, None, None, None, None
+
+
+def _follow(connection: "Connection", job: Job, now: datetime) -> None:
+    """Move a job to where its tasks say it is."""
+    if job.observed:
+        job.ended_at = job.outcome = job.note = None  # if it had ended, that was not its end
+    while (verdict := _verdict(job)).state is not job.state:
+        check_job_move(job.state, verdict.state, corrects=job.observed)
+        logger.info("Job %s is %s.", job.id, verdict.state, extra={"action": "job-moved", "job": job.id})
+        job.state, job.reason = verdict.state, verdict.reason
+    if job.started_at is None and job.total > sum(job.counts[state] for state in _WAITING):
+        job.started_at = now
+    if job.state in ENDED_JOB and job.ended_at is None:
+        _end(connection, job, now)
+
+
+def _verdict(job: Job) -> Verdict:
+    return judge(job.state, job.counts, discovering=job.discovering, discovered=job.discovered, observed=job.observed)
+
+
+def _end(connection: "Connection", job: Job, now: datetime) -> None:
+    job.ended_at = now
+    if job.state is JobState.COMPLETED:
+        job.outcome = JobOutcome.NOOP if _had_nothing_to_do(connection, job) else JobOutcome.OK
+    failed = tracking.failed_task(connection, job.id) if job.counts[TaskState.FAILED] else None
+    if failed is not None:
+        job.reason = failed.reason or (FailureReason.CONSTRUCTION if failed.discovers else job.reason)
+        job.note = bounded(f"{failed.name} [{failed.id}] failed: {failed.why}", SENTENCE)
+    if job.counts[TaskState.PENDING]:
+        number = tracking.cancel_pending(connection, job.id, _upstream(failed), now)
+        job.counts[TaskState.PENDING] -= number
+        job.counts[TaskState.CANCELED] += number
+
+
+def _had_nothing_to_do(connection: "Connection", job: Job) -> bool:
+    """Whether there are no tasks, or those that discover work found none."""
+    return not job.total or bool(job.discovered and not tracking.has_grown(connection, job.id))
+
+
+def _upstream(failed: Failed | None) -> str:
+    return f"upstream: {failed.name} [{failed.id}] failed" if failed else "upstream: a task before it was canceled"
