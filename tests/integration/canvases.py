@@ -6,12 +6,13 @@ gets wrong. `docs/canvas.md` lists these faults; `test_canvas.py` has a test for
 * a group right inside a group is flattened, and its results may come in another order;
 * the results of a group of nothing but one canvas that ends in a group are those of the inner group;
 * chunks that are not sent alone yield a description of themselves;
-* a chord over nothing, or with an empty group as its body, is never seen to end inside of another canvas;
+* a chord with an empty group as its body is never seen to end inside of another canvas;
 * what follows a chord whose body is a group runs once for each task of that group, unless `|` joins it to the body;
 * a group with a chord in it, at the end of what is itself in a group, is never seen to end;
-* a group of a generator loses its results inside of another canvas, and a chord over one of canvases never ends.
+* a chord over a generator of canvases that end in groups gets their results flattened, in another order.
 """
 
+from collections.abc import Iterable
 from functools import reduce
 from operator import or_
 from random import Random
@@ -33,8 +34,6 @@ class Maker:
     def canvas(self) -> Signature:
         if self.random.random() < 0.04:
             return self._chunks()
-        if self.random.random() < 0.1:
-            return self._lazy()
         made = self._any(self.random.choice([1, 2, 2, 3, 3]))
         if isinstance(made, group):  # elsewhere it depends on what comes next whether a group keeps them
             made.set(**self._options())
@@ -79,10 +78,6 @@ class Maker:
         self.calls += len(items)
         return self.proj.meet.chunks(items, size)
 
-    def _lazy(self) -> Signature:
-        tasks = [self._task() for _ in range(self.random.randint(0, 4))]
-        return chord((task for task in tasks), self._task()) if self._rarely() else group(task for task in tasks)
-
     def _chain(self, depth: int) -> Signature:
         steps: list[Signature] = []
         for _ in range(self.random.randint(2, 4)):
@@ -96,13 +91,13 @@ class Maker:
         tasks = self._parallel(depth)
         if len(tasks) == 1 and _ends_in_group(tasks[0]):
             tasks.append(self._task())
-        return group(tasks)
+        return group(self._maybe_lazy(tasks))
 
     def _chord(self, depth: int) -> Signature:
-        header, body = self._parallel(depth) or [self._task()], self._any(depth)
+        header, body = self._parallel(depth), self._any(depth)
         while isinstance(body, group) and not body.tasks:
             body = self._any(depth)
-        made = chord(header, body)
+        made = chord(self._maybe_lazy(header), body)
         if self._rarely():
             made = made.clone(tuple(self._arguments()))
         if self._rarely() and not any(isinstance(task, _chain) for task in header):
@@ -114,6 +109,11 @@ class Maker:
         made = [self._any(depth) for _ in range(self.random.choice([0, 1, 2, 2, 3, 4]))]
         made = [_chain(self._task(), one) if isinstance(one, group) else one for one in made]
         return [chain(one, self._task()) if _ends_in_group(one) and _has_chord(one) else one for one in made]
+
+    def _maybe_lazy(self, tasks: list[Signature]) -> Iterable[Signature]:
+        if self.random.random() < 0.8 or any(map(_ends_in_group, tasks)):
+            return tasks
+        return (task for task in tasks)
 
     def _with_options(self, made: Signature) -> Signature:
         if isinstance(made, _chain | chord) and self._rarely():
