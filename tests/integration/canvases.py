@@ -107,7 +107,7 @@ class Maker:
 
     def _parallel(self, depth: int) -> list[Signature]:
         made = [self._any(depth) for _ in range(self.random.choice([0, 1, 2, 2, 3, 4]))]
-        made = [_chain(self._task(), one) if isinstance(one, group) else one for one in made]
+        made = [chain(self._task(), one) if isinstance(one, group) else one for one in made]
         return [chain(one, self._task()) if _ends_in_group(one) and _has_chord(one) else one for one in made]
 
     def _maybe_lazy(self, tasks: list[Signature]) -> Iterable[Signature]:
