@@ -17,6 +17,7 @@ from jobrunner.states import (
     TASK_MOVES,
     WELL,
     FailureReason,
+    JobOutcome,
     JobState,
     TaskState,
     check_job_move,
@@ -106,7 +107,7 @@ def test_failure_reasons_are_those_of_the_design() -> None:
     assert set(FailureReason) == set(REASONS.split())
 
 
-@pytest.mark.parametrize("member", [*JobState, *TaskState, *FailureReason], ids=repr)
+@pytest.mark.parametrize("member", [*JobState, *TaskState, *FailureReason, *JobOutcome], ids=repr)
 def test_every_member_says_what_it_means(member: StrEnum) -> None:
     assert member.__doc__ != type(member).__doc__
     assert (member.__doc__ or "").endswith(".")
