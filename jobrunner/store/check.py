@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import ColumnElement, Connection, Row, Subquery, case, func, literal, or_, select
 
-from jobrunner.states import ENDED_TASK, WELL, TaskState
+from jobrunner.states import WELL, TaskState
 from jobrunner.store.database import Database
 from jobrunner.store.migrations import FOLDER, HEAD
 from jobrunner.store.schema import COUNTERS, block, job, metadata, task
@@ -49,9 +49,9 @@ def wrong_counters(connection: Connection) -> list[str]:
     return [*_jobs(connection), *_blocks(connection)]
 
 
-#: Of the tasks that discover work, those that may still add to their job, and those that have ended.
+#: Of the tasks that discover work, those that may still add to their job, and those that have tried to.
 _DISCOVERING = task.c.discovers & task.c.state.in_([TaskState.ACTIVE, TaskState.SOFT_FAILED])
-_DISCOVERED = task.c.discovers & task.c.state.in_(list(ENDED_TASK)) & task.c.started_at.is_not(None)
+_DISCOVERED = task.c.discovers & task.c.state.in_([*WELL, TaskState.FAILED])
 
 
 def _jobs(connection: Connection) -> Iterator[str]:

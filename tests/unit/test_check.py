@@ -67,9 +67,11 @@ def test_tasks_that_discover_are_counted_while_they_may_add_and_when_they_have_e
     change(runner, "UPDATE task SET discovers = true")
     change(runner, "UPDATE task SET state = 'active' WHERE arrival = 0")
     change(runner, "UPDATE task SET state = 'soft-failed' WHERE arrival = 1")
-    change(runner, "UPDATE task SET state = 'failed', started_at = queued_at WHERE arrival = 2")  # was never started
+    change(runner, "UPDATE task SET state = 'failed' WHERE arrival = 2")
     change(runner, "UPDATE job SET n_pending = 1, n_active = 1, n_soft_failed = 1, n_failed = 1")
-    assert check(runner.database) == [f"Job {job_id} says that it has 0 discovering tasks, where there are 2."]
+    assert check(runner.database) == [
+        f"Job {job_id} says that it has 0 discovering tasks, where there are 2; 0 discovered tasks, where there are 1."
+    ]
 
 
 def test_a_job_without_its_tasks_is_told(runner: JobRunner) -> None:
