@@ -125,7 +125,7 @@ def tasks_table(views: Sequence[TaskView]) -> Table:
             view.id,
             str(view.sequence),
             _branch(depth) + (view.name or _UNKNOWN),
-            state_text(view.state),
+            state_text(view.state).append(f" ({view.reason})" if view.reason else ""),
             tries,
             runtime,
             view.note or view.result or "",

@@ -63,6 +63,7 @@ class TaskView:
     created_by: str | None
     name: str
     state: TaskState
+    reason: str | None
     note: str | None
     queue: str
     arrival: int
@@ -171,6 +172,7 @@ def list_tasks(connection: Connection, job_id: str) -> list[TaskView]:
             task.c.created_by,
             task.c.name,
             task.c.state,
+            task.c.reason,
             task.c.note,
             task.c.queue,
             task.c.arrival,

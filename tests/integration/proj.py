@@ -249,6 +249,13 @@ def add_children_and_wait(number: int, path: str, gate: str) -> None:
 
 
 @task()
+def wait_and_add_children(number: int, path: str, gate: str) -> None:
+    """Wait for a file to appear, and add tasks."""
+    hold.run(None, gate)
+    add_children.run(number, path)
+
+
+@task()
 def add_children_and_die_once(number: int, path: str, deaths: str) -> None:
     """Add tasks, and kill our own process the first time."""
     add_children.run(number, path)

@@ -201,3 +201,31 @@ def test_children_of_a_worker_that_is_killed_are_deleted_and_made_anew(house: Ho
     assert sorted(house.lines("lines")) == ["child 0", "child 1", "child 2"]
     assert any("deleted 3 tasks" in line for line in history(house, job))
     house.check_completed_once(job)
+
+
+@on_sqlite
+@pytest.mark.chaos
+def test_an_attempt_whose_additions_the_event_log_does_not_take_is_tried_again_when_it_does(house: House) -> None:
+    house.broker()
+    tracker = house.tracker()
+    worker = house.worker(JOBRUNNER_EVENT_LOG_LIMIT="4")
+    gate = house.gate("open")
+    # Two parts: the first may exceed the limit, which a process learns with its first batch.
+    job = house.jobs.submit(house.proj.wait_and_add_children.si(250, house.path("lines"), str(gate)))
+    gate.reached()
+    tracker.kill()
+
+    def full() -> bool:
+        """Run one more task, whose events go into the log."""
+        house.proj.identity.delay(1).get(timeout=PATIENCE)
+        return "The event log is full" in worker.text
+
+    until(full, timeout=PATIENCE, what="the event log to be full")
+    gate.open()
+    worker.says("EventLogFullError")
+    assert house.lines("lines") == []
+    house.tracker(ready=None)
+    assert job.wait(2 * PATIENCE) is JobState.COMPLETED
+    assert sorted(house.lines("lines")) == sorted(f"child {number}" for number in range(250))
+    assert any("deleted 200 tasks" in line for line in history(house, job))
+    house.check_completed_once(job)
