@@ -7,9 +7,8 @@ Everything that the tracker needs later is decided here, so that ending a task c
 
 * `place`: where a node stands: its block, and its position in it.
 * `opens`: the place whose opening makes this task ready. In `chain(a, group(chain(b, c), d), e)` opening position 1 of
-  the outer
-  chain makes `b` and `d` ready at once, whatever lies between, so both carry that place; `c` carries position 1 of its
-  own chain.
+  the outer chain makes `b` and `d` ready at once, whatever lies between, so both carry that place; `c` carries position
+  1 of its own chain.
 * `takes`: the node whose value is the first argument, as in Celery; none for an immutable signature or the first one.
 * `yields`: the place in a group's list of values that this node's value fills.
 
@@ -86,7 +85,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The whole tree of a job. Leaves are in order of arrival; the root block has the job's id."""
+    """The whole tree of a job, or of what is added to one. Leaves are in order of arrival.
+
+    `job_id` is the id of the root block, which is also that of a new job.
+    """
 
     job_id: str
     leaves: Sequence[Leaf]
