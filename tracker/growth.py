@@ -217,8 +217,8 @@ def _delete(connection: "Connection", deleted: Collection[Addition], now: dateti
     creators = tracking.creators(connection, by_creator)
     lines = [_line(creators[task_id], number, now) for task_id, number in by_creator.items() if number]
     tracking.insert_history(connection, lines)
-    for one in lines:
-        logger.info("Job %s: %s.", one.job_id, one.line, extra={"action": "additions-deleted", "job": one.job_id})
+    for told in lines:
+        logger.info("Job %s: %s.", told.job_id, told.line, extra={"action": "additions-deleted", "job": told.job_id})
     return numbers
 
 
