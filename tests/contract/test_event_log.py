@@ -126,6 +126,17 @@ def test_a_batch_without_a_number_is_read_too(log: Log) -> None:
     assert (entry.numbered, entry.events) == (None, [{"number": 7}])
 
 
+def test_what_is_committed_makes_room_also_when_nothing_comes_behind_it(log: Log) -> None:
+    log.write(*range(10))
+    log.commit(log.read())
+
+    def has_room() -> bool:
+        assert log.reader.read(log.position, 0.05) is None
+        return log.writer.length() <= 1  # on Redis the last one stays
+
+    until(has_room, timeout=PATIENCE, what="the log to be empty")
+
+
 @pytest.mark.parametrize(("name", "odd"), [("number", 0), ("number", "x"), ("dropped", -1), ("number", 2**40)])
 def test_odd_numbers_are_none_and_cost_nothing_else(log: Log, name: str, odd: object) -> None:
     numbers = {"series": "series-1", "number": 1, "dropped": 0, name: odd}

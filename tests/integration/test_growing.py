@@ -205,10 +205,11 @@ def test_children_of_a_worker_that_is_killed_are_deleted_and_made_anew(house: Ho
 
 @on_sqlite
 @pytest.mark.chaos
+@pytest.mark.timeout(300)
 def test_an_attempt_whose_additions_the_event_log_does_not_take_is_tried_again_when_it_does(house: House) -> None:
     house.broker()
     tracker = house.tracker()
-    worker = house.worker(JOBRUNNER_EVENT_LOG_LIMIT="4")
+    worker = house.worker(JOBRUNNER_EVENT_LOG_LIMIT="300")  # Redis forgets about a hundred entries at a time
     gate = house.gate("open")
     # Two parts: the first may exceed the limit, which a process learns with its first batch.
     job = house.jobs.submit(house.proj.wait_and_add_children.si(250, house.path("lines"), str(gate)))

@@ -33,6 +33,8 @@ class RedisStream:
     def read(self, position: str | None, wait: float) -> Batch | None:
         """Return entries behind `position`; raises the broker's connection errors."""
         redis = self._connected(position or _BEGINNING)
+        if position is not None and not self._anew:
+            self.trim(position)  # also when nothing comes any more: workers may wait for room
         start = _BEGINNING if self._anew else position or _BEGINNING
         answer: Any = redis.xread({EVENT_LOG: start}, count=_ENTRIES, block=max(1, int(wait * 1000)))
         if not answer:
@@ -53,10 +55,10 @@ class RedisStream:
         return self._redis
 
     def trim(self, position: str) -> None:
-        """Forget what is committed; now and then, and approximately, so that it costs nothing."""
+        """Forget what is committed; now and then, so that it costs nothing."""
         if self._redis is not None and time.monotonic() - self._trimmed > _TRIM:
             self._trimmed = time.monotonic()
-            self._redis.xtrim(EVENT_LOG, minid=position, approximate=True)
+            self._redis.xtrim(EVENT_LOG, minid=position, approximate=False)
 
     def close(self) -> None:
         """Drop the connection; the next read makes a new one."""
