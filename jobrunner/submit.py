@@ -102,8 +102,8 @@ def write(database: Database, submission: Submission) -> tuple[str, bool]:
     """
     job, key, chosen_ids = submission.job, submission.job["key"], submission.chosen_ids
     with database.write() as connection:
-        taken = submissions.find_key(connection, key) if key else None
-        if taken is None:
+        holder = submissions.find_key(connection, key) if key else None
+        if holder is None:
             _refuse_taken_ids(submissions.find_tasks(connection, chosen_ids), chosen_ids)
             if submissions.insert_job(
                 connection,
@@ -114,13 +114,13 @@ def write(database: Database, submission: Submission) -> tuple[str, bool]:
                 chosen_ids=chosen_ids,
             ):
                 return job["id"], True
-            taken = submissions.find_key(connection, key) if key else None
-            if taken is None:
+            holder = submissions.find_key(connection, key) if key else None
+            if holder is None:
                 _refuse_taken_ids(submissions.find_tasks(connection, chosen_ids), chosen_ids)
-    if taken is None or taken.digest != job["digest"]:
-        msg = f"The key {key!r} belongs to job {taken and taken.id}, which has other tasks or arguments."
+    if holder is None or holder.digest != job["digest"]:
+        msg = f"The key {key!r} belongs to job {holder and holder.id}, which has other tasks or arguments."
         raise KeyConflictError(msg, "Submit the same canvas again, or choose another key.")
-    return taken.id, False
+    return holder.id, False
 
 
 def check_texts(**texts: str | None) -> None:

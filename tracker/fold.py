@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from jobrunner import ids
-from jobrunner.records import Attempt, Standing, Task
+from jobrunner.records import Attempt, AttemptKey, Standing, Task
 from jobrunner.states import FailureReason, TaskState
 from jobrunner.text import NAME, SENTENCE, TRACEBACK, bounded
 from jobrunner.wire import LOST
@@ -194,8 +194,8 @@ def is_foreign(attempt: Attempt) -> bool:
 
 def tell(task: Task, executions: Iterable[Attempt], events: Iterable[Event]) -> list[Attempt]:
     """Return the executions of a task with what events tell of them: those given in their order, then new ones."""
-    known = {(one.delivery, one.retries, one.process): one for one in executions}
-    told: defaultdict[tuple[int, int, str], list[Event]] = defaultdict(list)
+    known = {one.key: one for one in executions}
+    told: defaultdict[AttemptKey, list[Event]] = defaultdict(list)
     numberless: list[Event] = []
     for event in events:
         if event.retries is None:
@@ -214,7 +214,7 @@ def tell(task: Task, executions: Iterable[Attempt], events: Iterable[Event]) -> 
     return weigh(list(known.values()))
 
 
-def _unheard(task: Task, event: Event, key: tuple[int, int, str]) -> Attempt:
+def _unheard(task: Task, event: Event, key: AttemptKey) -> Attempt:
     delivery, retries, process = key
     return Attempt(task_id=task.id, delivery=delivery, retries=retries, process=process, celery_id=event.uuid)
 

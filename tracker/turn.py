@@ -15,13 +15,7 @@ from jobrunner import ids
 from jobrunner.errors import IllegalMoveError
 from jobrunner.plan import Place, Source
 from jobrunner.records import Attempt, AttemptKey, Letter, Standing, Task
-from jobrunner.states import (
-    ENDED_TASK,
-    WELL,
-    FailureReason,
-    TaskState,
-    check_task_move,
-)
+from jobrunner.states import ENDED_TASK, WELL, FailureReason, TaskState, check_task_move
 from jobrunner.store import tracking
 from jobrunner.store.sources import inputs_of
 from jobrunner.wire import Inputs

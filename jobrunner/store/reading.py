@@ -24,7 +24,7 @@ OPEN = attempt.c.standing.in_([literal_column(str(int(one))) for one in (Standin
 class JobView:
     """A job as people see it; `counts` has how many of its tasks are in each state, without the zeros.
 
-    Of those that discover work, `discovering` have started and not ended, and `discovered` have ended.
+    Of those that discover work, `discovering` are at it, and `discovered` have tried to; who was canceled has not.
     """
 
     id: str

@@ -86,7 +86,7 @@ job = Table(
     Column("run", Integer, nullable=False),
     Column("total", Integer, nullable=False),
     *(Column(name, Integer, nullable=False, server_default="0") for name in COUNTERS.values()),
-    # Of these, tasks that discover: those that have started and not ended, and those that have ended.
+    # Of these, tasks that discover work: those that are at it, and those that have tried to (not if canceled).
     Column("discovering", Integer, nullable=False, server_default="0"),
     Column("discovered", Integer, nullable=False, server_default="0"),
     _id("value_task"),  # the node whose value is the job's
@@ -133,7 +133,7 @@ task = Table(
     _id("addition_id"),  # with what it was added
     Column("discovers", Boolean, nullable=False, server_default=false()),  # it makes the job known: N1's discovery task
     Column("replayable", Boolean, nullable=False, server_default=false()),  # may run again if its value is lost
-    _id("block_id", nullable=False),  # empty for an observed task: no plan knows it
+    _id("block_id", nullable=False),  # empty for an observed or adopted task: no plan knows it
     Column("position", Integer, nullable=False),
     _id("opens_block", nullable=False),
     Column("opens_at", Integer, nullable=False),
