@@ -27,8 +27,8 @@ _ALMOST = 0.99
 class Progress:
     """How far a job is: `done` of `total` tasks have ended, in whatever way; `counts` by state, without the zeros.
 
-    `share` is 1.0 when the job has ended and less before, whatever `done` says. While it is `growing`, tasks that have
-    not ended may add more, so `total` is only what is known so far.
+    `share` is 1.0 when the job has ended and less before, whatever `done` says. It is `growing` while tasks are at
+    discovering work: `total` is only what is known so far.
     """
 
     done: int
@@ -86,7 +86,7 @@ class Job:
         return Progress.of(self.view)
 
     def tasks(self) -> list[TaskView]:
-        """Return all tasks of the plan, in order of arrival, those that never started included."""
+        """Return all tasks of the job, in order of arrival: of its plan, started or not, and what tasks have sent."""
         with self._database.read() as connection:
             return reading.list_tasks(connection, self.id)
 

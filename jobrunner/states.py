@@ -118,7 +118,7 @@ class TaskState(_Documented):
     COMPLETED = (
         "completed",
         "Ended with success.",
-        "It stays so until an operator requeues it, or runs again by itself: it is replayable and its value is lost.",
+        "It stays so until an operator requeues it, or the tracker does: it is replayable and its value is lost.",
     )
     PARTIAL = (
         "partial",

@@ -180,7 +180,7 @@ def _event_type(_context: click.Context, _parameter: click.Parameter, word: str 
 )
 @json_option
 def tasks(job: str, active: bool | None, last_event: str | None, as_json: bool) -> None:
-    """List all tasks of a JOB's plan, those that never started included.
+    """List all tasks of a JOB, those that never started and those that tasks have sent or added included.
 
     After the events sent, received and started a task is active; after succeeded, failed, revoked and retried (or
     retired, which is the same) it is not. A task that was never sent is neither.
