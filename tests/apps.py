@@ -13,6 +13,10 @@ from jobrunner import JobRunner, submit
 from jobrunner.store.database import Database
 from jobrunner.store.schema import metadata
 from jobrunner.store.upgrade import upgrade
+from tests.builders import MIDNIGHT
+from tracker.absorb import absorb
+from tracker.fold import Event
+from tracker.turn import Turn
 
 #: A user's module for tests of the command line, with two tasks and two named jobs, one of which returns no canvas.
 SHOP = """
@@ -101,6 +105,17 @@ def store(
     """Do what `submit` does and return the job's id, without the wake-up that a broker which is away makes slow."""
     runner.prepare_tasks()
     return submit.write(runner.database, submit.prepare(runner.app, canvas, name=name, key=key, barrier=barrier))[0]
+
+
+def take_turn(runner: JobRunner, *events: Event) -> None:
+    """Do one turn of the tracker, always at the same time: what events tell, and what that leads to."""
+    with runner.database.write() as connection:
+        turn = Turn(connection, MIDNIGHT)
+        absorb(turn, events, ())
+        turn.take_up()
+        turn.move_on()
+        turn.take_ready()
+        turn.settle()
 
 
 def count_rows(database: Database) -> dict[str, int]:

@@ -14,11 +14,9 @@ from jobrunner import JobRunner, ids
 from jobrunner.additions import Part, parts
 from jobrunner.barrier import level_block
 from jobrunner.store.check import wrong_counters
-from tests.apps import new_runner, read_rows, store
-from tests.builders import MIDNIGHT, event
-from tracker.absorb import absorb
+from tests.apps import new_runner, read_rows, store, take_turn
+from tests.builders import event
 from tracker.fold import Event
-from tracker.turn import Turn
 
 PROCESS = "process-1"
 
@@ -36,13 +34,8 @@ class Growing:
 
     def turn(self, *events: Event) -> None:
         """Fold events and do what they lead to; see that counters are those of the rows."""
-        with self.runner.database.write() as connection:
-            turn = Turn(connection, MIDNIGHT)
-            turn.take_up()
-            absorb(turn, events, ())
-            turn.move_on()
-            turn.take_ready()
-            turn.settle()
+        take_turn(self.runner, *events)
+        with self.runner.database.read() as connection:
             assert wrong_counters(connection) == []
 
     def tell(self, arrival: int, type_: str, *, retries: int = 0, process: str = PROCESS, **fields: Any) -> Event:

@@ -16,13 +16,10 @@ from jobrunner import JobRunner, ids
 from jobrunner.keeping import keeping
 from jobrunner.store.schema import job, task
 from jobrunner.wire import HEADER, INPUTS_KEY
-from tests.apps import new_runner, read_rows, store
-from tests.builders import MIDNIGHT, event, moment
+from tests.apps import new_runner, read_rows, store, take_turn
+from tests.builders import event, moment
 from tests.servers.redis import Redis
-from tracker.absorb import absorb
-from tracker.fold import Event
 from tracker.release import Release
-from tracker.turn import Turn
 
 HOUR = 3600
 OF_A_JOB = {HEADER: {}}
@@ -57,16 +54,6 @@ def lives(app: Celery, *celery_ids: str) -> list[int]:
 
 def put(app: Celery, celery_id: str) -> None:
     keeping(app.backend).mark_as_done(celery_id, 1, Context(OF_A_JOB))
-
-
-def run(runner: JobRunner, *events: Event) -> None:
-    with runner.database.write() as connection:
-        turn = Turn(connection, MIDNIGHT)
-        absorb(turn, events, ())
-        turn.take_up()
-        turn.move_on()
-        turn.take_ready()
-        turn.settle()
 
 
 @pytest.mark.parametrize(
@@ -111,14 +98,14 @@ def test_values_get_celerys_expiry_once_their_job_has_ended(runner: JobRunner) -
     total, add, app = runner.app.tasks["total"], runner.app.tasks["add"], runner.app
     release = Release(app, runner.database)
     store(runner, add.s(1, 1) | total.s())
-    run(runner)
+    take_turn(runner)
     one, two = sorted(row["id"] for row in read_rows(runner.database, "task"))
     put(app, one)
-    run(runner, event("succeeded", uuid=one))
+    take_turn(runner, event("succeeded", uuid=one))
     release.step()
     assert lives(app, one) == [-1]
     put(app, two)
-    run(runner, event("succeeded", uuid=two))
+    take_turn(runner, event("succeeded", uuid=two))
     assert release.step() is None
     assert lives(app, one, two) == [HOUR, HOUR]
     assert [row["keeps_values"] for row in read_rows(runner.database, "job")] == [False]
@@ -146,13 +133,13 @@ def test_a_job_that_goes_on_again_keeps_its_values_again(runner: JobRunner) -> N
     add, app = runner.app.tasks["add"], runner.app
     release = Release(app, runner.database)
     store(runner, group(add.s(1, 1), add.s(2, 2)))
-    run(runner)
+    take_turn(runner)
     one, two = sorted(row["id"] for row in read_rows(runner.database, "task"))
     put(app, one)
-    run(runner, event("succeeded", uuid=one), event("failed", uuid=two))
+    take_turn(runner, event("succeeded", uuid=one), event("failed", uuid=two))
     release.step()
     assert lives(app, one) == [HOUR]
-    run(runner, event("started", uuid=two, at=1, worker="w2@host"))
+    take_turn(runner, event("started", uuid=two, at=1, worker="w2@host"))
     assert release.step() is None
     assert lives(app, one) == [-1]
     assert [row["keeps_values"] for row in read_rows(runner.database, "job")] == [True]
@@ -163,7 +150,7 @@ def test_what_an_older_delivery_stores_after_the_end_is_let_go_as_well(runner: J
     (one, *_) = ended(runner, delivery=2)
     release.step()
     put(app, one)
-    run(runner, event("succeeded", uuid=one))
+    take_turn(runner, event("succeeded", uuid=one))
     assert release.step() is None
     assert lives(app, one) == [HOUR]
 

@@ -9,12 +9,10 @@ from celery import chain, group
 
 from jobrunner import JobRunner, ids
 from jobrunner.store.check import check
-from tests.apps import new_runner, read_rows, store
-from tests.builders import MIDNIGHT, event
-from tracker.absorb import absorb
+from tests.apps import new_runner, read_rows, store, take_turn
+from tests.builders import event
 from tracker.fold import Event
 from tracker.replay import MOST_DELIVERIES
-from tracker.turn import Turn
 
 
 @pytest.fixture
@@ -36,13 +34,7 @@ def turn(runner: JobRunner) -> Callable[..., None]:
 
     def run(*told: tuple[int, str] | tuple[int, str, list[str] | None]) -> None:
         tasks = rows(runner)
-        with runner.database.write() as connection:
-            turn = Turn(connection, MIDNIGHT)
-            turn.take_up()
-            absorb(turn, [_event(tasks[arrival], *what) for arrival, *what in told], ())
-            turn.move_on()
-            turn.take_ready()
-            turn.settle()
+        take_turn(runner, *(_event(tasks[arrival], *what) for arrival, *what in told))
 
     return run
 

@@ -1,7 +1,7 @@
 """Canvases run by Celery itself and as jobs, on the same worker: same values, by the same tasks with the same inputs.
 
-What is deliberately not the same is listed in `docs/canvas.md`, and each line there has a test here or in
-`tests/unit/test_canvas.py`.
+What is deliberately not the same is listed in `docs/canvas.md`, and each line there has a test here, in
+`tests/unit/test_canvas.py` or in `tests/unit/test_submit.py`.
 """
 
 import time
