@@ -71,7 +71,7 @@ def note_heard(connection: Connection, names: Collection[str], now: datetime) ->
 
 
 def unheard_queues(connection: Connection, sent_before: datetime) -> list[str]:
-    """Return the queues of what was sent before a moment and is in no worker's hands: there may be a great many."""
+    """Return the queues of what `unheard_tasks` would find: few, where the tasks may be a great many."""
     return list(connection.execute(select(task.c.queue).distinct().where(*_unheard(sent_before))).scalars())
 
 
@@ -82,7 +82,10 @@ def unheard_tasks(connection: Connection, sent_before: datetime, queues: Collect
 
 
 def _unheard(sent_before: datetime) -> tuple[ColumnElement[bool], ...]:
-    """Of adopted tasks only those of which no worker has ever said anything: the broker keeps the others."""
+    """What was sent before a moment and is in no worker's hands.
+
+    Of adopted tasks only those of which no worker has ever said anything: the broker keeps the others.
+    """
     online = select(worker.c.name).where(worker.c.online.is_(True))
     held = exists().where(
         attempt.c.task_id == task.c.id,
