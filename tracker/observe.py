@@ -49,11 +49,7 @@ def join(connection: "Connection", events: Sequence[Event], known: Mapping[str, 
     jobs = tracking.trunks(connection, {*roots.values(), *(task.job_id for task in returning.values())})
     adopted = _adopted(roots, returning, jobs)
     origins |= _below_creators(connection, {uuid: origins[uuid] for uuid in adopted if uuid in origins})
-    new_jobs = {
-        root: Trunk(id=root, observed=True, name="", state=JobState.QUEUED, total=0, arrival=0)
-        for root in roots.values()
-        if root not in jobs
-    }
+    new_jobs = {root: _new_job(root) for root in roots.values() if root not in jobs}
     jobs |= new_jobs
     before = {job.id: (job.name, job.total) for job in jobs.values()}
     joining = _take_in(roots, origins, jobs, now)
@@ -65,11 +61,18 @@ def join(connection: "Connection", events: Sequence[Event], known: Mapping[str, 
     tracking.place_adopted(connection, adopted)
     return Joined(
         tasks={task.id: task for task, _, _ in joining},
-        revived=frozenset(
-            job.id for job in changed if not job.observed and job.state in ENDED_JOB and job.total > before[job.id][1]
-        ),
+        revived=frozenset(job.id for job in changed if _is_revived(job, total=before[job.id][1])),
         unplaced=sum(event.uuid not in roots for event in strangers),
     )
+
+
+def _new_job(root: str) -> Trunk:
+    return Trunk(id=root, observed=True, name="", state=JobState.QUEUED, total=0, arrival=0)
+
+
+def _is_revived(job: Trunk, *, total: int) -> bool:
+    """Whether a job with a plan had ended, and has more tasks than that `total` now."""
+    return not job.observed and job.state in ENDED_JOB and job.total > total
 
 
 def _adopted(roots: Mapping[str, str], returning: Mapping[str, Task], jobs: Mapping[str, Trunk]) -> set[str]:

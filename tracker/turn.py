@@ -164,10 +164,13 @@ class Turn:
         if task.reason is FailureReason.INPUT_LOST and before is not state and task.block_id:
             self.input_lost.append(task)
         if state is TaskState.SOFT_FAILED and decider.standing == Standing.UNKNOWN and task.block_id:
-            # A worker without its code, as is common while a new version is rolled out, has dropped the message.
-            rest = min(_FIRST_REST * 2 ** (task.delivery - 1), _LAST_REST)
-            self._delays[task.id] = self.now + timedelta(seconds=rest)
-            self.move(task, TaskState.READY)
+            self._send_later(task)
+
+    def _send_later(self, task: Task) -> None:
+        """Send a task again after a rest: a worker without its code has dropped the message, as during a rollout."""
+        rest = min(_FIRST_REST * 2 ** (task.delivery - 1), _LAST_REST)
+        self._delays[task.id] = self.now + timedelta(seconds=rest)
+        self.move(task, TaskState.READY)
 
     def move(self, task: Task, state: TaskState, *, ended_at: datetime | None = None, corrects: bool = False) -> None:
         """Move one task; its row and the plan follow in `move_on`, its job in `settle`."""
