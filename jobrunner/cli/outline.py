@@ -15,7 +15,7 @@ _SHOWN = 12
 def outline_tree(name: str, preview: Preview, *, barrier: bool) -> Tree:
     """Return the canvas as a tree below a line that counts its tasks."""
     widest = max(preview.levels, default=0)
-    how = "level by level" if barrier else f"at most {widest:,} side by side"
+    how = "level by level" if barrier else f"the widest of {widest:,}"
     number = len(preview.levels)
     tree = Tree(f"{name}: {_tasks(preview.total)} in {number:,} level{'s' * (number != 1)}, {how}")
     if preview.tree is not None:

@@ -277,7 +277,7 @@ def test_a_dry_run_makes_nothing_and_asks_nobody(run: Run, tmp_path: Path, optio
 def test_a_dry_run_shows_the_tree_levels_and_counts_and_folds_what_is_alike(run: Run) -> None:
     ended = run("submit", "-A", "shop", "nightly", "region=eu", "number=1000", "--dry-run")
     assert ended.out.splitlines() == [
-        "nightly: 1,001 tasks in 2 levels, at most 1,000 side by side",
+        "nightly: 1,001 tasks in 2 levels, the widest of 1,000",
         "└── chain of 2",
         "    ├── group of 1,000",
         "    │   ├── shop.add  sequence 0",
