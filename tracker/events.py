@@ -13,10 +13,12 @@ from typing import Any
 from jobrunner.text import NAME, bounded
 from tracker.eventlog import Entry
 from tracker.fold import FOLDED, Event
+from tracker.growth import TASK_ADDED
+from tracker.observe import TASK_SENT
 from tracker.rejects import Reason, Rejects
 
 #: What the tracker does something with.
-_OF_TASKS = frozenset({*FOLDED, "task-sent", "task-added"})
+_OF_TASKS = frozenset({*FOLDED, TASK_SENT, TASK_ADDED})
 _KNOWN = frozenset({*_OF_TASKS, "worker-online", "worker-heartbeat", "worker-offline"})
 #: Seconds since 1970 that have a date in every time zone: PostgreSQL tells times in that of the session.
 _FIRST = datetime(1, 1, 2, tzinfo=UTC).timestamp()
