@@ -249,6 +249,12 @@ ENDED_TASK: frozenset[TaskState] = _tasks("completed partial skipped failed canc
 WELL: frozenset[TaskState] = _tasks("completed partial skipped")
 """Ended well: what lets the next task start."""
 
+DISCOVERING: frozenset[TaskState] = _tasks("active soft-failed")
+"""Of a task that discovers work: it may still add to its job."""
+
+DISCOVERED: frozenset[TaskState] = WELL | _tasks("failed")
+"""Of a task that discovers work: it has tried to. One that was canceled has not."""
+
 OPEN_TASK: frozenset[TaskState] = _tasks("ready queued active soft-failed")
 """Something can still happen without anything else of the job ending first."""
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from jobrunner.records import Failed, Job, Task
 from jobrunner.states import (
+    DISCOVERED,
+    DISCOVERING,
     ENDED_JOB,
     ENDED_TASK,
-    WELL,
     FailureReason,
     JobOutcome,
     JobState,
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: States of a task that discovers work: it is at it, or has tried to.
-_AT_IT = frozenset({TaskState.ACTIVE, TaskState.SOFT_FAILED})
-_TRIED = frozenset({*WELL, TaskState.FAILED})
 #: States of a task that has not started.
 _WAITING = (TaskState.PENDING, TaskState.READY, TaskState.QUEUED)
 
@@ -55,8 +53,8 @@ class Changes:
         """Note that a task moves to a state; if that `corrects` its end, its job goes on."""
         self.move(task.job_id, task.state, state, 1)
         if task.discovers:
-            self._discovering[task.job_id] += (state in _AT_IT) - (task.state in _AT_IT)
-            self._discovered[task.job_id] += (state in _TRIED) - (task.state in _TRIED)
+            self._discovering[task.job_id] += (state in DISCOVERING) - (task.state in DISCOVERING)
+            self._discovered[task.job_id] += (state in DISCOVERED) - (task.state in DISCOVERED)
         if corrects and task.state in ENDED_TASK:
             self.revived.add(task.job_id)
 

@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import ColumnElement, Connection, Row, Subquery, case, func, literal, or_, select
 
-from jobrunner.states import WELL, TaskState
+from jobrunner.states import DISCOVERED, DISCOVERING, WELL
 from jobrunner.store.database import Database
 from jobrunner.store.migrations import FOLDER, HEAD
 from jobrunner.store.schema import COUNTERS, block, job, metadata, task
@@ -49,15 +49,11 @@ def wrong_counters(connection: Connection) -> list[str]:
     return [*_jobs(connection), *_blocks(connection)]
 
 
-#: Of the tasks that discover work, those that may still add to their job, and those that have tried to.
-_DISCOVERING = task.c.discovers & task.c.state.in_([TaskState.ACTIVE, TaskState.SOFT_FAILED])
-_DISCOVERED = task.c.discovers & task.c.state.in_([*WELL, TaskState.FAILED])
-
-
 def _jobs(connection: Connection) -> Iterator[str]:
     """Compare how many tasks a job says it has, in all and by state, with its tasks."""
     counted = {column: task.c.state == state for state, column in COUNTERS.items()}
-    counted |= {"discovering": _DISCOVERING, "discovered": _DISCOVERED}
+    discovery = {"discovering": DISCOVERING, "discovered": DISCOVERED}
+    counted |= {column: task.c.discovers & task.c.state.in_(states) for column, states in discovery.items()}
     numbers = (_number(condition).label(column) for column, condition in counted.items())
     found = select(task.c.job_id, func.count().label("total"), *numbers).group_by(task.c.job_id).subquery()
     told = ["total", *counted]
