@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import celery
+from celery import group
+from celery.canvas import _chain
 from celery.exceptions import Ignore, Retry
 from celery.utils.functional import maybe_list
 from kombu.utils.functional import retry_over_time
@@ -102,6 +104,8 @@ class Task(celery.Task):
         if growth is None:
             return super().replace(sig)
         callbacks, errbacks = self.request.callbacks, self.request.errbacks
+        if callbacks and _ends_in_group(sig):  # which calls nobody with its values; as Celery does, always
+            sig |= self.app.tasks["celery.accumulate"].s(index=0)
         for callback in maybe_list(callbacks) or ():
             sig.link(callback)
         for errback in maybe_list(errbacks) or ():
@@ -140,6 +144,11 @@ class Task(celery.Task):
             return super().apply_async(args, kwargs, **options)
         sending = {**(self._get_exec_options() or {}), **options}
         return self.app.send_task(self.name, args, kwargs, task_type=self, result_cls=self.AsyncResult, **sending)
+
+
+def _ends_in_group(canvas: Any) -> bool:
+    last = canvas.tasks[-1] if isinstance(canvas, _chain) and canvas.tasks else canvas
+    return isinstance(last, group)
 
 
 def _takes_input(header: TaskHeader) -> bool:

@@ -148,6 +148,14 @@ def test_a_task_that_replaces_itself_has_the_value_of_the_canvas(running: House)
     running.check_completed_once(job)
 
 
+def test_a_callback_of_a_task_that_replaces_itself_with_a_group_gets_the_values_of_all(running: House) -> None:
+    proj, path = running.proj, running.path("replaced")
+    adds = group(proj.add.s(1, 2), proj.add.s(3, 4))
+    job = running.jobs.submit(proj.replace.s(adds).set(link=proj.append.s(path)))
+    assert job.result(PATIENCE) == [3, 7]
+    assert running.lines("replaced") == ["[3, 7]"]
+
+
 # ---- discovery -----------------------------------------------------------------------------------------
 
 
