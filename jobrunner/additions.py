@@ -12,9 +12,10 @@ from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, NonNegativeInt
 
 from jobrunner import ids
 from jobrunner.envelope import Envelopes
+from jobrunner.errors import InvalidCanvasError
 from jobrunner.message import check_task, message_of
 from jobrunner.plan import Place, Plan, grow
-from jobrunner.submit import block_row, taken, task_row
+from jobrunner.submit import block_row, ids_chosen, taken, task_row
 from jobrunner.text import NAME
 
 #: Tasks that one event tells of: with small arguments some 250 kB; and bytes of their messages, roughly, beyond which
@@ -98,6 +99,7 @@ def parts(app: Celery, canvas: object, *, chain: str, group: str, number: int, e
         InvalidCanvasError: it is no canvas, or one of its tasks cannot be sent; before anything is yielded.
     """
     plan = grow(canvas, place=Place(group, number), opens=Place(chain, 1), new_id=ids.uuid7)
+    _refuse_chosen_ids(plan)
     tasks = _tasks(app, plan, expands=expands)
     blocks = [AddedBlock(**block_row(plan, block)) for block in plan.blocks]
     told = 0
@@ -114,6 +116,13 @@ def parts(app: Celery, canvas: object, *, chain: str, group: str, number: int, e
             total=len(tasks) if told + len(some) == len(tasks) else None,
         )
         told += len(some)
+
+
+def _refuse_chosen_ids(plan: Plan) -> None:
+    """Refuse ids of the caller's: the next attempt adds them again while those of this one may still be there."""
+    for task_id, path in ids_chosen(plan).items():
+        msg = f"its task_id {task_id!r} is chosen, and another attempt would add a task of the same id."
+        raise InvalidCanvasError(msg, "Leave the ids of what a task adds to jobrunner.", path=path)
 
 
 def _fitting(tasks: Sequence[AddedTask]) -> Iterator[list[AddedTask]]:

@@ -13,6 +13,7 @@ from celery.canvas import Signature
 from jobrunner import JobRunner, ids
 from jobrunner.additions import Part, parts
 from jobrunner.barrier import level_block
+from jobrunner.errors import InvalidCanvasError
 from jobrunner.store.check import wrong_counters
 from tests.apps import new_runner, read_rows, store, take_turn
 from tests.builders import event
@@ -224,3 +225,10 @@ def test_parts_come_back_from_json_as_they_went(growing: Growing) -> None:
     assert told.model_dump() == part.model_dump()
     assert [dict(one.message) for one in told.tasks] == [dict(one.message) for one in part.tasks]
     assert b'"add"' not in told.tasks[0].message.body
+
+
+def test_ids_that_a_body_chooses_are_refused_before_anything_is_told(growing: Growing) -> None:
+    growing.runner.prepare_tasks()
+    chosen = chain(leaf(growing), leaf(growing).set(task_id="mine"))
+    with pytest.raises(InvalidCanvasError, match="'mine' is chosen"):
+        list(parts(growing.runner.app, chosen, chain="c", group="g", number=0, expands=False))
