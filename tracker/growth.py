@@ -64,10 +64,21 @@ def stage(connection: "Connection", events: Sequence[Event], tasks: Mapping[str,
 def torn_attempts(connection: "Connection", task_ids: Collection[str]) -> dict[str, set[AttemptKey]]:
     """Return the attempts of these tasks that must not succeed: a part of what they have added is missing."""
     torn: defaultdict[str, set[AttemptKey]] = defaultdict(set)
-    for one in tracking.unkept_additions(connection, task_ids):
-        if not one.is_whole:
+    additions = tracking.unkept_additions(connection, task_ids)
+    last = _last_chains(additions)
+    for one in additions:
+        if not one.is_whole and one.chain_id == last[one.task_id, one.attempt]:
             torn[one.task_id].add(one.attempt)
     return torn
+
+
+def _last_chains(additions: Iterable[Addition]) -> dict[tuple[str, AttemptKey], str]:
+    """Return the chain of the last execution in each attempt: a process may get again what it has handed back."""
+    last: dict[tuple[str, AttemptKey], str] = {}
+    for one in additions:
+        key = one.task_id, one.attempt
+        last[key] = max(last.get(key, ""), one.chain_id)  # ids ascend
+    return last
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +173,14 @@ def decide(tasks: Mapping[str, Task], additions: Iterable[Addition], attempts: I
     for one in attempts:
         histories[one.task_id].append(one)
     kept, deleted = [], []
+    additions = list(additions)
+    last = _last_chains(additions)
     for addition in additions:
         task = tasks[addition.task_id]
         present = [one for one in histories[task.id] if one.delivery == task.delivery]
         decider = deciding(present)
-        if task.state in WELL and decider is not None and decider.key == addition.attempt:
+        is_last = addition.chain_id == last[task.id, addition.attempt]
+        if task.state in WELL and decider is not None and decider.key == addition.attempt and is_last:
             kept.append(addition)
         elif task.state in ENDED_TASK or _has_failed(addition, task, present):
             deleted.append(addition)

@@ -53,9 +53,10 @@ class Growing:
         process: str = PROCESS,
         number: int = 0,
         expands: bool = False,
+        execution: int = 0,
     ) -> list[Event]:
         """Tell that a task adds a canvas, as a worker tells it."""
-        names = (f"{word} {arrival} {retries} {process}" for word in ("chain", "group"))
+        names = (f"{word} {arrival} {retries} {process} {execution}" for word in ("chain", "group"))
         told = parts(self.runner.app, canvas, chain=next(names), group=next(names), number=number, expands=expands)
         return [
             self.tell(arrival, "added", retries=retries, process=process, part=part.model_dump(mode="json"))
@@ -232,3 +233,17 @@ def test_ids_that_a_body_chooses_are_refused_before_anything_is_told(growing: Gr
     chosen = chain(leaf(growing), leaf(growing).set(task_id="mine"))
     with pytest.raises(InvalidCanvasError, match="'mine' is chosen"):
         list(parts(growing.runner.app, chosen, chain="c", group="g", number=0, expands=False))
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_of_what_a_process_adds_that_has_handed_its_task_back_the_last_is_kept(
+    growing: Growing, *, at_once: bool
+) -> None:
+    growing.submit(leaf(growing))
+    told = [growing.tell(0, "received"), growing.tell(0, "started"), *growing.adds(0, several(growing, 2))]
+    told += [growing.tell(0, "rejected", requeue=True), growing.tell(0, "received"), growing.tell(0, "started")]
+    told += [*growing.adds(0, several(growing, 3), execution=1), growing.tell(0, "succeeded")]
+    for events in [told] if at_once else [[one] for one in told]:
+        growing.turn(*events)
+    assert list(growing.states().values()) == ["completed"] + ["queued"] * 3
+    assert [line.partition(" that ")[0] for line in growing.history()] == ["deleted 2 tasks"]
