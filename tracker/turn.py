@@ -151,16 +151,16 @@ class Turn:
             task.sent_at = self.now
         task.started_at = min((one.started_at for one in history if one.started_at), default=None)
         state = state_after(task, decider, present)
-        task.note = _what_failed(state, present) or (task.note if state is TaskState.QUEUED else None)
+        note = _what_failed(state, present) or (task.note if state is TaskState.QUEUED else None)
         if state in WELL and decider.key in torn:
-            state, task.note = TaskState.FAILED, _TORN
+            state, note = TaskState.FAILED, _TORN
         before = task.state
         try:
             self.move(task, state, ended_at=decider.ended_at, corrects=True)
         except IllegalMoveError as refused:
             logger.warning("Task %s: %s", task.id, refused, extra={"action": "move-refused", "task": task.id})
             return
-        task.reason = reason_of(state, decider)
+        task.note, task.reason = note, reason_of(state, decider)
         if task.reason is FailureReason.INPUT_LOST and before is not state and task.block_id:
             self.input_lost.append(task)
         if state is TaskState.SOFT_FAILED and decider.standing == Standing.UNKNOWN and task.block_id:
@@ -174,11 +174,11 @@ class Turn:
 
     def move(self, task: Task, state: TaskState, *, ended_at: datetime | None = None, corrects: bool = False) -> None:
         """Move one task; its row and the plan follow in `move_on`, its job in `settle`."""
+        check_task_move(task.state, state, corrects=corrects)
         self._tasks[task.id] = task
         task.ended_at = (ended_at or self.now) if state in ENDED_TASK else None
         if task.state is state:
             return
-        check_task_move(task.state, state, corrects=corrects)
         self._changes.move_one(task, state, corrects=corrects)
         if (task.state in WELL) != (state in WELL) and task.block_id:
             if state in WELL:

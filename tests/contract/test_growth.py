@@ -247,3 +247,13 @@ def test_of_what_a_process_adds_that_has_handed_its_task_back_the_last_is_kept(
         growing.turn(*events)
     assert list(growing.states().values()) == ["completed"] + ["queued"] * 3
     assert [line.partition(" that ")[0] for line in growing.history()] == ["deleted 2 tasks"]
+
+
+def test_a_success_that_comes_too_late_says_nothing_about_the_task(growing: Growing) -> None:
+    growing.submit(leaf(growing))
+    for process in ("one", "other"):
+        growing.turn(growing.tell(0, "started", process=process), *growing.adds(0, leaf(growing), process=process))
+    growing.turn(growing.tell(0, "succeeded", process="one"))
+    before = growing.tasks()[0]
+    growing.turn(growing.tell(0, "succeeded", process="other"))
+    assert growing.tasks()[0] == before
