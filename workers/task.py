@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import celery
-from celery import group
+from celery import chord, group
 from celery.canvas import _chain
 from celery.exceptions import Ignore, Retry
 from celery.utils.functional import maybe_list
@@ -105,7 +105,8 @@ class Task(celery.Task):
             return super().replace(sig)
         callbacks, errbacks = self.request.callbacks, self.request.errbacks
         if callbacks and _ends_in_group(sig):  # which calls nobody with its values; as Celery does, always
-            sig |= self.app.tasks["celery.accumulate"].s(index=0)
+            gather = self.app.tasks["celery.accumulate"].s(index=0)
+            sig = chord(sig, gather) if isinstance(sig, group) else sig | gather
         for callback in maybe_list(callbacks) or ():
             sig.link(callback)
         for errback in maybe_list(errbacks) or ():

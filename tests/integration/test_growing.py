@@ -148,12 +148,13 @@ def test_a_task_that_replaces_itself_has_the_value_of_the_canvas(running: House)
     running.check_completed_once(job)
 
 
-def test_a_callback_of_a_task_that_replaces_itself_with_a_group_gets_the_values_of_all(running: House) -> None:
-    proj, path = running.proj, running.path("replaced")
-    adds = group(proj.add.s(1, 2), proj.add.s(3, 4))
-    job = running.jobs.submit(proj.replace.s(adds).set(link=proj.append.s(path)))
-    assert job.result(PATIENCE) == [3, 7]
-    assert running.lines("replaced") == ["[3, 7]"]
+@pytest.mark.parametrize("values", [[], [1], [1, 2]], ids=str)
+def test_callbacks_of_a_task_that_replaces_itself_get_all_values_of_a_group(running: House, values: list[int]) -> None:
+    proj, path = running.proj, running.path(f"linked {len(values)}")
+    several = group(proj.identity.s(one) for one in values)
+    job = running.jobs.submit(proj.replace.s(several).set(link=proj.append.s(path)))
+    assert job.result(PATIENCE) == values
+    until(lambda: running.lines(f"linked {len(values)}") == [str(values)], timeout=PATIENCE, what="the callback")
 
 
 # ---- discovery -----------------------------------------------------------------------------------------
