@@ -2,7 +2,8 @@
 
 from typing import Any
 
-import celery
+from celery import Celery
+from celery.app.task import Context
 from celery.events.event import Event
 
 from jobrunner import ids
@@ -16,8 +17,8 @@ _PATIENCE = 30.0
 class Growth:
     """Additions of one attempt; all of them will stand behind its task, in a group."""
 
-    def __init__(self, task: celery.Task) -> None:
-        self._task = task
+    def __init__(self, app: Celery, request: Context) -> None:
+        self._app, self.request = app, request
         self._chain, self._group = ids.uuid7(), ids.uuid7()
         self._number = 0
         self._expanded = False
@@ -28,7 +29,7 @@ class Growth:
         if expands and self._expanded:
             msg = "This task has been expanded already, and has one value."
             raise RefusedError(msg, "Put what it shall yield into one canvas, such as a group, or use current.add.")
-        told = parts(self._task.app, canvas, chain=self._chain, group=self._group, number=self._number, expands=expands)
+        told = parts(self._app, canvas, chain=self._chain, group=self._group, number=self._number, expands=expands)
         self._number += 1
         for part in told:
             self._tell(self._event(part.model_dump(mode="json")))
@@ -36,7 +37,7 @@ class Growth:
 
     def _tell(self, event: dict[str, Any]) -> None:
         try:
-            self._task.app.events.flusher.tell([event], timeout=_PATIENCE)
+            self._app.events.flusher.tell([event], timeout=_PATIENCE)
         except JobrunnerError as error:
             self._failed = error
             raise
@@ -47,7 +48,7 @@ class Growth:
             raise self._failed
 
     def _event(self, part: dict[str, Any]) -> dict[str, Any]:
-        request = self._task.request
+        request = self.request
         fields = {"uuid": request.id, "root_id": request.root_id, "retries": request.retries, "part": part}
         event: dict[str, Any] = Event("task-added", hostname=request.hostname, **fields)
         return event

@@ -78,11 +78,13 @@ class Task(celery.Task):
     @property
     def jobrunner_growth(self) -> Growth | None:
         """What this attempt adds to its job; None for a task that runs outside of jobs."""
-        request = self.request
-        if getattr(request, HEADER, None) is None:
+        # A body may call its own task, with a copy of the request: all that is added belongs to the outermost call.
+        sent = (one for one in self.request_stack.stack if getattr(one, HEADER, None) is not None)
+        request = next(sent, None)
+        if request is None:
             return None
         if getattr(request, "jobrunner_growth", None) is None:
-            request.jobrunner_growth = Growth(self)
+            request.jobrunner_growth = Growth(self.app, request)
         growth: Growth = request.jobrunner_growth
         return growth
 
@@ -103,7 +105,7 @@ class Task(celery.Task):
         growth = self.jobrunner_growth
         if growth is None:
             return super().replace(sig)
-        callbacks, errbacks = self.request.callbacks, self.request.errbacks
+        callbacks, errbacks = growth.request.callbacks, growth.request.errbacks
         if callbacks and _ends_in_group(sig):  # which calls nobody with its values; as Celery does, always
             gather = self.app.tasks["celery.accumulate"].s(index=0)
             sig = chord(sig, gather) if isinstance(sig, group) else sig | gather
@@ -112,7 +114,7 @@ class Task(celery.Task):
         for errback in maybe_list(errbacks) or ():
             sig.link_error(errback)
         growth.add(sig, expands=True)
-        self.request.callbacks = None  # else they would be called with nothing
+        growth.request.callbacks = None  # else they would be called with nothing
         raise _ReplacedError
 
     # ---- values --------------------------------------------------------------------------------------------

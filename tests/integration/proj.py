@@ -278,6 +278,14 @@ def add_levels(levels: int, width: int, path: str) -> None:
         current.add(group(add_levels.si(levels - 1, width, path) for _ in range(width)))
 
 
+@plain()
+def call_itself_and_add(calls: int, path: str) -> None:
+    """Call itself, and add a task in each call."""
+    if calls > 1:
+        call_itself_and_add(calls - 1, path)
+    current.add(append.si(f"call {calls}", path))
+
+
 @plain(discovers=True)
 def discover(numbers: list[int], gate: str | None = None) -> None:
     """Find numbers, each of which is a task."""

@@ -96,6 +96,12 @@ def test_children_add_children_and_successors_wait_for_all_of_them(running: Hous
     running.check_completed_once(job)
 
 
+def test_a_body_that_calls_its_own_task_adds_in_every_call(running: House) -> None:
+    job = running.jobs.submit(running.proj.call_itself_and_add.si(3, running.path("calls")))
+    assert job.wait(PATIENCE) is JobState.COMPLETED
+    assert sorted(running.lines("calls")) == ["call 1", "call 2", "call 3"]
+
+
 @pytest.mark.parametrize("number", [400, pytest.param(5_000, marks=pytest.mark.chaos)])
 def test_one_task_adds_many(running: House, number: int) -> None:
     path = running.path(f"many {number}")
