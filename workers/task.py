@@ -72,6 +72,9 @@ class Task(celery.Task):
             return super().__call__(*args, **kwargs)
         except _ReplacedError:
             return None  # its value is that of the canvas in its place
+        except JobrunnerError:
+            self._check_growth()  # an addition that failed is tried again, whatever the task's own policy covers
+            raise
 
     # ---- growing -------------------------------------------------------------------------------------------
 
