@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import chain, group
+from celery import chain, chord, group
 from celery.canvas import Signature
 
 from jobrunner import JobRunner, ids
@@ -203,6 +203,30 @@ def test_with_a_barrier_what_is_added_joins_the_levels_behind_its_creator(growin
         growing.turn(growing.tell(ending, "succeeded"))
         assert {one for one, state in growing.states().items() if state == "queued" != before[one]} == opened
     growing.turn(growing.tell(5, "succeeded"))
+    assert growing.job()["state"] == "completed"
+
+
+def test_with_a_barrier_a_level_that_had_ended_waits_again_for_what_a_task_adds_that_runs_again(
+    growing: Growing,
+) -> None:
+    @growing.runner.task(name="again", shared=False, replayable=True)
+    def again() -> None:
+        """Do nothing, as often as need be."""
+
+    total = growing.runner.app.tasks["total"].s()
+    growing.submit(chord([again.si(), chain(leaf(growing), leaf(growing), leaf(growing))], total), barrier=True)
+    for ended in ((0, 1), (2,), (3,)):
+        growing.turn(*(growing.tell(one, "succeeded") for one in ended))
+    lost = growing.tasks()[0]["id"]
+    growing.turn(growing.tell(4, "failed", lost=[lost], exception="InputLostError()"))
+    assert growing.states()[0] == "queued"
+    growing.turn(growing.tell(0, "started"), *growing.adds(0, leaf(growing)), growing.tell(0, "succeeded"))
+    assert growing.states() == {
+        0: "completed", 1: "completed", 2: "completed", 3: "completed", 4: "pending", 5: "queued",
+    }  # fmt: skip
+    growing.turn(growing.tell(5, "succeeded"))
+    assert growing.states()[4] == "queued"
+    growing.turn(growing.tell(4, "succeeded"))
     assert growing.job()["state"] == "completed"
 
 

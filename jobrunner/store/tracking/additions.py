@@ -150,10 +150,11 @@ _JOIN_LEVEL = (
     .where(IsOneOf(task.c.addition_id), task.c.job_id == bindparam("job_id_"), task.c.sequence == bindparam("level"))
     .values(block_id=bindparam("level_id"), opens_block=bindparam("job_id_"), opens_at=bindparam("level"))
 )
+_REMAINING = select(block.c.id, block.c.remaining).where(IsOneOf(block.c.id))
 _WIDEN = (
     update(block)
     .where(block.c.id == bindparam("block_id_"))
-    .values(size=block.c.size + bindparam("number"), remaining=block.c.remaining + bindparam("number"))
+    .values(size=block.c.size + bindparam("more"), remaining=block.c.remaining + bindparam("left"))
 )
 _EMPTY = update(block).where(IsOneOf(block.c.addition_id)).values(size=0, remaining=0, parent_id=None)
 
@@ -165,14 +166,17 @@ def graft_into_levels(connection: Connection, addition_ids: Collection[str]) -> 
          "level_id": level_block(row["job_id"], row["sequence"])}
         for row in rows_of(connection, _LEVELS, addition_ids)
     ]  # fmt: skip
-    known = known_ids(connection, (), [one["level_id"] for one in levels])
+    remaining = {
+        row["id"]: row["remaining"] for row in rows_of(connection, _REMAINING, [one["level_id"] for one in levels])
+    }
     for one in levels:
         connection.execute(_JOIN_LEVEL, one | {"ids": list(addition_ids)})
-        if one["level_id"] in known:
-            connection.execute(_WIDEN, {"block_id_": one["level_id"], "number": one["number"]})
-            continue
-        row = {"id": one["level_id"], "job_id": one["job_id_"], "kind": BlockKind.GROUP, "parent_id": one["job_id_"],
-               "position": one["level"], "size": one["number"], "remaining": one["number"]}  # fmt: skip
-        insert_rows(connection, block, [row])
-        connection.execute(_WIDEN, {"block_id_": one["job_id_"], "number": 1})
+        is_new = one["level_id"] not in remaining
+        if is_new:
+            place = {"job_id": one["job_id_"], "parent_id": one["job_id_"], "position": one["level"]}
+            row = {"id": one["level_id"], "kind": BlockKind.GROUP, "size": 0, "remaining": 0, **place}
+            insert_rows(connection, block, [row])
+        connection.execute(_WIDEN, {"block_id_": one["level_id"], "more": one["number"], "left": one["number"]})
+        if not remaining.get(one["level_id"]):  # new, or ended already: its creator runs again for its value
+            connection.execute(_WIDEN, {"block_id_": one["job_id_"], "more": int(is_new), "left": 1})
     connection.execute(_EMPTY, {"ids": list(addition_ids)})
