@@ -212,8 +212,9 @@ def _graft(connection: "Connection", tasks: Mapping[str, Task], kept: Collection
     grown = [one for one in kept if one.tasks]
     creators = tracking.creators(connection, {one.task_id for one in grown})
     groups = Counter((one.task_id, one.chain_id, one.group_id) for one in grown if not creators[one.task_id].barrier)
-    for (task_id, chain_id, group_id), size in groups.items():
-        tracking.graft(connection, tasks[task_id], chain_id, group_id, size)
+    tracking.graft(
+        connection, [(tasks[id_], chain_id, group_id, size) for (id_, chain_id, group_id), size in groups.items()]
+    )
     if leveled := {one.id for one in grown if creators[one.task_id].barrier}:
         tracking.graft_into_levels(connection, leveled)
     tracking.move_values(connection, [one for one in kept if one.expands])

@@ -33,7 +33,7 @@ _FAREWELL = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Reached:
     """How far the values of some jobs are settled: up to this task, by its job and arrival."""
 
     keeps: Sequence[Keep]
@@ -41,7 +41,7 @@ class Progress:
 
 
 class Release:
-    """Does its work between `start` and `stop`."""
+    """Settles values of jobs that have ended, or go on, between `start` and `stop`."""
 
     def __init__(self, app: Celery, database: Database) -> None:
         self._app = app
@@ -64,14 +64,14 @@ class Release:
             self._thread = None
 
     def _run(self, stop: threading.Event) -> None:
-        progress: Progress | None = None
+        reached: Reached | None = None
         pause, away = _PAUSE, False
         while not stop.wait(pause):
             try:
-                progress = self.step(progress)
+                reached = self.step(reached)
                 pause, away = _PAUSE, False
             except Exception as error:  # noqa: BLE001  whatever a backend's client raises, nothing else must suffer
-                pause, progress = _RETRY, None
+                pause, reached = _RETRY, None
                 if not away:
                     logger.warning(
                         "Values of ended jobs stay in the result backend for now: %s",
@@ -80,15 +80,15 @@ class Release:
                     )
                 away = True
 
-    def step(self, progress: Progress | None = None) -> Progress | None:
+    def step(self, reached: Reached | None = None) -> Reached | None:
         """Settle the values of up to a thousand tasks, and return how far it is; None if it is done with their jobs.
 
         Raises:
             Exception: the result backend or the database is away.
         """
         with self._database.read() as connection:
-            keeps = tracking.keeps_still_waiting(connection, progress.keeps) if progress else []
-            after = progress.after if progress and keeps else ("", -1)
+            keeps = tracking.keeps_still_waiting(connection, reached.keeps) if reached else []
+            after = reached.after if reached and keeps else ("", -1)
             keeps = keeps or tracking.keeps_waiting(connection, _JOBS)
             tasks = tracking.delivered_tasks(connection, [one.job_id for one in keeps], after, _STEP)
         if not keeps:
@@ -98,7 +98,7 @@ class Release:
         set_expiry(backend, list(_keys(backend, [one for one in tasks if one.job_id in ended])), backend.expires)
         set_expiry(backend, list(_keys(backend, [one for one in tasks if one.job_id not in ended])), None)
         if len(tasks) == _STEP:
-            return Progress(keeps=keeps, after=(tasks[-1].job_id, tasks[-1].arrival))
+            return Reached(keeps=keeps, after=(tasks[-1].job_id, tasks[-1].arrival))
         with self._database.write() as connection:
             tracking.mark_kept(connection, keeps)
         return None

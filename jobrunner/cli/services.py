@@ -37,8 +37,6 @@ _PYTHON = sys.executable
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 #: Seconds that a task of `up` may go on after Ctrl-C.
 _GRACE = 10.0
-#: Seconds that the whole demo may take before it gives up.
-_DEMO_TIMEOUT = 600.0
 
 
 @click.command(short_help="Run everything on this machine.")

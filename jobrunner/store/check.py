@@ -27,12 +27,10 @@ def check(database: Database) -> list[str]:
         UnreachableError: the database is away, or its schema is older or newer than this version's.
     """
     with database.read() as connection:
-        return [
-            fault for question in (_migrations, _schema, _jobs, _blocks) for fault in list(question(connection))[:_TOLD]
-        ]
+        return [*_migrations(), *list(_schema(connection))[:_TOLD], *wrong_counters(connection)]
 
 
-def _migrations(_connection: Connection) -> Iterator[str]:
+def _migrations() -> Iterator[str]:
     heads = ScriptDirectory(str(FOLDER)).get_heads()
     if heads != [HEAD]:
         yield f"The migrations end in {', '.join(heads)}, and not in {HEAD} alone."

@@ -16,7 +16,7 @@ from jobrunner.states import FailureReason, JobState, TaskState
 from jobrunner.store import reading
 from jobrunner.store.check import check
 from jobrunner.store.reading import JobView, TaskView
-from tests.apps import new_runner, read_rows, store
+from tests.apps import new_runner, read_rows, store, take_turn
 from tests.builders import MIDNIGHT, entry, raw_event
 from tracker.events import read_events
 from tracker.recover import QueueWatch, give_up_worker, resend_outbox
@@ -47,13 +47,7 @@ def submit(runner: JobRunner, canvas: Signature) -> list[str]:
 
 
 def turn(runner: JobRunner, *events: dict[str, Any], source: str | None = "process-1") -> None:
-    with runner.database.write() as connection:
-        one = Turn(connection, MIDNIGHT)
-        one.take_up()
-        one.fold(read_events([entry(*events, source=source)]).events)
-        one.move_on()
-        one.take_ready()
-        one.settle()
+    take_turn(runner, *read_events([entry(*events, source=source)]).events)
     assert check(runner.database) == []
 
 

@@ -109,15 +109,24 @@ def delete_added(connection: Connection, addition_ids: Collection[str]) -> None:
 _MOVE_TASK = Update(task, ["id"], ["block_id", "position"])
 
 
-def graft(connection: Connection, creator: Task, chain_id: str, group_id: str, size: int) -> None:
-    """Put a chain into a task's place: the task, and then the group of so many additions; the task moves into it."""
-    place = {"job_id": creator.job_id, "parent_id": creator.block_id, "position": creator.position}
-    inside = {"job_id": creator.job_id, "parent_id": chain_id, "position": 1}
-    chain_row = {"id": chain_id, "kind": BlockKind.CHAIN, "size": 2, "remaining": 2, **place}
-    group_row = {"id": group_id, "kind": BlockKind.GROUP, "size": size, "remaining": size, **inside}
-    insert_rows(connection, block, [chain_row, group_row])
-    creator.block_id, creator.position = chain_id, 0
-    _MOVE_TASK.run(connection, [{"id": creator.id, "block_id": chain_id, "position": 0}])
+def graft(connection: Connection, grafts: Iterable[tuple[Task, str, str, int]]) -> None:
+    """Put chains into the places of tasks: (task, chain, group, size).
+
+    A chain holds its task, which moves into it, and then a group of so many additions.
+    """
+    blocks: list[dict[str, Any]] = []
+    moved: list[dict[str, Any]] = []
+    for creator, chain_id, group_id, size in grafts:
+        outer = {"job_id": creator.job_id, "parent_id": creator.block_id, "position": creator.position}
+        inner = {"job_id": creator.job_id, "parent_id": chain_id, "position": 1}
+        blocks += [
+            {"id": chain_id, "kind": BlockKind.CHAIN, "size": 2, "remaining": 2, **outer},
+            {"id": group_id, "kind": BlockKind.GROUP, "size": size, "remaining": size, **inner},
+        ]
+        creator.block_id, creator.position = chain_id, 0
+        moved.append({"id": creator.id, "block_id": chain_id, "position": 0})
+    insert_rows(connection, block, blocks)
+    _MOVE_TASK.run(connection, moved)
 
 
 _SET_VALUE = Update(task, ["id"], ["value_task", "value_group"])
