@@ -1,10 +1,12 @@
 """Rows of the database as plain values: what the store hands out and takes back, and what fold and advance work on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
-from typing import TypeAlias
+from typing import Any, Literal, TypeAlias
 
+from jobrunner.order_kinds import OrderKind
 from jobrunner.states import JobState, TaskState
 
 
@@ -21,6 +23,7 @@ class Task:
     state: TaskState
     reason: str | None = None
     note: str | None
+    ordered: str | None = None
     delivery: int
     first_retries: int
     sent_at: datetime | None
@@ -137,12 +140,42 @@ class Addition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryLine:
-    """What was decided about a job, or a task of it, and why: a sentence for people."""
+    """What was decided about a job, or a task of it, and why: a sentence for people.
+
+    If it moved, `old` and `new` are its states; `trigger` is the kind of the order that `who` gave for the reason
+    `why`, or what the tracker has seen.
+    """
 
     job_id: str
     task_id: str | None
     at: datetime
     line: str
+    old: str | None = None
+    new: str | None = None
+    trigger: str | None = None
+    who: str | None = None
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What somebody asks for; `arguments` by kind, as JSON holds them."""
+
+    id: str
+    kind: OrderKind
+    job_id: str
+    task_id: str | None
+    arguments: Mapping[str, Any]
+    asked_by: str
+    why: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What became of an order: `done`, `refused` or `not-found`, and in words what changed, or why not."""
+
+    outcome: Literal["done", "refused", "not-found"]
+    text: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,6 +189,12 @@ class Job:
     reason: str | None
     outcome: str | None = None
     note: str | None
+    intent: str | None = None
+    held: bool = False
+    chore: bool = False
+    hold_version: int | None = None
+    run: int = 1
+    kept: int = 0
     total: int
     discovering: int = 0
     discovered: int = 0

@@ -97,8 +97,8 @@ class TaskState(_Documented):
     )
     READY = (
         "ready",
-        "May be sent; waits for room in its queue's window, or for its `not_before`.",
-        "The tracker moves it on by sending it, or takes it back when the job is held.",
+        "May be sent; waits for room in its queue's window, for its `not_before`, or until its job is no longer held.",
+        "The tracker moves it on by sending it.",
     )
     QUEUED = (
         "queued",
@@ -165,6 +165,17 @@ class FailureReason(_Documented):
     EXPIRED = ("expired", "A task's `expires` passed before a worker started it.")
     INPUT_LOST = ("input-lost", "A value that a task takes as input is no longer in the result backend.")
     CONSTRUCTION = ("construction", "A task that discovers work failed before the job was fully described.")
+    ORDER = ("order", "An operator has failed it.")
+
+
+class CancelReason(_Documented):
+    """Why a task was canceled."""
+
+    ORDER = ("order", "An operator has canceled it, or its job.")
+    UPSTREAM = ("upstream", "Its job has ended, and something before it had not ended well.")
+    REVOKED = ("revoked", "It was revoked by Celery's own command, such as in Flower, before it started.")
+    TERMINATED = ("terminated", "It was ended while it ran, by Celery's own command or a signal.")
+    EXPIRED = ("expired", "Its `expires` passed before a worker started it.")
 
 
 class JobOutcome(_Documented):
@@ -208,7 +219,7 @@ TASK_MOVES: Mapping[TaskState, frozenset[TaskState]] = MappingProxyType(
     {
         # Failed without having been sent: by propagation.
         TaskState.PENDING: _tasks("ready skipped failed canceled"),
-        TaskState.READY: _tasks("queued pending skipped canceled"),
+        TaskState.READY: _tasks("queued pending skipped failed canceled"),
         # Events may be lost or late, so an end need not have seen a start.
         TaskState.QUEUED: _tasks("active completed partial skipped soft-failed failed canceled ready pending"),
         TaskState.ACTIVE: _tasks("completed partial skipped soft-failed failed canceled ready pending"),

@@ -11,6 +11,13 @@ VERSION: Final = 1
 #: The message header that marks a task as one of a job.
 HEADER: Final = "jobrunner"
 
+#: The message header that says of which run of its job a message is that a task has sent, or Celery for it.
+RUN_HEADER: Final = "jobrunner_run"
+
+#: Events of a worker's gate: a task was not started; a version of the snapshot holds from here on.
+TASK_HELD: Final = "task-held"
+SNAPSHOT_APPLIED: Final = "snapshot-applied"
+
 #: The message header that marks what goes to Celery's exchange for monitors alone: the tracker knows it already.
 COPY: Final = "jobrunner"
 
@@ -44,5 +51,8 @@ class TaskHeader(TypedDict):
     task: str
     run: int
     delivery: int
+    #: What the tracker has published at once, and the retries with which it did: a message with more is Celery's retry.
+    batch: NotRequired[str]
+    first: NotRequired[int]
     inputs: NotRequired[Inputs]
     inputs_key: NotRequired[str]

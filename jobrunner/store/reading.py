@@ -1,5 +1,6 @@
 """Questions that clients ask: handles, CLI, later API and pages. Nothing here writes."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,8 @@ class JobView:
     """A job as people see it; `counts` has how many of its tasks are in each state, without the zeros.
 
     Of those that discover work, `discovering` are at it, and `discovered` have tried to; who was canceled has not.
+    `intent` is what an operator wants of it, until he says otherwise; `annotation` his note. `hold_version` is that of
+    the snapshot that tells workers how it is held.
     """
 
     id: str
@@ -36,6 +39,11 @@ class JobView:
     reason: str | None
     outcome: str | None
     note: str | None
+    intent: str | None
+    hold_version: int | None
+    priority: int
+    annotation: str | None
+    labels: dict[str, str]
     run: int
     total: int
     counts: dict[TaskState, int]
@@ -104,7 +112,8 @@ class WorkerView:
     """A worker as people see it, and how many tasks it has in its hands: running, and received but not started.
 
     `seen_at` is when it was last heard, to within 5 s; `online_at` when its present process came. What its processes
-    have dropped, and what of theirs never arrived, adds up over all that have borne the name.
+    have dropped, and what of theirs never arrived, adds up over all that have borne the name. `snapshot` is the version
+    of the snapshot that the present one has acknowledged.
     """
 
     name: str
@@ -113,6 +122,7 @@ class WorkerView:
     pid: int | None
     online_at: datetime
     seen_at: datetime
+    snapshot: int | None
     active: int
     received: int
     events_dropped: int
@@ -122,8 +132,10 @@ class WorkerView:
 def _job_view(row: Row[*tuple[Any, ...]]) -> JobView:
     values = row._asdict()
     counts = {state: values.pop(column) for state, column in COUNTERS.items()}
-    values.pop("digest"), values.pop("keeps_values")
+    for name in ("digest", "keeps_values", "held", "chore", "requeue", "kept"):
+        del values[name]
     values["state"] = JobState(values["state"])
+    values["labels"] = json.loads(values["labels"] or "{}")
     return JobView(**values, counts={state: count for state, count in counts.items() if count})
 
 

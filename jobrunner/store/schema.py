@@ -83,7 +83,16 @@ job = Table(
     Column("reason", String(20)),  # why it failed, see FailureReason
     Column("outcome", String(12)),  # how it completed, see JobOutcome
     Column("note", Text),  # a sentence for people: what ended it, or what it waits for
+    Column("intent", String(8)),  # what an operator wants of it, see Intent
+    Column("held", Boolean, nullable=False, server_default=false()),  # nothing of it is sent
+    Column("chore", Boolean, nullable=False, server_default=false()),  # what was ordered is not done yet, see tracker
+    Column("hold_version", Integer),  # of the snapshot that tells workers how it is held now; null: they need not know
+    Column("requeue", Text),  # JSON: what of it is being requeued
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("annotation", Text),  # a note of its operators
+    Column("labels", Text),  # JSON: an object of texts
     Column("run", Integer, nullable=False),
+    Column("kept", Integer, nullable=False, server_default="0"),  # tasks that had ended well before this run
     Column("total", Integer, nullable=False),
     *(Column(name, Integer, nullable=False, server_default="0") for name in COUNTERS.values()),
     # Of these, tasks that discover work: those that are at it, and those that have tried to (not if canceled).
@@ -98,6 +107,7 @@ job = Table(
     Index("ix_job_submitted_at", "submitted_at"),
     _partial("ix_job_unapplied", "id", "applied_at IS NULL"),
     _partial("ix_job_unended", "id", "ended_at IS NULL"),
+    _partial("ix_job_chore", "id", "chore"),
     _partial("ix_job_keeping", "id", "keeps_values AND ended_at IS NOT NULL"),
 )
 
@@ -144,8 +154,10 @@ task = Table(
     _id("value_task"),  # the node whose value is this task's, if not its own
     _id("value_group"),
     Column("state", String(12), nullable=False),
-    Column("reason", String(20)),  # why it failed, see FailureReason
+    Column("reason", String(20)),  # why it failed or was canceled, see FailureReason and CancelReason
     Column("note", Text),
+    Column("ordered", String(12)),  # the end that an operator has given it, whatever events tell
+    Column("held", Boolean, nullable=False, server_default=false()),  # ready, and not sent because its job is held
     Column("delivery", Integer, nullable=False),  # 0 before the first
     Column("first_retries", Integer, nullable=False),  # Celery's retries with which the present delivery began
     Column("countdown", Double),  # seconds, from becoming ready
@@ -157,7 +169,8 @@ task = Table(
     Index("ix_task_arrival", "job_id", "arrival"),
     Index("ix_task_opens", "opens_block", "opens_at"),
     _partial("ix_task_yields", "yields_group", "yields_group IS NOT NULL"),
-    _partial("ix_task_ready", "id", "state = 'ready'"),
+    _partial("ix_task_ready", "id", "state = 'ready' AND NOT held"),
+    _partial("ix_task_held", "job_id", "held"),
     _partial("ix_task_unsent", "id", "state = 'queued' AND sent_at IS NULL"),
     _partial("ix_task_addition", "addition_id", "addition_id IS NOT NULL"),
 )
@@ -227,6 +240,11 @@ history = Table(
     _id("task_id"),
     Column("at", Moment, nullable=False),
     Column("line", Text, nullable=False),  # a sentence for people: what was decided, and why
+    Column("old", String(20)),  # the states that job or task moved from and to; none: it did not move
+    Column("new", String(20)),
+    Column("trigger", String(NAME)),  # the kind of the order, or what the tracker has seen
+    Column("who", String(NAME)),  # gave the order; none: the tracker decided
+    Column("why", Text),
     Index("ix_history_job", "job_id"),
 )
 
@@ -242,8 +260,49 @@ orders = Table(
     Column("why", Text),
     Column("asked_at", Moment, nullable=False),
     Column("applied_at", Moment),
-    Column("answer", Text),
+    Column("answered_at", Moment),  # what was ordered is done, or refused
+    Column("answer", Text),  # JSON, see jobrunner.records.Answer
     _partial("ix_orders_unapplied", "id", "applied_at IS NULL"),
+    _partial("ix_orders_unanswered", "job_id", "answered_at IS NULL"),
+)
+
+#: What the snapshot for workers says of jobs: these rows are all of it.
+gate_entry = Table(
+    "gate_entry",
+    metadata,
+    _id("job_id", primary_key=True),
+    Column("kind", String(8), primary_key=True),  # see jobrunner.snapshot.Kind
+    _id("subject", primary_key=True),  # what is void: a Celery id or a batch; else empty
+    Column("number", Double),  # seconds of grace, null to let finish; of `run` the first that is not void
+    Column("version", Integer, nullable=False),  # of the snapshot in which it appeared
+    Column("made_at", Moment, nullable=False),
+)
+
+snapshot = Table(
+    "snapshot",
+    metadata,
+    Column("name", String(20), primary_key=True),
+    Column("version", Integer, nullable=False),
+)
+
+#: Messages that the tracker has not sent, and that a gate has handed back whole: they are forwarded later (C3).
+held_message = Table(
+    "held_message",
+    metadata,
+    _id("id", primary_key=True),
+    _id("job_id", nullable=False),
+    _id("task_id", nullable=False),
+    _id("celery_id", nullable=False),
+    Column("retries", Integer, nullable=False),
+    Column("queue", String(NAME), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("content_type", String(NAME), nullable=False),
+    Column("content_encoding", String(NAME), nullable=False),
+    Column("headers", Text, nullable=False),  # JSON
+    Column("properties", Text, nullable=False),  # JSON: exchange, routing_key, priority, …
+    Column("held_at", Moment, nullable=False),
+    Column("forwarded_at", Moment),  # about to be, until the broker is known to have it
+    Index("ix_held_message_job", "job_id"),
 )
 
 worker = Table(
@@ -256,6 +315,7 @@ worker = Table(
     Column("lossy", Boolean, nullable=False, server_default=false()),  # without jobrunner: see tracker.lossy
     Column("online_at", Moment, nullable=False),
     Column("seen_at", Moment, nullable=False),
+    Column("snapshot", Integer),  # the version that its present process has acknowledged
     # Of all processes that have borne the name: what they say they have dropped, and what of theirs never arrived.
     Column("events_dropped", BigInteger, nullable=False, server_default="0"),
     Column("batches_missed", BigInteger, nullable=False, server_default="0"),

@@ -16,6 +16,7 @@ from jobrunner.states import (
     TASK_CORRECTIONS,
     TASK_MOVES,
     WELL,
+    CancelReason,
     FailureReason,
     JobOutcome,
     JobState,
@@ -44,7 +45,7 @@ failed: requeueing, canceled
 
 TASK_TABLE = """
 pending: ready, skipped, failed, canceled
-ready: queued, pending, skipped, canceled
+ready: queued, pending, skipped, failed, canceled
 queued: active, completed, partial, skipped, soft-failed, failed, canceled, ready, pending
 active: completed, partial, skipped, soft-failed, failed, canceled, ready, pending
 soft-failed: queued, ready, active, completed, partial, skipped, failed, canceled, pending
@@ -55,7 +56,7 @@ failed: pending, skipped, canceled
 canceled: pending
 """
 
-REASONS = "task retries timeout upstream partial lost poison no-workers threshold expired input-lost construction"
+REASONS = "task retries timeout upstream partial lost poison no-workers threshold expired input-lost construction order"
 
 
 def _parse(table: str) -> dict[str, set[str]]:
@@ -107,7 +108,7 @@ def test_failure_reasons_are_those_of_the_design() -> None:
     assert set(FailureReason) == set(REASONS.split())
 
 
-@pytest.mark.parametrize("member", [*JobState, *TaskState, *FailureReason, *JobOutcome], ids=repr)
+@pytest.mark.parametrize("member", [*JobState, *TaskState, *FailureReason, *CancelReason, *JobOutcome], ids=repr)
 def test_every_member_says_what_it_means(member: StrEnum) -> None:
     assert member.__doc__ != type(member).__doc__
     assert (member.__doc__ or "").endswith(".")

@@ -19,6 +19,15 @@ from jobrunner.store.tracking.additions import (
     unkept_additions,
 )
 from jobrunner.store.tracking.history import insert_history
+from jobrunner.store.tracking.holds import (
+    add_entries,
+    load_snapshot,
+    next_version,
+    note_snapshot,
+    remove_entries,
+    snapshot_version,
+    unacknowledged,
+)
 from jobrunner.store.tracking.jobs import failed_task, jobs_by_id, mark_applied, new_jobs, update_jobs
 from jobrunner.store.tracking.keeping import (
     delivered_tasks,
@@ -70,6 +79,7 @@ from jobrunner.store.tracking.workers import (
 )
 
 __all__ = [
+    "add_entries",
     "add_losses",
     "additions_by_id",
     "attempts_of",
@@ -99,6 +109,7 @@ __all__ = [
     "keeps_waiting",
     "known_ids",
     "known_series",
+    "load_snapshot",
     "lose_worker",
     "lossy_workers",
     "mark_applied",
@@ -107,21 +118,26 @@ __all__ = [
     "move_values",
     "new_jobs",
     "next_arrivals",
+    "next_version",
     "note_heard",
+    "note_snapshot",
     "open_place",
     "origins",
     "place_adopted",
     "producers",
     "queue_tasks",
+    "remove_entries",
     "restore",
     "save_additions",
     "save_series",
     "save_worker",
     "senders",
+    "snapshot_version",
     "take_ready",
     "tasks_by_celery_id",
     "tasks_held_by",
     "trunks",
+    "unacknowledged",
     "unheard_queues",
     "unheard_tasks",
     "unkept_additions",

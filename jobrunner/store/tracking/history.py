@@ -1,4 +1,4 @@
-"""The history of jobs: what was decided without anybody asking for it, and why."""
+"""The history of jobs: every move of theirs, what was ordered, and what was decided without anybody asking for it."""
 
 from collections.abc import Sequence
 
@@ -12,8 +12,5 @@ from jobrunner.store.schema import history
 
 def insert_history(connection: Connection, lines: Sequence[HistoryLine]) -> None:
     """Write lines of history, in this order."""
-    rows = [
-        {"id": ids.uuid7(), "job_id": one.job_id, "task_id": one.task_id, "at": one.at, "line": one.line}
-        for one in lines
-    ]
+    rows = [{"id": ids.uuid7()} | {name: getattr(one, name) for name in HistoryLine.__slots__} for one in lines]
     insert_rows(connection, history, rows)

@@ -48,7 +48,10 @@ def save_worker(
     values = {"source": source, "pid": pid, "online": online, "lossy": lossy, "seen_at": now}
     known = update(worker).where(worker.c.name == name)
     same = connection.execute(known.where(worker.c.source == source).values(values))
-    if not same.rowcount and not connection.execute(known.values(values | {"online_at": now})).rowcount:
+    if (
+        not same.rowcount
+        and not connection.execute(known.values(values | {"online_at": now, "snapshot": None})).rowcount
+    ):
         connection.execute(insert(worker).values(values | {"name": name, "online_at": now}))
 
 
