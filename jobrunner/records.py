@@ -1,7 +1,8 @@
 """Rows of the database as plain values: what the store hands out and takes back, and what fold and advance work on."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
 from typing import Any, Literal, TypeAlias
@@ -95,6 +96,52 @@ class Block:
     position: int
     size: int
     remaining: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Children:
+    """The tasks that are directly in a block; positions are None if there is no such task."""
+
+    tasks: int
+    unfinished: int
+    first_unfinished: int | None
+    last_well: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requeue:
+    """Which tasks of a job wait again: all of these kinds, and `tasks` by their ids.
+
+    `upstream` are those that were canceled because of what was before them, and `behind` all after these (block,
+    position) of chains; if it is all `after` a task, the tracker fills that in. `reset` is how many wait already.
+    """
+
+    all: bool = False
+    incomplete: bool = False
+    upstream: bool = False
+    tasks: tuple[str, ...] = ()
+    after: str | None = None
+    behind: tuple[tuple[str, int], ...] = ()
+    reset: int = 0
+
+    @classmethod
+    def loads(cls, text: str) -> "Requeue":
+        """Read what `dumps` has written."""
+        values = json.loads(text)
+        values["tasks"], values["behind"] = tuple(values["tasks"]), tuple(tuple(one) for one in values["behind"])
+        return cls(**values)
+
+    def with_behind(self, places: Iterable[tuple[str, int]]) -> "Requeue":
+        """Return it with all that comes after these places as well."""
+        return replace(self, behind=tuple(sorted({*self.behind, *places})))
+
+    def counting(self, number: int) -> "Requeue":
+        """Return it with so many more tasks that wait."""
+        return replace(self, reset=self.reset + number)
+
+    def dumps(self) -> str:
+        """Return it as JSON."""
+        return json.dumps(asdict(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +240,7 @@ class Job:
     held: bool = False
     chore: bool = False
     hold_version: int | None = None
+    requeue: str | None = None
     run: int = 1
     kept: int = 0
     total: int
@@ -232,6 +280,7 @@ class Trunk:
     observed: bool
     name: str
     state: JobState
+    intent: str | None = None
     total: int
     arrival: int
 
@@ -251,7 +300,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """A task message as stored at submission, with what its next delivery needs; `delivery` is that one's number."""
+    """A task message as stored at submission, with what its next delivery needs; `delivery` is that one's number.
+
+    It is not sent if its job is `held`, or the task's end is `ordered`.
+    """
 
     task_id: str
     job_id: str
@@ -261,6 +313,8 @@ class Letter:
     first_retries: int
     takes_task: str | None
     takes_group: str | None
+    held: bool
+    ordered: str | None
     body: bytes
     content_type: str
     content_encoding: str

@@ -7,7 +7,7 @@ from celery import states
 from celery.backends.base import BaseKeyValueStoreBackend
 
 from jobrunner.errors import ValueLostError
-from jobrunner.wire import Inputs
+from jobrunner.wire import NOTHING, Inputs
 
 #: Keys per request to the backend: bounds a reply's size.
 _MGET = 1_000
@@ -20,8 +20,8 @@ def fetch(backend: BaseKeyValueStoreBackend, inputs: Inputs) -> Any:
         ValueLostError: the backend no longer has some of the values.
         Exception: the backend is away; the errors are those of its client.
     """
-    ids = list(_leaves(inputs))
-    values: dict[str, Any] = {}
+    ids = [one for one in _leaves(inputs) if one != NOTHING]
+    values: dict[str, Any] = {NOTHING: None}
     for start in range(0, len(ids), _MGET):
         chunk = ids[start : start + _MGET]
         stored = backend.mget([backend.get_key_for_task(one) for one in chunk])

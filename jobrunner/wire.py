@@ -40,6 +40,9 @@ INPUTS_IN_HEADER: Final = 100
 #: if the list of them is lost.
 LOST: Final = "lost"
 
+#: In the place of a Celery id: the task was skipped, and its value is None.
+NOTHING: Final = ""
+
 Inputs: TypeAlias = str | list["Inputs"]
 """Where a value comes from: a Celery id, or a list of such for the value of a group, nested as the groups are."""
 

@@ -15,7 +15,9 @@ from jobrunner.store.schema import metadata
 from jobrunner.store.upgrade import upgrade
 from tests.builders import MIDNIGHT
 from tracker.absorb import absorb
+from tracker.chores import do_chores
 from tracker.fold import Event
+from tracker.orders import apply_orders
 from tracker.turn import Turn
 
 #: A user's module for tests of the command line, with two tasks and two named jobs, one of which returns no canvas.
@@ -113,7 +115,9 @@ def take_turn(runner: JobRunner, *events: Event) -> None:
         turn = Turn(connection, MIDNIGHT)
         absorb(turn, events, ())
         turn.take_up()
+        apply_orders(turn)
         turn.move_on()
+        do_chores(turn)
         turn.take_ready()
         turn.settle()
 

@@ -6,9 +6,15 @@ Pure: values in, values out. Ending a task costs as many steps as the plan is de
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from jobrunner.order_kinds import Intent
 from jobrunner.plan import BlockKind, Place
 from jobrunner.records import Block
-from jobrunner.states import ENDED_JOB, OPEN_TASK, WELL, FailureReason, JobState, TaskState
+from jobrunner.states import ENDED_JOB, JOB_MOVES, OPEN_TASK, WELL, FailureReason, JobState, TaskState
+
+#: States that end when what was ordered is done, whatever the tasks say.
+ORDERED_JOB = frozenset({JobState.CANCEL_REQUESTED, JobState.REQUEUEING})
+_HELD = frozenset({JobState.PAUSING, JobState.PAUSED})
+_UNSTARTED = frozenset({TaskState.PENDING, TaskState.READY, TaskState.QUEUED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,35 +82,52 @@ def judge(
     *,
     discovering: int = 0,
     discovered: int = 0,
+    kept: int = 0,
+    intent: str | None = None,
     observed: bool = False,
 ) -> Verdict:
     """Return the next state of a job from its present one and its tasks counted by state.
 
-    Of these, `discovering` tasks are at discovering work, and `discovered` have tried to. One legal move at a time: ask
-    again until nothing changes. Independent branches go on after a failure; the job ends when nothing of it can run any
-    more. If it is only `observed`, nobody knows whether it has ended: a task that becomes known later makes it active
-    again.
+    Of these, `discovering` tasks are at discovering work, `discovered` have tried to, and `kept` others had ended
+    before this run of the job. One legal move at a time: ask again until nothing changes. Independent branches go on
+    after a failure; the job ends when nothing of it can run any more, whatever the operator's `intent`. If it is only
+    `observed`, nobody knows whether it has ended: a task that becomes known later makes it active again.
     """
+    if state in ORDERED_JOB or (state is JobState.CANCELED and intent == Intent.CANCEL):
+        return Verdict(state=state)
     if state in ENDED_JOB:
         grown = observed and judge(JobState.ACTIVE, counts).state is not state
         return Verdict(state=JobState.ACTIVE if grown else state)
-    unopened = counts[TaskState.PENDING]
-    if sum(counts[one] for one in OPEN_TASK):
-        started = sum(counts.values()) - unopened - counts[TaskState.READY] - counts[TaskState.QUEUED]
-        return Verdict(state=_going_on(state, started, discovering, discovered))
-    if not unopened and sum(counts[one] for one in WELL) == sum(counts.values()):
+    if not sum(counts[one] for one in OPEN_TASK):
+        return _at_end(state, counts)
+    if intent == Intent.PAUSE:
+        return Verdict(state=_held(state, counts[TaskState.ACTIVE]))
+    started = sum(number for one, number in counts.items() if one not in _UNSTARTED) - kept
+    return Verdict(state=_going_on(state, started, discovering, discovered))
+
+
+def _at_end(state: JobState, counts: Mapping[TaskState, int]) -> Verdict:
+    """Return the next state of a job of which nothing can happen any more."""
+    if sum(counts[one] for one in WELL) == sum(counts.values()):
         return Verdict(state=JobState.COMPLETED)
     if counts[TaskState.FAILED]:
         return Verdict(state=JobState.FAILED, reason=FailureReason.TASK)
     if counts[TaskState.CANCELED]:
-        return Verdict(state=JobState.CANCELED if state is JobState.ACTIVE else JobState.ACTIVE)
+        return Verdict(state=JobState.CANCELED if JobState.CANCELED in JOB_MOVES[state] else JobState.ACTIVE)
     return Verdict(state=state)
+
+
+def _held(state: JobState, active: int) -> JobState:
+    """Return the state of a job that is to be paused; that it is, workers have to say."""
+    if state is JobState.WAITING or (state is JobState.PAUSED and not active):
+        return JobState.PAUSED
+    return JobState.PAUSING
 
 
 def _going_on(state: JobState, started: int, discovering: int, discovered: int) -> JobState:
     """Return the state of a job with open tasks: while only discovery has started, it is under construction (N1)."""
     if state is JobState.ACTIVE or started > discovering + discovered:
         return JobState.ACTIVE
-    if discovering:
+    if discovering and state is not JobState.PAUSING:
         return JobState.UNDER_CONSTRUCTION
-    return JobState.QUEUED if discovered else state
+    return JobState.QUEUED if discovered or state in _HELD else state

@@ -22,11 +22,13 @@ from jobrunner.masking import mask_text
 from jobrunner.store import leases, tracking
 from jobrunner.store.database import Database
 from tracker.absorb import absorb, absorb_apart
+from tracker.chores import do_chores
 from tracker.dispatch import Dispatch
 from tracker.eventlog import Batch, Entry, EventLog
 from tracker.events import Told, read_events
 from tracker.fold import Event
 from tracker.lossy import LossyWorkers
+from tracker.orders import apply_orders
 from tracker.outlets import TooLateError
 from tracker.plain import PlainReceiver
 from tracker.recover import QueueWatch, give_up_worker, resend_outbox
@@ -208,7 +210,9 @@ class Tracker:
             self._note_heard(turn)
             turn.fold(self._failed)
             turn.take_up()
+            apply_orders(turn)
             turn.move_on()
+            do_chores(turn)
             outgoing = [] if self._trouble or len(self._again) > _HELD_BACK else turn.take_ready()
             turn.settle()
         self._apart = self._apart and batch is None and not self._heard

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from jobrunner.order_kinds import Intent
 from jobrunner.records import Origin, Task, Trunk
-from jobrunner.states import ENDED_JOB, JobState, TaskState
+from jobrunner.states import ENDED_JOB, CancelReason, JobState, TaskState
 from jobrunner.store import tracking
 from jobrunner.text import NAME, bounded
 from tracker.fold import Event
@@ -100,7 +101,7 @@ def _take_in(
     joining = []
     for uuid, root in roots.items():
         job, origin = jobs[root], origins.get(uuid, Origin())
-        joining.append((_task(uuid, root, now), job.arrival, origin))
+        joining.append((_task(uuid, job, now), job.arrival, origin))
         job.total += 1
         job.arrival += 1
         _name(job, uuid, origin)
@@ -166,8 +167,12 @@ def _name(job: Trunk, uuid: str, origin: Origin) -> None:
         job.name = origin.name
 
 
-def _task(uuid: str, root: str, now: datetime) -> Task:
+def _task(uuid: str, job: Trunk, now: datetime) -> Task:
+    """Return a task that joins; in a job that an operator has canceled it is canceled as well."""
+    canceled = job.intent == Intent.CANCEL
     return Task(
-        id=uuid, job_id=root, celery_id=uuid, block_id="", position=0, state=TaskState.QUEUED, reason=None, note=None,
-        delivery=1, first_retries=0, sent_at=now, started_at=None, ended_at=None,
+        id=uuid, job_id=job.id, celery_id=uuid, block_id="", position=0,
+        state=TaskState.CANCELED if canceled else TaskState.QUEUED,
+        reason=CancelReason.ORDER if canceled else None, note=None, ordered=TaskState.CANCELED if canceled else None,
+        delivery=1, first_retries=0, sent_at=now, started_at=None, ended_at=now if canceled else None,
     )  # fmt: skip

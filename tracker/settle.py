@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from jobrunner.records import Failed, Job, Task
+from jobrunner.order_kinds import Intent
+from jobrunner.records import Failed, HistoryLine, Job, Task
 from jobrunner.states import (
     DISCOVERED,
     DISCOVERING,
@@ -26,6 +27,19 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Why a job moves: what has triggered it, and if that is an order, who gave it for which reason."""
+
+    trigger: str
+    who: str | None = None
+    why: str | None = None
+
+
+_TASKS = Cause(trigger="its tasks")
+_CORRECTED = Cause(trigger="an event that came late")
 
 #: States of a task that has not started.
 _WAITING = (TaskState.PENDING, TaskState.READY, TaskState.QUEUED)
@@ -49,6 +63,15 @@ class Changes:
         self.add(job_id, old, -number)
         self.add(job_id, new, number)
 
+    def move_many(self, job_id: str, old: TaskState, new: TaskState | None, number: int, *, discovers: bool) -> None:
+        """Note that so many tasks have moved that all discover work, or all do not; None: they are gone."""
+        self.add(job_id, old, -number)
+        if new is not None:
+            self.add(job_id, new, number)
+        if discovers:
+            self._discovering[job_id] += number * ((new in DISCOVERING) - (old in DISCOVERING))
+            self._discovered[job_id] += number * ((new in DISCOVERED) - (old in DISCOVERED))
+
     def move_one(self, task: Task, state: TaskState, *, corrects: bool) -> None:
         """Note that a task moves to a state; if that `corrects` its end, its job goes on."""
         self.move(task.job_id, task.state, state, 1)
@@ -61,40 +84,71 @@ class Changes:
     def settle(self, connection: "Connection", now: datetime) -> None:
         """Let every job in which something has changed follow its tasks."""
         jobs = tracking.jobs_by_id(connection, self._counts)
+        moves: list[HistoryLine] = []
         for job in jobs.values():
-            self._apply(job)
-            _follow(connection, job, now)
+            moves += self._apply(job, now)
+            moves += follow(connection, job, _TASKS, now)
         tracking.update_jobs(connection, jobs.values())
+        tracking.insert_history(connection, moves)
         for noted in (self.revived, self._counts, self._discovering, self._discovered):
             noted.clear()
 
-    def _apply(self, job: Job) -> None:
+    def _apply(self, job: Job, now: datetime) -> list[HistoryLine]:
         for state, number in self._counts[job.id].items():
             job.counts[state] += number
         job.total = sum(job.counts.values())
         job.discovering += self._discovering[job.id]
         job.discovered += self._discovered[job.id]
-        if job.id in self.revived and job.state in ENDED_JOB:
-            check_job_move(job.state, JobState.ACTIVE, corrects=True)
-            job.state, job.reason, job.outcome, job.note, job.ended_at = JobState.ACTIVE, None, None, None, None
+        if job.id not in self.revived or job.state not in ENDED_JOB or job.intent == Intent.CANCEL:
+            return []
+        job.outcome = job.note = job.ended_at = None
+        return [move_job(job, JobState.ACTIVE, _CORRECTED, now, corrects=True)]
 
 
-def _follow(connection: "Connection", job: Job, now: datetime) -> None:
-    """Move a job to where its tasks say it is."""
-    if job.observed:
+def move_job(
+    job: Job,
+    state: JobState,
+    cause: Cause,
+    now: datetime,
+    *,
+    reason: FailureReason | None = None,
+    corrects: bool = False,
+) -> HistoryLine:
+    """Move a job, and return the line of its history that says so.
+
+    Raises:
+        IllegalMoveError: no such move.
+    """
+    check_job_move(job.state, state, corrects=corrects)
+    logger.info("Job %s is %s.", job.id, state, extra={"action": "job-moved", "job": job.id})
+    old, job.state, job.reason = job.state, state, reason
+    job.chore = job.chore or state is JobState.PAUSING  # until every worker knows
+    return HistoryLine(
+        job_id=job.id, task_id=None, at=now, line=f"{old} → {state}", old=old, new=state,
+        trigger=cause.trigger, who=cause.who, why=cause.why,
+    )  # fmt: skip
+
+
+def follow(connection: "Connection", job: Job, cause: Cause, now: datetime) -> list[HistoryLine]:
+    """Move a job to where its tasks and its operator's intent say it is, and return what its history says of that."""
+    if job.observed and job.intent is None:
         job.ended_at = job.outcome = job.note = None  # if it had ended, that was not its end
+    moves = []
     while (verdict := _verdict(job)).state is not job.state:
-        check_job_move(job.state, verdict.state, corrects=job.observed)
-        logger.info("Job %s is %s.", job.id, verdict.state, extra={"action": "job-moved", "job": job.id})
-        job.state, job.reason = verdict.state, verdict.reason
+        moves.append(move_job(job, verdict.state, cause, now, reason=verdict.reason, corrects=job.observed))
     if job.started_at is None and job.total > sum(job.counts[state] for state in _WAITING):
         job.started_at = now
     if job.state in ENDED_JOB and job.ended_at is None:
         _end(connection, job, now)
+        job.chore = job.chore or job.held  # what was ordered is over
+    return moves
 
 
 def _verdict(job: Job) -> Verdict:
-    return judge(job.state, job.counts, discovering=job.discovering, discovered=job.discovered, observed=job.observed)
+    return judge(
+        job.state, job.counts, discovering=job.discovering, discovered=job.discovered, kept=job.kept, intent=job.intent,
+        observed=job.observed,
+    )  # fmt: skip
 
 
 def _end(connection: "Connection", job: Job, now: datetime) -> None:

@@ -5,6 +5,7 @@ touched, and puts what is ready into the outbox. It loads and writes rows in bul
 """
 
 import logging
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING
 from jobrunner import ids
 from jobrunner.errors import IllegalMoveError
 from jobrunner.plan import Place, Source
-from jobrunner.records import Attempt, AttemptKey, Letter, Standing, Task
-from jobrunner.states import ENDED_TASK, WELL, FailureReason, TaskState, check_task_move
+from jobrunner.records import Attempt, AttemptKey, HistoryLine, Letter, Standing, Task
+from jobrunner.states import ENDED_TASK, WELL, CancelReason, FailureReason, TaskState, check_task_move
 from jobrunner.store import tracking
 from jobrunner.store.sources import inputs_of
 from jobrunner.wire import Inputs
@@ -24,7 +25,7 @@ from tracker.fold import FOLDED, Event, deciding, is_foreign, reason_of, state_a
 from tracker.growth import TASK_ADDED, stage, torn_attempts
 from tracker.growth import settle as settle_additions
 from tracker.observe import TASK_SENT, join
-from tracker.settle import Changes
+from tracker.settle import Cause, Changes
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -78,6 +79,11 @@ class Turn:
     _run_again: list[Place] = field(default_factory=list)
     #: Tasks that failed because what they take is lost, until `tracker.replay` has seen to them.
     input_lost: list[Task] = field(default_factory=list)
+    #: What is to be written into the history of jobs.
+    history: list[HistoryLine] = field(default_factory=list)
+    #: Whether all was read that workers had told, and the version of the snapshot that they could read before that.
+    drained: bool = True
+    stored: float = math.inf
     _delays: dict[str, datetime] = field(default_factory=dict)
     _changes: Changes = field(default_factory=Changes)
 
@@ -160,7 +166,8 @@ class Turn:
         except IllegalMoveError as refused:
             logger.warning("Task %s: %s", task.id, refused, extra={"action": "move-refused", "task": task.id})
             return
-        task.note, task.reason = note, reason_of(state, decider)
+        if task.ordered is None:
+            task.note, task.reason = note, reason_of(state, decider)
         if task.reason is FailureReason.INPUT_LOST and before is not state and task.block_id:
             self.input_lost.append(task)
         if state is TaskState.SOFT_FAILED and decider.standing == Standing.UNKNOWN and task.block_id:
@@ -173,7 +180,12 @@ class Turn:
         self.move(task, TaskState.READY)
 
     def move(self, task: Task, state: TaskState, *, ended_at: datetime | None = None, corrects: bool = False) -> None:
-        """Move one task; its row and the plan follow in `move_on`, its job in `settle`."""
+        """Move one task; its row and the plan follow in `move_on`, its job in `settle`.
+
+        One whose end was ordered has that end, whatever is told of it.
+        """
+        if task.ordered is not None and (state is not TaskState.ACTIVE or task.state in ENDED_TASK):
+            state, task.reason = TaskState(task.ordered), CancelReason.ORDER
         check_task_move(task.state, state, corrects=corrects)
         self._tasks[task.id] = task
         task.ended_at = (ended_at or self.now) if state in ENDED_TASK else None
@@ -194,9 +206,10 @@ class Turn:
         job_ids = tracking.new_jobs(self.connection, _JOBS)
         tracking.mark_applied(self.connection, job_ids, self.now)
         for job_id in job_ids:
-            self._open(job_id, Place(job_id, 0))
+            self.open(job_id, Place(job_id, 0))
 
-    def _open(self, job_id: str, place: Place) -> None:
+    def open(self, job_id: str, place: Place) -> None:
+        """Make the tasks that wait for this place ready."""
         number = tracking.open_place(self.connection, place.block, place.position, self.now)
         self._changes.move(job_id, TaskState.PENDING, TaskState.READY, number)
 
@@ -214,24 +227,46 @@ class Turn:
         moved = advance(ended_well, {**blocks, **held})
         tracking.update_blocks(self.connection, {**held, **moved.changed}.values())
         for place in moved.opened:
-            self._open(blocks[place.block].job_id, place)
+            self.open(blocks[place.block].job_id, place)
         for chain in [blocks[id_] for id_ in set(moved.resumed)]:
             position = tracking.first_unfinished(self.connection, chain)
             if position is not None:
-                self._open(chain.job_id, Place(chain.id, position))
+                self.open(chain.job_id, Place(chain.id, position))
         self._tasks.clear()
         self._ended_well.clear()
         self._run_again.clear()
 
+    @property
+    def changes(self) -> Changes:
+        """What has changed in jobs, for who moves many tasks at once."""
+        return self._changes
+
     def settle(self) -> None:
         """Let every job of which a task has moved follow its tasks."""
+        tracking.insert_history(self.connection, self.history)
+        self.history.clear()
         self._changes.settle(self.connection, self.now)
+
+    def tell(self, job_id: str, line: str, cause: Cause, *, task_id: str | None = None) -> None:
+        """Write a line into the history of a job."""
+        self.history.append(
+            HistoryLine(
+                job_id=job_id, task_id=task_id, at=self.now, line=line, trigger=cause.trigger, who=cause.who,
+                why=cause.why,
+            )
+        )  # fmt: skip
 
     # ---- outbox --------------------------------------------------------------------------------------------
 
     def take_ready(self) -> list[Outgoing]:
-        """Put what is ready into the outbox; to be published once this turn is committed."""
-        letters = tracking.take_ready(self.connection, self.now, _LETTERS)
+        """Put what is ready into the outbox; to be published once this turn is committed.
+
+        What is ready in a job that is held is held with it; what is to be skipped ends here.
+        """
+        ready = tracking.take_ready(self.connection, self.now, _LETTERS)
+        tracking.park_tasks(self.connection, [one.task_id for one in ready if one.held])
+        self._skip([one.task_id for one in ready if one.ordered and not one.held])
+        letters = [one for one in ready if not one.held and not one.ordered]
         sources = [Source(task=letter.takes_task, group=letter.takes_group) for letter in letters]
         inputs = inputs_of(self.connection, {source for source in sources if source != Source()})
         outgoing = [
@@ -246,6 +281,13 @@ class Turn:
         later = [one for one in outgoing if one.letter.delivery > 1]
         tracking.insert_attempts(self.connection, [_unheard(one) for one in later])
         return outgoing
+
+    def _skip(self, task_ids: Collection[str]) -> None:
+        """End tasks as was ordered while they still waited."""
+        for task in tracking.tasks_by_id(self.connection, task_ids).values():
+            self.move(task, TaskState.SKIPPED)
+        if task_ids:
+            self.move_on()
 
 
 def _with_late_values(tasks: Mapping[str, Task], histories: Mapping[str, Sequence[Attempt]]) -> set[str]:

@@ -12,15 +12,16 @@ from sqlalchemy import Connection, bindparam, select
 
 from jobrunner import ids
 from jobrunner.plan import Source
+from jobrunner.states import TaskState
 from jobrunner.store.schema import block, task
 from jobrunner.store.tracking.rows import IsOneOf, rows_of
 from jobrunner.store.tracking.tasks import tasks_by_celery_id
-from jobrunner.wire import Inputs
+from jobrunner.wire import NOTHING, Inputs
 
 #: What is known of a node's value: its Celery id, the node that has it, or a list of such for a group.
 _Found: TypeAlias = "str | Source | list[_Found]"
 
-_VALUE = (task.c.id, task.c.delivery, task.c.value_task, task.c.value_group)
+_VALUE = (task.c.id, task.c.state, task.c.delivery, task.c.value_task, task.c.value_group)
 _TASKS = select(*_VALUE).where(IsOneOf(task.c.id))
 _ITEMS = select(*_VALUE, task.c.yields_group, task.c.yields_at).where(IsOneOf(task.c.yields_group))
 _GROUPS = select(block.c.id, block.c.yields_group, block.c.yields_at).where(IsOneOf(block.c.yields_group))
@@ -60,7 +61,7 @@ def _groups(connection: Connection, group_ids: Collection[str]) -> dict[Source, 
 def _value(row: Mapping[str, Any]) -> _Found:
     if row["value_task"] is not None or row["value_group"] is not None:
         return Source(task=row["value_task"], group=row["value_group"])
-    return ids.celery_id(row["id"], row["delivery"])
+    return NOTHING if row["state"] == TaskState.SKIPPED else ids.celery_id(row["id"], row["delivery"])
 
 
 def _unresolved(found: _Found) -> Iterator[Source]:

@@ -74,7 +74,7 @@ class Growing:
         return row
 
     def history(self) -> list[str]:
-        return [row["line"] for row in read_rows(self.runner.database, "history")]
+        return [row["line"] for row in read_rows(self.runner.database, "history") if row["new"] is None]
 
 
 @pytest.fixture

@@ -74,7 +74,18 @@ def jobs_by_id(connection: Connection, job_ids: Collection[str]) -> dict[str, Jo
     return found
 
 
-_CHANGES = ("state", "reason", "outcome", "note", "total", "discovering", "discovered", "started_at", "ended_at")
+_CHANGES = (
+    "state",
+    "reason",
+    "outcome",
+    "note",
+    "total",
+    "discovering",
+    "discovered",
+    "chore",
+    "started_at",
+    "ended_at",
+)
 _UPDATE = Update(job, ["id"], [*_CHANGES, *COUNTERS.values()])
 
 

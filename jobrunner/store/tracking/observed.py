@@ -17,7 +17,8 @@ from jobrunner.store.tracking.rows import NEXT_ARRIVAL, PLANNED, IsOneOf, rows_o
 #: Levels of tasks below one whose own level became known late: more than that only a circle of creators has.
 _LEVELS = 100
 
-_TRUNKS = select(job.c.id, job.c.observed, job.c.name, job.c.state, job.c.total, NEXT_ARRIVAL).where(IsOneOf(job.c.id))
+_TRUNK = [job.c[name] for name in Trunk.__slots__ if name != "arrival"]
+_TRUNKS = select(*_TRUNK, NEXT_ARRIVAL).where(IsOneOf(job.c.id))
 
 
 def trunks(connection: Connection, job_ids: Collection[str]) -> dict[str, Trunk]:

@@ -3,25 +3,32 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, exists, literal_column, or_, select
+from sqlalchemy import Connection, bindparam, exists, literal_column, or_, select, text
 
 from jobrunner.records import Letter, Task
 from jobrunner.states import TaskState
 from jobrunner.store.bulk import Update
-from jobrunner.store.schema import job, message, task
+from jobrunner.store.schema import job, message, orders, task
 from jobrunner.store.tracking.rows import NOW, PLANNED, TASK, as_task
 
 _READY = (
-    task.c.state == literal_column("'ready'"),  # a literal, for the partial index
+    text("task.state = 'ready' AND NOT task.held"),  # as it stands in the partial index
     task.c.not_before.is_(None) | (task.c.not_before <= NOW),
 )
 
 
-_WORK_WAITING = select(or_(exists().where(job.c.applied_at.is_(None)), exists().where(*_READY)))
+_WORK_WAITING = select(
+    or_(
+        exists().where(job.c.applied_at.is_(None)),
+        exists().where(*_READY),
+        exists().where(orders.c.applied_at.is_(None)),
+        exists(select(job.c.id).where(text("job.chore"))),  # as it stands in the partial index
+    )
+)
 
 
 def work_waiting(connection: Connection, now: datetime) -> bool:
-    """Whether a turn would find anything besides events: a new job, or a task that may be sent."""
+    """Whether a turn would find anything besides events: a new job or order, or a task that may be sent."""
     return bool(connection.execute(_WORK_WAITING, {"moment": now}).scalar())
 
 
@@ -31,6 +38,8 @@ _LETTERS = (
         task.c.job_id,
         task.c.queue,
         job.c.run,
+        job.c.held,
+        task.c.ordered,
         (task.c.delivery + 1).label("delivery"),
         task.c.first_retries,
         task.c.takes_task,
@@ -38,16 +47,18 @@ _LETTERS = (
     )
     .join_from(task, message, message.c.task_id == task.c.id)
     .join(job, job.c.id == task.c.job_id)
-    .order_by(task.c.id)
+    .where(*_READY)
+    .limit(bindparam("number"))
 )
-
-
-_TAKE_READY = _LETTERS.where(*_READY).limit(bindparam("number"))
+_TAKE_READY = _LETTERS.order_by(task.c.id)
+_BY_PRIORITY = _LETTERS.order_by(job.c.priority.desc(), task.c.id)
+_PRIORITIES = select(exists().where(job.c.ended_at.is_(None), job.c.priority != literal_column("0")))
 
 
 def take_ready(connection: Connection, now: datetime, limit: int) -> list[Letter]:
-    """Return the messages of up to `limit` tasks that may be sent, oldest first."""
-    rows = connection.execute(_TAKE_READY, {"moment": now, "number": limit})
+    """Return the messages of up to `limit` tasks that are ready: by their jobs' priority, then the oldest first."""
+    ordered = connection.execute(_PRIORITIES).scalar()  # rarely: it has all that is ready sorted
+    rows = connection.execute(_BY_PRIORITY if ordered else _TAKE_READY, {"moment": now, "number": limit})
     return [Letter(**row._asdict()) for row in rows]
 
 

@@ -1,0 +1,134 @@
+"""Chores: what was ordered and takes more than one turn, until it is done and those who wait are answered.
+
+Which job has one is a flag in its row, so a tracker that takes over goes on with them. Every turn does a bounded part.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from jobrunner.order_kinds import Intent, OrderKind
+from jobrunner.records import Answer, Job, Order
+from jobrunner.states import ENDED_JOB, ENDED_TASK, JobState, TaskState
+from jobrunner.store import tracking
+from tracker.holding import is_known, let_go
+from tracker.orders import ended_tasks
+from tracker.requeue import BATCH, reset_some
+from tracker.settle import Cause, move_job
+from tracker.turn import Turn
+
+#: Jobs that one turn sees to, chosen at random: none may be kept from its end by others that wait for long.
+_JOBS = 100
+_TRANSITIONAL = frozenset({JobState.PAUSING, JobState.CANCEL_REQUESTED, JobState.REQUEUEING})
+#: States of tasks that are canceled at once; `soft-failed` waits for its next attempt.
+_UNSTARTED = (TaskState.PENDING, TaskState.READY, TaskState.QUEUED, TaskState.SOFT_FAILED)
+
+
+def do_chores(turn: Turn) -> None:
+    """Do the next part of all that is left to do."""
+    turn.move_on()
+    if not tracking.chore_jobs(turn.connection, 1):
+        return
+    turn.settle()
+    for job in tracking.chore_jobs(turn.connection, _JOBS):
+        _Chore(turn, job, tracking.open_orders(turn.connection, job.id)).do()
+
+
+@dataclass(slots=True)
+class _Chore:
+    """What is left to do for one job, and the orders that wait for it."""
+
+    turn: Turn
+    job: Job
+    orders: Sequence[Order]
+
+    def do(self) -> None:
+        """Do a part of it, answer the orders that are done, and note whether that was all."""
+        answers = self._step()
+        if is_known(self.turn, self.job):
+            answers |= ended_tasks(self.turn, self.orders)
+        tracking.answer_orders(self.turn.connection, answers, self.turn.now)
+        job = self.job
+        job.chore = (
+            job.state in _TRANSITIONAL
+            or (job.held and job.intent is None)
+            or any(one.id not in answers for one in self.orders)
+        )
+        tracking.save_orders(self.turn.connection, [job])
+        tracking.update_jobs(self.turn.connection, [job])
+
+    def _step(self) -> dict[str, Answer]:
+        job = self.job
+        if job.state in ENDED_JOB:
+            return self._clear()
+        if job.state is JobState.CANCEL_REQUESTED:
+            return self._cancel()
+        if job.state is JobState.REQUEUEING:
+            return self._requeue()
+        return self._pause() if job.intent == Intent.PAUSE else self._release()
+
+    def _answers(self, kinds: Collection[OrderKind], answer: Answer) -> dict[str, Answer]:
+        return {one.id: answer for one in self.orders if one.task_id is None and one.kind in kinds}
+
+    def _move(self, state: JobState, kind: OrderKind) -> None:
+        """Move the job because of an order that is being carried out."""
+        by = next((one for one in reversed(self.orders) if one.kind is kind), None)
+        cause = Cause(trigger=kind, who=by.asked_by if by else None, why=by.why if by else None)
+        self.turn.history.append(move_job(self.job, state, cause, self.turn.now))
+
+    @property
+    def _stands_still(self) -> bool:
+        """Whether nothing of the job runs, and nothing can start."""
+        runs = self.job.counts[TaskState.ACTIVE] or tracking.running_task(self.turn.connection, self.job.id)
+        return not runs and is_known(self.turn, self.job)
+
+    def _pause(self) -> dict[str, Answer]:
+        if self.job.state is JobState.PAUSING:
+            if not self._stands_still:
+                return {}
+            self._move(JobState.PAUSED, OrderKind.PAUSE)
+        left = sum(number for state, number in self.job.counts.items() if state not in ENDED_TASK)
+        return self._answers([OrderKind.PAUSE], Answer(outcome="done", text=f"It is paused, with {left} tasks left."))
+
+    def _cancel(self) -> dict[str, Answer]:
+        job, turn = self.job, self.turn
+        rows = tracking.cancel_some(turn.connection, job.id, _UNSTARTED, BATCH, turn.now)
+        for (state, discovers), number in Counter(rows).items():
+            turn.changes.move_many(job.id, state, TaskState.CANCELED, number, discovers=discovers)
+        if job.counts[TaskState.ACTIVE]:
+            tracking.stop_running(turn.connection, job.id)
+        if len(rows) == BATCH or not self._stands_still:
+            return {}
+        tracking.drop_held_messages(turn.connection, job.id)
+        job.held, job.ended_at = False, turn.now
+        self._move(JobState.CANCELED, OrderKind.CANCEL)
+        number = job.counts[TaskState.CANCELED] + len(rows)
+        return self._answers([OrderKind.CANCEL], Answer(outcome="done", text=f"It is canceled: {number} tasks were."))
+
+    def _requeue(self) -> dict[str, Answer]:
+        done = reset_some(self.turn, self.job)
+        if done is None:
+            return {}
+        tracking.save_orders(self.turn.connection, [self.job])
+        self.turn.settle()
+        self.job = job = tracking.jobs_by_id(self.turn.connection, [self.job.id])[self.job.id]
+        job.kept = sum(job.counts[state] for state in ENDED_TASK) - job.discovered
+        job.started_at = None
+        self._move(JobState.PAUSED if job.intent == Intent.PAUSE else JobState.QUEUED, OrderKind.REQUEUE)
+        self.turn.changes.add(job.id, TaskState.PENDING, 0)  # it may have nothing to do
+        return self._answers([OrderKind.REQUEUE], Answer(outcome="done", text=f"It is {job.state}: {done}."))
+
+    def _release(self) -> dict[str, Answer]:
+        job = self.job
+        if job.held and is_known(self.turn, job):
+            job.held = tracking.release_tasks(self.turn.connection, job.id, BATCH) == BATCH
+        return {}
+
+    def _clear(self) -> dict[str, Answer]:
+        """The job ended before what was ordered could be done."""
+        job = self.job
+        job.held = False
+        if job.intent == Intent.PAUSE:
+            job.intent = None
+            let_go(self.turn, job)
+        return self._answers(list(OrderKind), Answer(outcome="refused", text=f"It was {job.state} before that."))

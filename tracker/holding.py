@@ -1,0 +1,45 @@
+"""Tell workers by the snapshot what is held and what is void, and learn whether they all know."""
+
+from jobrunner.records import Job, Task
+from jobrunner.snapshot import Kind
+from jobrunner.store import tracking
+from tracker.turn import Turn
+
+_HOLDS = (Kind.PAUSED, Kind.CANCELED)
+
+
+def hold(turn: Turn, job: Job, kind: Kind, grace: float | None = None) -> None:
+    """Have workers refuse what they would start of a job."""
+    job.hold_version = tracking.next_version(turn.connection)
+    tracking.remove_entries(turn.connection, job.id, _HOLDS)
+    tracking.add_entries(turn.connection, kind, [(job.id, "", grace)], job.hold_version, turn.now)
+
+
+def let_go(turn: Turn, job: Job, *, run: int | None = None) -> None:
+    """Have workers start again what they get of a job; of runs before `run` nothing."""
+    held = tracking.remove_entries(turn.connection, job.id, _HOLDS)
+    if not held and run is None:
+        return  # who knows of no hold has nothing to learn
+    version = tracking.next_version(turn.connection)
+    if held:
+        job.hold_version = version
+    if run is not None:
+        tracking.add_entries(turn.connection, Kind.RUN, [(job.id, "", run)], version, turn.now)
+
+
+def void(turn: Turn, job: Job, task: Task, grace: float | None) -> None:
+    """Have workers refuse the present delivery of a task, and end it if they run it."""
+    job.hold_version = tracking.next_version(turn.connection)
+    tracking.add_entries(turn.connection, Kind.VOID, [(job.id, task.celery_id, grace)], job.hold_version, turn.now)
+
+
+def is_known(turn: Turn, job: Job) -> bool:
+    """Whether every worker that lives goes by what the snapshot says of a job now.
+
+    One that starts has acknowledged a version before it takes its first message. So once all is read that workers have
+    told after the snapshot was stored, nobody goes by an older one without being known.
+    """
+    if job.hold_version is None:
+        return True
+    told = turn.drained and turn.stored >= job.hold_version
+    return told and not tracking.unacknowledged(turn.connection, job.hold_version)

@@ -1,0 +1,91 @@
+"""Requeue: tasks of a job wait again, in batches, and then the plan is counted anew and goes on (F2, F3).
+
+What a task had added to the job, or sent, is removed with it, and made anew when it runs again. Attempts stay; every
+task goes on counting its deliveries, so that nothing of an earlier run can be taken for the new one.
+"""
+
+from collections import Counter
+
+from jobrunner.order_kinds import Intent
+from jobrunner.plan import Place
+from jobrunner.records import Job, Requeue, Task
+from jobrunner.states import ENDED_JOB, OPEN_TASK, JobState, TaskState
+from jobrunner.store import tracking
+from tracker.holding import let_go
+from tracker.rebuild import Rebuilt, rebuild
+from tracker.settle import Cause, move_job
+from tracker.turn import Turn
+
+#: Tasks that one turn resets.
+BATCH = 5_000
+
+
+def begin_requeue(turn: Turn, job: Job, what: Requeue, cause: Cause) -> None:
+    """Put a job into the state in which its tasks are reset."""
+    if job.state in ENDED_JOB:
+        job.run += 1
+        let_go(turn, job, run=job.run)
+        tracking.doubt_values(turn.connection, [job.id])
+    if what.after is not None:
+        task = tracking.tasks_by_id(turn.connection, [what.after])[what.after]
+        what = what.with_behind(_chains_around(turn, task))
+    job.intent = Intent.PAUSE if job.intent == Intent.PAUSE else None
+    job.held, job.chore, job.requeue = True, True, what.dumps()
+    job.outcome = job.note = job.ended_at = None
+    turn.history.append(move_job(job, JobState.REQUEUEING, cause, turn.now))
+
+
+def _chains_around(turn: Turn, task: Task) -> list[tuple[str, int]]:
+    blocks = tracking.blocks_upward(turn.connection, [task.block_id])
+    return [(one.block, one.position) for one in tracking.chains_around(blocks, task.block_id, task.position)]
+
+
+def open_behind(turn: Turn, task: Task) -> int:
+    """Return how many tasks that come after this one are under way."""
+    places = [Place(*one) for one in _chains_around(turn, task)]
+    return tracking.count_behind(turn.connection, task.job_id, places, OPEN_TASK)
+
+
+def may_run(turn: Turn, task: Task) -> bool:
+    """Whether all that comes before a task has ended well."""
+    rebuilt = _rebuilt(turn, task.job_id)
+    first = {place.block: place.position for place in rebuilt.unfinished}
+    return all(first.get(block, position) >= position for block, position in _chains_around(turn, task))
+
+
+def _rebuilt(turn: Turn, job_id: str) -> Rebuilt:
+    blocks, children = tracking.blocks_of(turn.connection, job_id), tracking.children_of(turn.connection, job_id)
+    return rebuild(job_id, blocks, children)
+
+
+def reset_some(turn: Turn, job: Job) -> str | None:
+    """Reset the next tasks of a job; when all are, open its plan again and return what was done, for people."""
+    what = Requeue.loads(job.requeue or "{}")
+    rows = tracking.tasks_to_reset(turn.connection, job.id, what, BATCH)
+    if rows:
+        _reset(turn, job, rows)
+        what = what.counting(len(rows))
+    if len(rows) < BATCH:
+        rebuilt = _rebuilt(turn, job.id)
+        if not rebuilt.stranded:
+            tracking.update_blocks(turn.connection, rebuilt.changed)
+            for place in rebuilt.opened:
+                turn.open(job.id, place)
+            job.requeue = None
+            return f"{what.reset} tasks run again"
+        what = what.with_behind([(place.block, place.position) for place in rebuilt.stranded])
+    job.requeue = what.dumps()
+    return None
+
+
+def _reset(turn: Turn, job: Job, rows: list[tuple[str, TaskState, bool]]) -> None:
+    ids = [task_id for task_id, _, _ in rows]
+    tracking.reset_tasks(turn.connection, ids)
+    for (state, discovers), number in Counter((state, discovers) for _, state, discovers in rows).items():
+        turn.changes.move_many(job.id, state, TaskState.PENDING, number, discovers=discovers)
+    children, additions = tracking.offspring(turn.connection, ids)
+    for state, discovers, number in tracking.count_states(turn.connection, children):
+        turn.changes.move_many(job.id, state, None, number, discovers=discovers)
+    tracking.ungraft(turn.connection, additions)
+    tracking.shrink_levels(turn.connection, children)
+    tracking.delete_offspring(turn.connection, children, {one["id"] for one in additions})
