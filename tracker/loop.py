@@ -12,10 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from amqp.exceptions import AMQPError, MessageNacked
 from celery import Celery
-from kombu.exceptions import KombuError, OperationalError
-from redis.exceptions import RedisError
 
 from jobrunner.errors import UnreachableError
 from jobrunner.masking import mask_text
@@ -26,22 +23,18 @@ from tracker.chores import do_chores
 from tracker.dispatch import Dispatch
 from tracker.eventlog import Batch, Entry, EventLog
 from tracker.events import Told, read_events
-from tracker.fold import Event
-from tracker.lossy import LossyWorkers
+from tracker.hearing import Hearing
 from tracker.orders import apply_orders
+from tracker.outbox import BROKER_ERRORS, Outbox
 from tracker.outlets import TooLateError
 from tracker.plain import PlainReceiver
 from tracker.recover import QueueWatch, give_up_worker, resend_outbox
 from tracker.rejects import Tally
 from tracker.release import Release
-from tracker.roster import Roster
-from tracker.series import Numbering
 from tracker.turn import Outgoing, Turn
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-    from jobrunner.records import Loss
 
 logger = logging.getLogger(__name__)
 
@@ -56,17 +49,11 @@ _LOOK = 5.0
 #: Seconds after the broker came back in which nothing is taken for lost: workers try to reach it every 2 s, and have
 #: yet to tell what they have done meanwhile.
 _CALM = 3.0
-#: Seconds between two notes of who was heard: people read them, nothing is decided by them.
-_NOTE = 5.0
-#: Messages that the broker has not taken, beyond which no more are made.
-_HELD_BACK = 500
 #: Under load, seconds from the begin of one turn to the next: a turn costs the same for one event as for fifty.
 _PACE = 0.05
 _LOAD = 10
 #: Plain events that one turn takes.
 _PLAIN = 5_000
-
-_BROKER_ERRORS = (OSError, KombuError, OperationalError, RedisError, AMQPError, MessageNacked)
 
 
 class LeaseLostError(Exception):
@@ -81,29 +68,23 @@ class Tracker:
         self._log = log
         self._holder = holder
         self._dispatch = Dispatch(app, holder)
+        self._outbox = Outbox(self._dispatch)
         self._stop = threading.Event()
         self._leading = self._standing_by = False
         self._apart = False
         self._tally = Tally()
-        self._lost: list[Loss] = []
         self._plain = PlainReceiver(app)
         self._release = Release(app, database)
         self._heard: list[Entry] = []
-        self._published: list[Outgoing] = []
-        self._failed: list[Event] = []
         self._reset()
 
     def _reset(self) -> None:
         self._position: str | None = None
-        self._roster = Roster()
-        self._numbering = Numbering()
-        self._lossy = LossyWorkers()
+        self._hearing = Hearing()
         self._queues = QueueWatch()
-        self._outbox_in_doubt = True
-        self._again: list[Outgoing] = []
-        self._held_back: set[str] = set()
+        self._outbox.reset()
         self._trouble: str | None = None
-        self._renewed = self._looked = self._calm_at = self._heard_at = self._again_at = time.monotonic()
+        self._renewed = self._looked = self._calm_at = time.monotonic()
         self._drained_at: float | None = None
 
     def stop(self) -> None:
@@ -140,17 +121,14 @@ class Tracker:
         with self._database.write() as connection:
             if not leases.acquire(connection, self._holder, LEASE):
                 return False
-            tracking.mark_sent(connection, self._noted(), _now())  # true whoever has led since
+            tracking.mark_sent(connection, self._outbox.sent(), _now())  # true whoever has led since
             self._reset()
             self._renewed = asked
             self._position = leases.read_position(connection, self._log.name)
-            workers, lossy = tracking.workers_to_hear(connection), tracking.lossy_workers(connection)
-            self._numbering.know(tracking.known_series(connection), time.monotonic())
-        self._roster.know(workers, time.monotonic())
-        self._lossy.know(lossy, time.monotonic())
+            self._hearing.know(connection)
         self._plain.start()
         self._release.start()
-        self._published = []
+        self._outbox.forget_sent()
         self._leading, self._standing_by = True, False
         logger.info("Tracking; event log from %s.", self._position or "its beginning", extra={"action": "lease-taken"})
         return True
@@ -182,7 +160,7 @@ class Tracker:
     def _give_back(self) -> None:
         if self._leading:
             with self._database.write() as connection:
-                tracking.mark_sent(connection, self._noted(), _now())
+                tracking.mark_sent(connection, self._outbox.sent(), _now())
                 leases.release(connection, self._holder)
         self._log.close()
         self._dispatch.close()
@@ -201,38 +179,39 @@ class Tracker:
         with self._database.write() as connection:
             self._renew(connection)
             turn = Turn(connection, now)
-            tracking.mark_sent(connection, self._noted(), now)
+            tracking.mark_sent(connection, self._outbox.sent(), now)
             told = self._absorb(turn, [*(batch.entries if batch else ()), *self._heard])
             if batch is not None:
                 leases.write_position(connection, self._log.name, batch.position)
             if batch is None or batch.drained:
                 self._recover(turn)
-            self._note_heard(turn)
-            turn.fold(self._failed)
+            self._hearing.note(turn)
+            turn.fold(self._outbox.failed)
             turn.take_up()
             apply_orders(turn)
             turn.move_on()
             do_chores(turn)
-            outgoing = [] if self._trouble or len(self._again) > _HELD_BACK else turn.take_ready()
+            outgoing = [] if self._trouble or self._outbox.is_full else turn.take_ready()
             turn.settle()
         self._apart = self._apart and batch is None and not self._heard
-        self._published, self._failed, self._heard = [], [], []
+        self._outbox.note()
+        self._heard = []
         self._tally.note(told.rejects, told.unknown, time.monotonic())
         self._tally.note_foreign(turn.foreign)
         self._tally.note_unplaced(turn.unplaced)
-        self._numbering.tell(self._lost, time.monotonic())
+        self._hearing.tell_losses()
         if batch is not None:
             self._position = batch.position
             self._quietly(lambda: self._log.trim(batch.position))
-        self._publish(self._due_again() + outgoing)
+        self._publish(([] if self._trouble else self._outbox.take_due()) + outgoing)
         if len(told.events) > _LOAD:
             self._stop.wait(max(0.0, began + _PACE - time.monotonic()))
 
     def _read(self) -> Batch | None:
-        asked, wait = time.monotonic(), 0 if self._published else _WAIT
+        asked, wait = time.monotonic(), 0 if self._outbox.is_waiting else _WAIT
         try:
             batch = self._log.read(self._position, wait)
-        except _BROKER_ERRORS as error:
+        except BROKER_ERRORS as error:
             self._broker_away(error)
             return None
         # To find nothing at once proves nothing: what is pushed to us may be on its way.
@@ -242,8 +221,7 @@ class Tracker:
             logger.info("The broker is back.", extra={"action": "broker-back"})
             self._trouble = None
             self._calm_at = time.monotonic() + _CALM
-            self._roster.excuse(time.monotonic())
-            self._lossy.know((), time.monotonic())
+            self._hearing.excuse()
         return batch
 
     def _drained_ago(self) -> float | None:
@@ -251,63 +229,46 @@ class Tracker:
 
     def _due(self) -> bool:
         """Whether a turn without events has anything to do: notes, a lease to renew, new rows, tasks that are due."""
-        if self._published or self._failed or self._outbox_in_doubt or time.monotonic() - self._renewed > _RENEW:
+        if self._outbox.has_news or self._outbox.in_doubt or self._outbox.is_due:
             return True
-        if self._again and time.monotonic() > self._again_at:
+        if time.monotonic() - self._renewed > _RENEW:
             return True
         with self._database.read() as connection:
             return tracking.work_waiting(connection, _now())
 
-    def _noted(self) -> list[tuple[str, int]]:
-        return [(one.letter.task_id, one.letter.delivery) for one in self._published]
-
     def _absorb(self, turn: Turn, entries: Sequence[Entry]) -> Told:
-        for arrival in self._roster.hear(entries, time.monotonic()):
+        for arrival in self._hearing.arrivals(entries):
             # A node's name is unique: whoever bore it before is gone, and what that process held is lost.
             number = self._give_up(turn, arrival.name, living_source=arrival.source)
             self._tell(number, f"of the worker {arrival.name} before")
             tracking.save_worker(turn.connection, arrival.name, arrival.source, arrival.pid, online=True, now=turn.now)
-        self._lost = self._numbering.note(turn, entries)
+        self._hearing.count(turn, entries)
         told = read_events(entries)
-        self._hear_lossy(turn, told.events)
+        self._hearing.hear_lossy(turn, [event for event in told.events if event.source is None] if self._heard else [])
         if self._apart:
-            absorb_apart(turn, told, self._roster.replaced)
+            absorb_apart(turn, told, self._hearing.replaced)
             self._renew(turn.connection)  # it may have taken long
         else:
-            absorb(turn, told.events, self._roster.replaced)
+            absorb(turn, told.events, self._hearing.replaced)
         del told.rejects.rows[self._tally.room(time.monotonic()) :]
         tracking.insert_rejected(turn.connection, told.rejects.rows, turn.now)
         return told
-
-    def _hear_lossy(self, turn: Turn, events: Sequence[Event]) -> None:
-        moment = time.monotonic()
-        plain = [event for event in events if event.source is None] if self._heard else []
-        for name, event in self._lossy.hear(plain, moment).items():
-            online, process = event.type != "worker-offline", f"lossy:{event.pid}"
-            tracking.save_worker(turn.connection, name, process, event.pid, online=online, now=turn.now, lossy=True)
-        for name in self._lossy.silent(moment):
-            tracking.lose_worker(turn.connection, name)
 
     def _recover(self, turn: Turn) -> None:
         """What may be decided only while the event log is drained."""
         if self._trouble is not None or time.monotonic() < self._calm_at:
             return
-        if self._outbox_in_doubt:
+        if self._outbox.in_doubt:
             self._tell(resend_outbox(turn), "left in the outbox")
-            self._outbox_in_doubt = False
-        for name in self._roster.silent(time.monotonic()):
+            self._outbox.in_doubt = False
+        for name in self._hearing.silent():
             self._tell(self._give_up(turn, name, living_source=None), f"of the lost worker {name}")
             tracking.lose_worker(turn.connection, name)
-        self._numbering.forget(turn, time.monotonic())
+        self._hearing.forget_series(turn)
         if time.monotonic() - self._looked > _LOOK:
             self._looked = time.monotonic()
             # The broker is asked before anything is written; if it is away, the next read will tell.
             self._quietly(lambda: self._tell(self._queues.look(turn, self._dispatch.is_empty), "lost by their queue"))
-
-    def _note_heard(self, turn: Turn) -> None:
-        if time.monotonic() - self._heard_at > _NOTE:
-            self._heard_at = time.monotonic()
-            tracking.note_heard(turn.connection, self._roster.newly_heard() | self._lossy.newly_heard(), turn.now)
 
     def _give_up(self, turn: Turn, name: str, *, living_source: str | None) -> int:
         return give_up_worker(turn, name, living_source=living_source, redelivers=self._dispatch.redelivers)
@@ -325,34 +286,15 @@ class Tracker:
             with self._database.write() as connection:
                 self._renew(connection)
         try:
-            published = self._dispatch.publish(outgoing, until=self._renewed + LEASE)
+            self._outbox.publish(outgoing, until=self._renewed + LEASE)
         except TooLateError as error:
             self._quietly(self._dispatch.close)  # of what it had begun, nothing more goes out
             raise LeaseLostError from error
-        except _BROKER_ERRORS as error:
-            self._outbox_in_doubt = True  # some may have gone out: decided once the log can be read again
+        except BROKER_ERRORS as error:
             self._broker_away(error)
-        else:
-            self._published, self._failed = published.taken, [_unsendable(*one) for one in published.failed]
-            self._hold_back(published.again)
-
-    def _hold_back(self, untaken: list[Outgoing]) -> None:
-        """Keep what the broker has surely not taken, its queue being full or missing: the same delivery goes again."""
-        self._again += untaken
-        self._again_at = time.monotonic() + _RETRY
-        queues = {one.letter.queue for one in self._again}
-        if queues - self._held_back:
-            logger.warning("The broker takes no messages for %s.", ", ".join(queues), extra={"action": "held-back"})
-        self._held_back = queues
-
-    def _due_again(self) -> list[Outgoing]:
-        if self._trouble or time.monotonic() < self._again_at:
-            return []
-        due, self._again = self._again, []
-        return due
 
     def _broker_away(self, error: BaseException) -> None:
-        self._again = []  # all of the outbox is in doubt now
+        self._outbox.doubt()
         self._say_trouble(f"the broker cannot be reached ({error})")
         self._quietly(self._log.close)
         self._quietly(self._dispatch.close)
@@ -361,7 +303,7 @@ class Tracker:
     def _quietly(self, action: Callable[[], object]) -> None:
         try:
             action()
-        except _BROKER_ERRORS as error:
+        except BROKER_ERRORS as error:
             logger.debug("Ignored: %s", mask_text(str(error)))
 
     def _say_trouble(self, trouble: str) -> None:
@@ -369,18 +311,6 @@ class Tracker:
         if self._trouble is None:
             logger.warning("Waiting: %s", trouble, extra={"action": "waiting"})
         self._trouble = trouble
-
-
-def _unsendable(one: Outgoing, why: str) -> Event:
-    """Say that a task has failed because no message can be made of it, as a worker would say it."""
-    return Event(
-        type="task-failed",
-        uuid=one.celery_id,
-        worker="tracker",
-        at=_now(),
-        retries=one.letter.first_retries,
-        fields={"exception": f"It cannot be sent ({why})"},
-    )
 
 
 def _now() -> datetime:

@@ -18,7 +18,7 @@ from tests.servers.server import Server
 from tests.waiting import PATIENCE, until
 from tracker.eventlog import Batch, EventLog, open_log
 from tracker.eventlog.entries import Numbered
-from tracker.loop import _BROKER_ERRORS
+from tracker.outbox import BROKER_ERRORS
 from tracker.rejects import Reason
 
 #: More than any read returns, and no multiple of that.
@@ -358,9 +358,9 @@ def test_names_are_cut_to_what_columns_hold(log: Log) -> None:
 def test_readers_and_writers_of_a_broker_that_is_away_raise_errors_that_the_tracker_knows(log: Log) -> None:
     log.server.kill()
     log.reader.close()
-    with pytest.raises(_BROKER_ERRORS):
+    with pytest.raises(BROKER_ERRORS):
         log.reader.read(log.position, 0.01)
-    with pytest.raises(_BROKER_ERRORS):
+    with pytest.raises(BROKER_ERRORS):
         log.write(1)
 
 

@@ -17,7 +17,7 @@ from jobrunner.wire import INPUTS_IN_HEADER, Inputs
 from tests.servers.redis import Redis
 from tests.waiting import PATIENCE, until
 from tracker.dispatch import Dispatch
-from tracker.loop import _BROKER_ERRORS
+from tracker.outbox import BROKER_ERRORS
 from tracker.outlets import Outlet, Sending, TooLateError, Untaken, open_outlet
 from tracker.turn import Outgoing
 
@@ -176,7 +176,7 @@ def test_a_message_that_no_queue_takes_is_returned_and_the_others_are_there(conn
 def test_a_message_that_rabbitmq_drops_without_a_word_is_an_error(connection: Connection) -> None:
     """A header of more than a frame, 128 kB, closes the connection; without confirms nobody would know."""
     large = sending(headers={"id": "task-1", "large": "x" * 200_000})
-    with pytest.raises(_BROKER_ERRORS):
+    with pytest.raises(BROKER_ERRORS):
         open_outlet(connection).send([large])
 
 
@@ -220,7 +220,7 @@ def test_a_broker_that_blocks_publishers_holds_nobody_up_for_long(connection: Co
         with rabbitmq.memory_alarm():
             until(lambda: not taken(outlet), timeout=PATIENCE, what="the alarm to be heard")
             began = time.monotonic()
-            with contextlib.suppress(*_BROKER_ERRORS):
+            with contextlib.suppress(*BROKER_ERRORS):
                 blocked.close()
             assert time.monotonic() - began < 2 * TIMEOUTS["read_timeout"]
 
@@ -230,7 +230,7 @@ def taken(outlet: Outlet) -> bool:
     began = time.monotonic()
     try:
         outlet.send([sending(2)])
-    except _BROKER_ERRORS:
+    except BROKER_ERRORS:
         assert time.monotonic() - began < TIMEOUTS["read_timeout"]
         return False
     return True
