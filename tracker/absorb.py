@@ -13,7 +13,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from jobrunner.store import tracking
 from jobrunner.store.database import is_away
-from tracker.events import Told
+from jobrunner.wire import SNAPSHOT_APPLIED
+from tracker.events import Told, integer
 from tracker.fold import Event
 from tracker.recover import forget_receipts
 from tracker.replay import replay
@@ -33,6 +34,21 @@ def absorb(turn: Turn, events: Sequence[Event], replaced: Collection[str]) -> No
             if online:
                 forget_receipts(turn, event.worker, event.at)
             tracking.save_worker(turn.connection, event.worker, event.source, event.pid, online=online, now=turn.now)
+        elif event.type == SNAPSHOT_APPLIED:
+            _acknowledge(turn, event, event.source)
+
+
+def _acknowledge(turn: Turn, event: Event, source: str) -> None:
+    """Note which version of the snapshot a worker goes by, and what it could not end.
+
+    A worker says so before it says that it is there.
+    """
+    version, left = integer(event.fields.get("version")), event.fields.get("left")
+    if version is None:
+        return
+    tracking.save_worker(turn.connection, event.worker, source, event.pid, online=True, now=turn.now)
+    tracking.note_snapshot(turn.connection, event.worker, source, version)
+    turn.left |= {one: event.worker for one in left if isinstance(one, str)} if isinstance(left, list) else {}
 
 
 def absorb_apart(turn: Turn, told: Told, replaced: Collection[str]) -> None:
@@ -46,6 +62,7 @@ def absorb_apart(turn: Turn, told: Told, replaced: Collection[str]) -> None:
             alone.settle()
         turn.foreign.update(alone.foreign)
         turn.unplaced += alone.unplaced
+        turn.left |= alone.left
 
     for event, error in _culprits(told.events, attempt):
         told.rejects.add_culprit(event, error)

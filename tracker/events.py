@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jobrunner.text import NAME, bounded
+from jobrunner.wire import SNAPSHOT_APPLIED
 from tracker.eventlog import Entry
 from tracker.fold import FOLDED, Event
 from tracker.growth import TASK_ADDED
@@ -19,7 +20,7 @@ from tracker.rejects import Reason, Rejects
 
 #: What the tracker does something with.
 _OF_TASKS = frozenset({*FOLDED, TASK_SENT, TASK_ADDED})
-_KNOWN = frozenset({*_OF_TASKS, "worker-online", "worker-heartbeat", "worker-offline"})
+_KNOWN = frozenset({*_OF_TASKS, "worker-online", "worker-heartbeat", "worker-offline", SNAPSHOT_APPLIED})
 #: Seconds since 1970 that have a date in every time zone: PostgreSQL tells times in that of the session.
 _FIRST = datetime(1, 1, 2, tzinfo=UTC).timestamp()
 _LAST = datetime(9999, 12, 30, tzinfo=UTC).timestamp()

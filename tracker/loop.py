@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from celery import Celery
@@ -31,6 +31,7 @@ from tracker.plain import PlainReceiver
 from tracker.recover import QueueWatch, give_up_worker, resend_outbox
 from tracker.rejects import Tally
 from tracker.release import Release
+from tracker.snapshot import SnapshotStore
 from tracker.turn import Outgoing, Turn
 
 if TYPE_CHECKING:
@@ -49,11 +50,17 @@ _LOOK = 5.0
 #: Seconds after the broker came back in which nothing is taken for lost: workers try to reach it every 2 s, and have
 #: yet to tell what they have done meanwhile.
 _CALM = 3.0
+#: How long after the end of a job its messages may still be on a broker, and how much is forgotten at a time.
+_RETIRED = timedelta(days=7)
+_RETIRE = 100
 #: Under load, seconds from the begin of one turn to the next: a turn costs the same for one event as for fifty.
 _PACE = 0.05
 _LOAD = 10
 #: Plain events that one turn takes.
 _PLAIN = 5_000
+
+
+_LEFT = {"action": "left"}
 
 
 class LeaseLostError(Exception):
@@ -75,6 +82,7 @@ class Tracker:
         self._tally = Tally()
         self._plain = PlainReceiver(app)
         self._release = Release(app, database)
+        self._snapshots = SnapshotStore(app)
         self._heard: list[Entry] = []
         self._reset()
 
@@ -84,6 +92,7 @@ class Tracker:
         self._queues = QueueWatch()
         self._outbox.reset()
         self._trouble: str | None = None
+        self._unsent = False
         self._renewed = self._looked = self._calm_at = time.monotonic()
         self._drained_at: float | None = None
 
@@ -126,6 +135,8 @@ class Tracker:
             self._renewed = asked
             self._position = leases.read_position(connection, self._log.name)
             self._hearing.know(connection)
+            snapshot = tracking.load_snapshot(connection)
+        self._snapshots.start(snapshot)
         self._plain.start()
         self._release.start()
         self._outbox.forget_sent()
@@ -136,7 +147,8 @@ class Tracker:
     def _renew(self, connection: "Connection") -> None:
         """Extend our lease within a transaction that only the leader may commit."""
         asked = time.monotonic()  # it runs from here at the latest, however long the transaction takes
-        if not leases.renew(connection, self._holder, LEASE, self._trouble, self._drained_ago()):
+        trouble = self._trouble or (self._snapshots.trouble if self._unsent else None)
+        if not leases.renew(connection, self._holder, LEASE, trouble, self._drained_ago()):
             raise LeaseLostError
         self._renewed = asked
 
@@ -148,9 +160,10 @@ class Tracker:
         self._stop.wait(_RETRY)
 
     def _deafen(self) -> None:
-        """Leave plain events, and values that nobody needs any more, to the tracker that leads."""
+        """Leave plain events, the snapshot, and values that nobody needs any more, to the tracker that leads."""
         self._plain.stop()
         self._release.stop()
+        self._snapshots.stop()
         self._heard = []
 
     def _step_down(self) -> None:
@@ -166,6 +179,7 @@ class Tracker:
         self._dispatch.close()
         self._plain.stop()
         self._release.stop()
+        self._snapshots.stop()
 
     # ---- one turn ------------------------------------------------------------------------------------------
 
@@ -191,14 +205,19 @@ class Tracker:
             apply_orders(turn)
             turn.move_on()
             do_chores(turn)
-            outgoing = [] if self._trouble or self._outbox.is_full else turn.take_ready()
+            outgoing = self._take_ready(turn)
             turn.settle()
+            snapshot = self._snapshots.newer(connection)
+        if snapshot is not None:
+            self._snapshots.keep(snapshot)
         self._apart = self._apart and batch is None and not self._heard
         self._outbox.note()
         self._heard = []
         self._tally.note(told.rejects, told.unknown, time.monotonic())
         self._tally.note_foreign(turn.foreign)
         self._tally.note_unplaced(turn.unplaced)
+        for celery_id, worker in turn.left.items():
+            logger.warning("Task %s runs on: the pool of worker %s cannot end it.", celery_id, worker, extra=_LEFT)
         self._hearing.tell_losses()
         if batch is not None:
             self._position = batch.position
@@ -206,6 +225,12 @@ class Tracker:
         self._publish(([] if self._trouble else self._outbox.take_due()) + outgoing)
         if len(told.events) > _LOAD:
             self._stop.wait(max(0.0, began + _PACE - time.monotonic()))
+
+    def _take_ready(self, turn: Turn) -> list[Outgoing]:
+        if self._trouble or self._outbox.is_full:
+            return []
+        self._unsent = not self._snapshots.is_stored and tracking.work_waiting(turn.connection, turn.now)
+        return turn.take_ready() if self._snapshots.is_stored else []
 
     def _read(self) -> Batch | None:
         asked, wait = time.monotonic(), 0 if self._outbox.is_waiting else _WAIT
@@ -267,6 +292,7 @@ class Tracker:
         self._hearing.forget_series(turn)
         if time.monotonic() - self._looked > _LOOK:
             self._looked = time.monotonic()
+            tracking.retire_entries(turn.connection, turn.now - _RETIRED, _RETIRE)
             # The broker is asked before anything is written; if it is away, the next read will tell.
             self._quietly(lambda: self._tell(self._queues.look(turn, self._dispatch.is_empty), "lost by their queue"))
 

@@ -74,6 +74,8 @@ class Turn:
     foreign: Counter[str] = field(default_factory=Counter)
     #: Events of tasks whose job was not told: nobody has heard their first ones.
     unplaced: int = 0
+    #: Celery ids of what was canceled and runs on, because its worker's pool cannot end it, each with the worker.
+    left: dict[str, str] = field(default_factory=dict)
     _tasks: dict[str, Task] = field(default_factory=dict)
     _ended_well: list[Task] = field(default_factory=list)
     _run_again: list[Place] = field(default_factory=list)

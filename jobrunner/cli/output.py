@@ -73,7 +73,7 @@ def doubt(tracker: TrackerStatus | None, behind: float | None) -> str | None:
         ago = "" if behind is None else f" {_seconds(behind)} ago"
         return f"No tracker is running: this is what the last one knew{ago}."
     if tracker.trouble is not None:
-        return f"The tracker hears nobody: {tracker.trouble}."
+        return f"The tracker waits: {tracker.trouble}."
     return None if behind is None else f"The tracker is {_late(behind)}."
 
 

@@ -28,7 +28,6 @@ from jobrunner.settings import Settings
 from jobrunner.states import ENDED_JOB, JobState
 from jobrunner.store.database import Database
 from jobrunner.store.upgrade import create_if_empty, upgrade
-from jobrunner.wire import INPUTS_IN_HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -195,9 +194,8 @@ def tracker(module: str | None, broker_url: str | None, result_backend: str | No
         check_backend(app)
     else:
         logger.warning(
-            "There is no result backend: no task can be sent that takes the values of more than %d others."
-            " --result-backend names it.",
-            INPUTS_IN_HEADER,
+            "There is no result backend: jobs are observed, and none is sent, because workers could not be told what is"
+            " paused or canceled. --result-backend, JOBRUNNER_RESULT_BACKEND or -A names it.",
             extra={"action": "no-result-backend"},
         )
     # In containers every process is number 1, maybe of one host name: the last part tells them apart.

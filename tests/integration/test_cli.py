@@ -186,7 +186,7 @@ def test_list_says_why_nothing_moves(jobs: JobRunner, run: Run) -> None:
     submitted(jobs)
     assert run("list").err == "No tracker is running: this is what the last one knew.\n"
     lead(jobs, trouble="the broker cannot be reached (gone)")
-    assert run("list").err == "The tracker hears nobody: the broker cannot be reached (gone).\n"
+    assert run("list").err == "The tracker waits: the broker cannot be reached (gone).\n"
     lead(jobs, seconds=-1, drained_ago=7200)
     assert run("list").err == "No tracker is running: this is what the last one knew 2 h 0 min ago.\n"
 
@@ -645,7 +645,7 @@ def test_workers_says_when_it_may_not_be_how_things_are(jobs: JobRunner, run: Ru
     with jobs.database.write() as connection:
         leases.acquire(connection, "tracker", 60)
         leases.renew(connection, "tracker", 60, "the broker cannot be reached (gone)")
-    assert run("workers", "--json").err == "The tracker hears nobody: the broker cannot be reached (gone).\n"
+    assert run("workers", "--json").err == "The tracker waits: the broker cannot be reached (gone).\n"
 
 
 # ---- submitting --------------------------------------------------------------------------------------------

@@ -25,10 +25,17 @@ from jobrunner.store.tracking.holds import (
     next_version,
     note_snapshot,
     remove_entries,
+    retire_entries,
     snapshot_version,
     unacknowledged,
 )
-from jobrunner.store.tracking.jobs import failed_task, jobs_by_id, mark_applied, new_jobs, update_jobs
+from jobrunner.store.tracking.jobs import (
+    failed_task,
+    jobs_by_id,
+    mark_applied,
+    new_jobs,
+    update_jobs,
+)
 from jobrunner.store.tracking.keeping import (
     delivered_tasks,
     doubt_values,
@@ -64,7 +71,13 @@ from jobrunner.store.tracking.orders import (
     stop_running,
     tasks_by_id,
 )
-from jobrunner.store.tracking.outbox import mark_sent, queue_tasks, take_ready, unsent_tasks, work_waiting
+from jobrunner.store.tracking.outbox import (
+    mark_sent,
+    queue_tasks,
+    take_ready,
+    unsent_tasks,
+    work_waiting,
+)
 from jobrunner.store.tracking.plans import (
     blocks_upward,
     cancel_pending,
@@ -90,7 +103,12 @@ from jobrunner.store.tracking.requeue import (
     tasks_to_reset,
     ungraft,
 )
-from jobrunner.store.tracking.series import add_losses, forget_series, known_series, save_series
+from jobrunner.store.tracking.series import (
+    add_losses,
+    forget_series,
+    known_series,
+    save_series,
+)
 from jobrunner.store.tracking.tasks import (
     attempts_of,
     insert_attempts,
@@ -178,6 +196,7 @@ __all__ = [
     "remove_entries",
     "reset_tasks",
     "restore",
+    "retire_entries",
     "running_task",
     "save_additions",
     "save_orders",

@@ -3,11 +3,11 @@
 from collections.abc import Collection, Iterable
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, exists, insert, select, update
 
 from jobrunner.snapshot import Hold, Kind, Snapshot
 from jobrunner.store.bulk import insert_rows
-from jobrunner.store.schema import gate_entry, snapshot, worker
+from jobrunner.store.schema import gate_entry, job, snapshot, worker
 
 #: The one row of table `snapshot`.
 _NAME = "workers"
@@ -45,6 +45,21 @@ def remove_entries(connection: Connection, job_id: str, kinds: Collection[Kind],
     """Remove entries of a job and return how many there were."""
     of_job = gate_entry.c.job_id == job_id, gate_entry.c.kind.in_(list(kinds)), gate_entry.c.subject == subject
     return connection.execute(delete(gate_entry).where(*of_job)).rowcount
+
+
+def retire_entries(connection: Connection, before: datetime, limit: int) -> int:
+    """Remove up to so many old entries of jobs that ended before a moment: no broker has their messages any more.
+
+    A batch is of no job. What is removed makes a new version; returns how many they were.
+    """
+    wanted = exists().where(job.c.id == gate_entry.c.job_id, job.c.ended_at.is_(None) | (job.c.ended_at >= before))
+    key = gate_entry.c.job_id, gate_entry.c.kind, gate_entry.c.subject
+    old = connection.execute(select(*key).where(gate_entry.c.made_at < before, ~wanted).limit(limit)).all()
+    for job_id, kind, subject in old:
+        remove_entries(connection, job_id, [kind], subject)
+    if old:
+        next_version(connection)
+    return len(old)
 
 
 def load_snapshot(connection: Connection) -> Snapshot:
