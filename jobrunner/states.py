@@ -92,13 +92,13 @@ class TaskState(_Documented):
 
     PENDING = (
         "pending",
-        "Something before it has not ended, its creator has not ended, or its job is held; a sentence says which.",
+        "Something before it has not ended, or the task that has added it; a sentence says which.",
         "The tracker moves it on when that is over, or can never be.",
     )
     READY = (
         "ready",
         "May be sent; waits for room in its queue's window, for its `not_before`, or until its job is no longer held.",
-        "The tracker moves it on by sending it.",
+        "The tracker moves it on by sending it. In a job that is held it stays ready: what is paused is the job.",
     )
     QUEUED = (
         "queued",

@@ -4,11 +4,15 @@ Run as `python -m jobrunner.states_page > docs/states.md`; a test compares the f
 """
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from enum import StrEnum
+from types import MappingProxyType
 from typing import TypeVar, get_args
 
+from jobrunner.counterparts import Member, counterpart, ends_named
 from jobrunner.event_types import ACTIVE_EVENTS, INACTIVE_EVENTS
 from jobrunner.markdown import code, codes, table
+from jobrunner.order_kinds import JOB_ORDERS, TASK_ORDERS, OrderKind
 from jobrunner.states import (
     ENDED_JOB,
     ENDED_TASK,
@@ -18,13 +22,14 @@ from jobrunner.states import (
     TASK_CORRECTIONS,
     TASK_MOVES,
     WELL,
+    CancelReason,
     FailureReason,
     JobOutcome,
     JobState,
     TaskState,
     WorkerState,
 )
-from jobrunner.terminology import FOREIGN, System, Term, theirs
+from jobrunner.terminology import FOREIGN, System, Term
 
 _State = TypeVar("_State", JobState, TaskState)
 _SYSTEMS: tuple[System, ...] = get_args(System)
@@ -32,7 +37,7 @@ _ACTIVE = ", ".join(ACTIVE_EVENTS)
 _INACTIVE = ", ".join(INACTIVE_EVENTS)
 
 _INTRO = """\
-<!-- Written by `python -m jobrunner.states_page`. Change jobrunner/states.py or jobrunner/terminology.py instead. -->
+<!-- Written by `python -m jobrunner.states_page`. Change the data in jobrunner instead. -->
 
 # States
 
@@ -67,6 +72,33 @@ A task starts out `pending`. Most go from there by `ready`, `queued` and `active
 of an end before it learns of the start, so `queued` leads to every end.
 """
 
+_CANCELED = """\
+### Why a task was canceled
+"""
+
+_ORDERS = """\
+## Orders
+
+An order is stored, applied by the tracker, and answered when what it asks for is so. In a state that does not take it,
+it is refused, and the answer lists those that do. Where all is as ordered already, nothing changes, and that is well.
+"""
+
+EFFECTS: Mapping[OrderKind, str] = MappingProxyType(
+    {
+        OrderKind.PAUSE: "Nothing of the job starts any more; what runs ends.",
+        OrderKind.RESUME: "It goes on where it was; what was held back is sent.",
+        OrderKind.CANCEL: "Nothing of it starts any more; what runs is ended, or may finish.",
+        OrderKind.REQUEUE: "What is incomplete runs again, with what comes after it, or all of it does.",
+        OrderKind.SKIP: "The task counts as ended well, and what comes after it may run.",
+        OrderKind.FAIL: "The task counts as failed.",
+        OrderKind.SET: "The job gets another priority, note or labels.",
+    }
+)
+
+_TAKES = """\
+Which order a job or a task takes in which state (x):
+"""
+
 _WORKERS = """\
 ## Workers
 
@@ -78,14 +110,17 @@ _NAMES = """\
 ## Names in other systems
 
 The requirements come from the documents of five systems, whose names for these states differ. Where one name stands for
-several states of ours, that system does not tell them apart.
+several states of ours, that system does not tell them apart. The reasons and outcomes are those for which it has this
+very name.
 """
 
 _BACK = f"""\
 ### From our names to theirs
 
-A dash means that the system has no such state. HySDS knows a task by its last Celery event, written here without the
-prefix `task-`. It calls the task active, with more to come, after {_ACTIVE}, and inactive after {_INACTIVE} (H4).
+One name of each system. In brackets: it has no such notion, and this name comes nearest; for a reason that is the end
+which it leads to there. Arvados and HySDS have no states of jobs, but of the tasks in them. HySDS knows a task by its
+last Celery event, written here without the prefix `task-`. It calls the task active, with more to come, after
+{_ACTIVE}, and inactive after {_INACTIVE} (H4).
 """
 
 
@@ -94,33 +129,69 @@ def page() -> str:
     parts = [
         _INTRO,
         _JOBS,
+        _drawing(JOB_MOVES, (JobState.QUEUED, JobState.WAITING, JobState.PAUSED), ENDED_JOB),
         _moves(JOB_MOVES),
         _sets({"ended": ENDED_JOB}, JobState),
         _REASONS,
-        table(("reason", "meaning"), ((code(reason), reason.__doc__ or "") for reason in FailureReason)),
+        _meanings("reason", FailureReason),
         "A completed job says how, as its `outcome`:\n",
-        table(("outcome", "meaning"), ((code(outcome), outcome.__doc__ or "") for outcome in JobOutcome)),
+        _meanings("outcome", JobOutcome),
         _TASKS,
+        _drawing(TASK_MOVES, (TaskState.PENDING,), ENDED_TASK),
         _moves(TASK_MOVES),
         _sets({"ended": ENDED_TASK, "ended well": WELL, "open": OPEN_TASK}, TaskState),
+        _CANCELED,
+        _meanings("reason", CancelReason),
         _corrections(),
+        _ORDERS,
+        table(("order", "effect"), ((code(kind), EFFECTS[kind]) for kind in OrderKind)),
+        _TAKES,
+        _takers("job state", JobState, JOB_ORDERS),
+        _takers("task state", TaskState, TASK_ORDERS),
         _WORKERS,
-        table(("state", "meaning"), ((code(state), state.__doc__ or "") for state in WorkerState)),
+        _meanings("state", WorkerState),
         _NAMES,
         "### From their names to ours\n",
         _terms(term for term in FOREIGN if term.kind != "word"),
         _BACK,
         _names("our job state", tuple(JobState)),
         _names("our task state", tuple(TaskState)),
+        _names("why it failed", tuple(FailureReason)),
+        _names("why it was canceled", tuple(CancelReason)),
+        _names("how it completed", tuple(JobOutcome)),
         "### Words\n",
         _words(term for term in FOREIGN if term.kind == "word"),
     ]
     return "\n".join(parts)
 
 
+def _drawing(moves: Mapping[_State, frozenset[_State]], starts: Iterable[_State], ends: Collection[_State]) -> str:
+    """Return the moves as a drawing, which GitHub shows; a name in it has no hyphen, but what is shown has."""
+    lines: list[str] = [f'state "{state}" as {_node(state)}' for state in moves if "-" in state]
+    lines += [f"[*] --> {_node(state)}" for state in starts]
+    lines += [f"{_node(old)} --> {_node(new)}" for old in moves for new in moves if new in moves[old]]
+    lines += [f"{_node(state)} --> [*]" for state in moves if state in ends]
+    return "\n".join(["```mermaid", "stateDiagram-v2", *(f"    {line}" for line in lines), "```", ""])
+
+
+def _node(state: str) -> str:
+    return state.replace("-", "_")
+
+
 def _moves(moves: Mapping[_State, frozenset[_State]]) -> str:
     rows = ((code(state), state.__doc__ or "", codes(s for s in moves if s in moves[state])) for state in moves)
     return table(("state", "meaning, and who moves it on", "leaves to"), rows)
+
+
+def _meanings(head: str, members: Iterable[StrEnum]) -> str:
+    return table((head, "meaning"), ((code(member), member.__doc__ or "") for member in members))
+
+
+def _takers(head: str, states: Iterable[_State], orders: Mapping[OrderKind, frozenset[_State]]) -> str:
+    def row(state: _State) -> list[str]:
+        return [code(state), *("x" if state in takers else "" for takers in orders.values())]
+
+    return table((head, *(code(kind) for kind in orders)), (row(state) for state in states))
 
 
 def _corrections() -> str:
@@ -140,8 +211,11 @@ def _sets(sets: Mapping[str, frozenset[_State]], states: type[_State]) -> str:
 
 
 def _terms(terms: Iterable[Term]) -> str:
-    rows = ((t.system, t.kind, code(t.name), codes(t.ours), t.seed, t.note) for t in terms)
-    return table(("system", "kind", "their name", "our name", "from", "note"), rows)
+    rows = (
+        (t.system, t.kind, code(t.name), codes(t.ours), codes(dict.fromkeys(ends_named(t))), t.seed, t.note)
+        for t in terms
+    )
+    return table(("system", "kind", "their name", "our state", "our reasons and outcomes", "from", "note"), rows)
 
 
 def _words(terms: Iterable[Term]) -> str:
@@ -149,11 +223,14 @@ def _words(terms: Iterable[Term]) -> str:
     return table(("system", "their word", "our word", "from", "note"), rows)
 
 
-def _names(head: str, states: Sequence[JobState | TaskState]) -> str:
-    # A system that has no name for any of these states gets no column.
-    columns = [system for system in _SYSTEMS if any(theirs(system, state) for state in states)]
-    rows = ((code(state), *(codes(theirs(system, state)) for system in columns)) for state in states)
-    return table((head, *columns), rows)
+def _names(head: str, members: Sequence[Member]) -> str:
+    rows = ((code(member), *(_name(system, member) for system in _SYSTEMS)) for member in members)
+    return table((head, *_SYSTEMS), rows)
+
+
+def _name(system: System, member: Member) -> str:
+    found = counterpart(system, member)
+    return f"({code(found.name)})" if found.nearest else code(found.name)
 
 
 if __name__ == "__main__":

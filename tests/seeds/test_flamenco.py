@@ -132,5 +132,5 @@ def test_f4_soft_failed_is_same_as_queued_but_has_been_failed_by_a_worker_in_an_
 
 
 def test_f4_a_paused_task_is_one_that_its_job_holds() -> None:
-    assert ours("Flamenco", "task", "paused") == (TaskState.PENDING,)
-    assert TaskState.PENDING in TASK_MOVES[TaskState.QUEUED]
+    assert ours("Flamenco", "task", "paused") == (TaskState.READY,)
+    assert TaskState.READY in TASK_MOVES[TaskState.QUEUED]

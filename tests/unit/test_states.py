@@ -1,13 +1,11 @@
-"""The states, their legal moves, and the page that is generated from them."""
+"""The states and their legal moves."""
 
 from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
 
 import pytest
 
 from jobrunner.errors import IllegalMoveError
-from jobrunner.event_types import ACTIVE_EVENTS, INACTIVE_EVENTS
 from jobrunner.states import (
     ENDED_JOB,
     ENDED_TASK,
@@ -25,8 +23,6 @@ from jobrunner.states import (
     check_task_move,
     success,
 )
-from jobrunner.states_page import page
-from jobrunner.terminology import FOREIGN, ours, theirs
 
 # Copied from the design by hand, on purpose: a slip in the tables of `jobrunner.states` must show.
 JOB_TABLE = """
@@ -210,37 +206,3 @@ def test_a_task_is_pending_or_open_or_ended() -> None:
 def test_success_is_known_once_a_task_ended_well_or_failed(state: TaskState) -> None:
     expected = {"completed": True, "partial": True, "skipped": True, "failed": False}
     assert success(state) is expected.get(state)
-
-
-def test_the_page_in_docs_is_the_generated_one() -> None:
-    written = Path(__file__).parents[2] / "docs" / "states.md"
-    remedy = "run: python -m jobrunner.states_page > docs/states.md"
-    assert written.read_text(encoding="utf-8") == page(), remedy
-
-
-def test_a_name_stands_once_in_the_table_of_names() -> None:
-    keys = [(term.system, term.kind, term.name) for term in FOREIGN]
-    assert len(keys) == len(set(keys))
-
-
-def test_names_lead_to_states_of_their_kind_and_back() -> None:
-    types: dict[str, type[StrEnum]] = {"job": JobState, "task": TaskState, "event": TaskState}
-    for term in FOREIGN:
-        assert term.ours
-        assert ours(term.system, term.kind, term.name) == term.ours
-        for state in term.ours:
-            if term.kind == "word":
-                assert not isinstance(state, StrEnum)
-            else:
-                assert isinstance(state, types[term.kind])
-                assert isinstance(state, JobState | TaskState)
-                assert term.name in theirs(term.system, state)
-
-
-def test_a_name_that_a_system_lacks_leads_nowhere() -> None:
-    assert ours("Flamenco", "job", "soft-failed") == ()
-    assert theirs("Flamenco", JobState.WAITING) == ()
-
-
-def test_every_event_that_is_active_or_inactive_is_in_the_table() -> None:
-    assert all(ours("HySDS", "event", event) for event in ACTIVE_EVENTS + INACTIVE_EVENTS)
