@@ -1,0 +1,396 @@
+"""A tracker, a broker, an event log, a result backend and workers in memory: what happens between them, step by step.
+
+The database is a real one, and so are the turns of the tracker and what a gate decides. Everything else is a list, and
+whoever runs the simulation decides what happens next: who is killed, how far the log is read, what of the outbox goes
+out. Time passes only from turn to turn, and then by more than anything is held back for.
+"""
+
+import base64
+import json
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobrunner.snapshot import Refusal, Sent, Snapshot
+from jobrunner.store import tracking
+from jobrunner.wire import HEADER, RUN_HEADER, SNAPSHOT_APPLIED
+from tests.apps import new_runner
+from tests.builders import event, moment
+from tracker.absorb import absorb
+from tracker.fold import Event
+from tracker.recover import QueueWatch, give_up_worker, resend_outbox
+from tracker.turn import Outgoing, Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Seconds between two turns: longer than any task is held back.
+_BETWEEN = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """A task message on the broker; of what the tracker has not sent, `first` is None."""
+
+    celery_id: str
+    root_id: str
+    retries: int = 0
+    run: int | None = None
+    batch: str | None = None
+    first: int | None = None
+    parent: str | None = None
+    redelivered: bool = False
+
+    @property
+    def sent(self) -> Sent:
+        """What a gate sees of it."""
+        return Sent(
+            root_id=self.root_id,
+            celery_id=self.celery_id,
+            run=self.run,
+            batch=self.batch,
+            redelivered=self.redelivered,
+        )
+
+    def whole(self) -> dict[str, Any]:
+        """What goes back to the tracker."""
+        ours = {
+            "jobrunner": {"v": 1, "task": "", "run": self.run, "delivery": 0, "first": self.first, "batch": self.batch}
+        }
+        headers = {"id": self.celery_id, "root_id": self.root_id, "retries": self.retries, "parent_id": self.parent}
+        return {
+            "body": base64.b64encode(b"[]").decode(),
+            "content_type": "application/json",
+            "content_encoding": "utf-8",
+            "headers": headers | ({HEADER: ours} if self.first is not None else {RUN_HEADER: self.run}),
+            "properties": {"exchange": "", "routing_key": "celery"},
+            "queue": "celery",
+        }
+
+    @classmethod
+    def read(cls, headers: str) -> "Message":
+        """Make a message of what the tracker forwards."""
+        told = json.loads(headers)
+        ours = told.get(HEADER, {})
+        return cls(
+            celery_id=told["id"],
+            root_id=told["root_id"],
+            retries=told["retries"],
+            run=ours.get("run", told.get(RUN_HEADER)),
+            batch=ours.get("batch"),
+            first=ours.get("first"),
+            parent=told["parent_id"],
+        )
+
+
+@dataclass
+class Execution:
+    """What a process of a pool is at; once `dying`, it was sent a signal."""
+
+    message: Message
+    dying: bool = False
+
+
+@dataclass
+class Worker:
+    """A worker process. What it has said and not yet written is `untold`."""
+
+    name: str
+    source: str
+    #: Whether its pool can end what it runs.
+    terminates: bool = True
+    snapshot: Snapshot | None = None
+    consumes: bool = False
+    prefetched: list[Message] = field(default_factory=list)
+    running: list[Execution] = field(default_factory=list)
+    untold: list[Event] = field(default_factory=list)
+
+
+class Trouble(Enum):
+    """What may befall a turn of the tracker."""
+
+    NONE = auto()
+    #: It is killed before the commit: nothing has happened.
+    KILLED_BEFORE_COMMIT = auto()
+    #: It is killed after the commit, and the snapshot is not stored.
+    KILLED_AFTER_COMMIT = auto()
+    #: It is killed while it publishes.
+    KILLED_PUBLISHING = auto()
+    #: The broker breaks while it publishes; the tracker lives.
+    BROKER_BREAKS = auto()
+    #: The result backend is slow: the snapshot is stored after everything was published, and only in the next turn.
+    SNAPSHOT_LATE = auto()
+
+
+class _KilledError(Exception):
+    """The tracker is killed within a transaction."""
+
+
+class World:
+    """All there is; `redelivers` as in `tracker.dispatch`: the broker gives back at once what a dead worker had."""
+
+    def __init__(self, folder: Path, *, redelivers: bool, gated: bool) -> None:
+        self.runner = new_runner(folder)
+        self.redelivers = redelivers
+        self.gated = gated
+        self.gate: Callable[[Message], None] = lambda _: None
+        self.queue: list[Message] = []
+        self.log: list[Event] = []
+        self.backend: str | None = None
+        self.workers: dict[str, Worker] = {}
+        self.dead: set[str] = set()
+        self.unacked: list[Message] = []
+        self.turns = 0
+        self._numbers = count(1)
+        self._position = 0
+        self._take_over()
+
+    # ---- the tracker ---------------------------------------------------------------------------------------
+
+    def _take_over(self) -> None:
+        """Begin as another tracker: it knows what was committed."""
+        self._noted: list[tuple[str, int]] = []
+        self._in_doubt = True
+        self._queues = QueueWatch()
+        self._replaced: set[str] = set()
+        self._late: str | None = None
+        with self.runner.database.read() as connection:
+            self._sources = tracking.workers_to_hear(connection)
+            self.backend = tracking.load_snapshot(connection).dumps()
+
+    def turn(self, number: int, trouble: Trouble = Trouble.NONE, sent: int = 0) -> None:
+        """Take a turn on the next `number` events of the log; in trouble, `sent` messages go out."""
+        self.turns += 1
+        events = self.log[self._position : self._position + number]
+        drained = self._position + len(events) == len(self.log)
+        try:
+            with self.runner.database.write() as connection:
+                outgoing = self._transaction(Turn(connection, moment(self.turns * _BETWEEN)), events, drained=drained)
+                snapshot = tracking.load_snapshot(connection).dumps()
+                _die_if(trouble is Trouble.KILLED_BEFORE_COMMIT)
+        except _KilledError:
+            self._take_over()
+            return
+        self._position += len(events)
+        self._noted = []
+        if trouble is Trouble.KILLED_AFTER_COMMIT:
+            self._take_over()
+            return
+        self.backend, self._late = self._late or snapshot, None
+        if trouble is Trouble.SNAPSHOT_LATE:
+            self._late = snapshot
+        self._publish(outgoing, trouble, sent)
+
+    def _transaction(self, turn: Turn, events: list[Event], *, drained: bool) -> list[Outgoing]:
+        tracking.mark_sent(turn.connection, self._noted, turn.now)
+        self._hear(turn, events)
+        absorb(turn, events, self._replaced)
+        if drained:
+            self._recover(turn)
+        turn.take_up()
+        turn.move_on()
+        outgoing = turn.take_ready()
+        turn.settle()
+        return outgoing
+
+    def _hear(self, turn: Turn, events: list[Event]) -> None:
+        """Give up the processes whose name others bear now."""
+        for one in events:
+            known = self._sources.get(one.worker)
+            if one.source is None or one.source in self._replaced or one.source == known:
+                continue
+            if known is not None:
+                self._replaced.add(known)
+            self._sources[one.worker] = one.source
+            give_up_worker(turn, one.worker, living_source=one.source, redelivers=self.redelivers)
+            tracking.save_worker(turn.connection, one.worker, one.source, one.pid, online=True, now=turn.now)
+
+    def _recover(self, turn: Turn) -> None:
+        if self._in_doubt:
+            resend_outbox(turn)
+            self._in_doubt = False
+        for name in sorted(self.dead):
+            give_up_worker(turn, name, living_source=None, redelivers=self.redelivers)
+            tracking.lose_worker(turn.connection, name)
+            self._sources.pop(name, None)
+        self.dead.clear()
+        if not any(one.untold for one in self.workers.values()):  # they take milliseconds, and the look seconds
+            self._queues.look(turn, lambda _: not self.queue)
+
+    def _publish(self, outgoing: list[Outgoing], trouble: Trouble, sent: int) -> None:
+        if trouble in {Trouble.KILLED_PUBLISHING, Trouble.BROKER_BREAKS}:
+            self.queue += [self._message(one) for one in outgoing[:sent]]
+            if trouble is Trouble.KILLED_PUBLISHING:
+                self._take_over()
+            self._in_doubt = True
+        else:
+            self.queue += [self._message(one) for one in outgoing]
+            self._noted = [(one.letter.task_id, one.letter.delivery) for one in outgoing]
+
+    def _message(self, one: Outgoing) -> Message:
+        letter = one.letter
+        batch = str(round(moment(self.turns * _BETWEEN).timestamp() * 1e6))
+        return Message(
+            celery_id=one.celery_id,
+            root_id=letter.job_id,
+            retries=letter.first_retries,
+            run=letter.run,
+            batch=batch,
+            first=letter.first_retries,
+        )
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the tracker has nothing left to read or to note."""
+        return self._position == len(self.log) and not self._noted and not self._in_doubt
+
+    # ---- workers -------------------------------------------------------------------------------------------
+
+    def come(self, name: str, *, terminates: bool) -> None:
+        """Start a worker, if none bears the name; it says by which snapshot it goes before it consumes."""
+        if name in self.workers:
+            return
+        worker = Worker(name=name, source=f"{name}/{next(self._numbers)}", terminates=terminates)
+        self.workers[name] = worker
+        self.dead.discard(name)
+        self.read(worker)
+        self.say(worker, "worker-online")
+        self.flush(worker)
+
+    def kill(self, worker: Worker) -> None:
+        """Kill a worker: what it has not written is lost, and what it had not begun goes back some time.
+
+        Of what the tracker has not sent, it is known that it was begun: else nobody can tell that from a message that
+        the broker keeps for a worker that is gone, and its job would wait for it for ever.
+        """
+        if any(one.message.first is None for one in worker.running):
+            self.flush(worker)
+        del self.workers[worker.name]
+        self.dead.add(worker.name)
+        back = [replace(one, redelivered=True) for one in worker.prefetched]
+        if self.redelivers:
+            self.queue += back
+        else:
+            self.unacked += back
+
+    def time_out(self) -> None:
+        """Let the broker give back what dead workers had (Redis: after the visibility time-out)."""
+        self.queue += self.unacked
+        self.unacked = []
+
+    def read(self, worker: Worker) -> None:
+        """Let a worker read the snapshot, end what it says must end, and acknowledge it."""
+        known, worker.snapshot = worker.snapshot, Snapshot.loads(self.backend) if self.backend else None
+        if worker.snapshot is None or worker.snapshot == known:
+            return
+        left = []
+        for one in worker.running:
+            if worker.snapshot.grace(one.message.sent) is None:
+                continue
+            if worker.terminates:
+                one.dying = True
+            else:
+                left.append(one.message.celery_id)
+        self.say(worker, SNAPSHOT_APPLIED, version=worker.snapshot.version, left=left)
+
+    def prefetch(self, worker: Worker, message: Message) -> None:
+        """Hand a message to a worker."""
+        self.queue.remove(message)
+        worker.prefetched.append(message)
+        self.tell(worker, "received", message)
+
+    def start(self, worker: Worker, message: Message) -> None:
+        """Let a worker begin what it has prefetched, if its gate does not refuse it."""
+        worker.prefetched.remove(message)
+        refusal = self._refusal(worker, message)
+        if refusal is not None:
+            self.hold(worker, message, refusal)
+            return
+        self.gate(message)
+        self.tell(worker, "started", message)
+        worker.running.append(Execution(message))
+
+    def _refusal(self, worker: Worker, message: Message) -> Refusal | None:
+        if not self.gated:
+            return None
+        return worker.snapshot.refusal(message.sent) if worker.snapshot else Refusal.UNINFORMED
+
+    def hold(self, worker: Worker, message: Message, refusal: Refusal) -> None:
+        """Let a gate refuse a message; one that the tracker has not sent goes back to it whole, and surely so."""
+        whole = message.whole() if message.first is None or message.retries > message.first else None
+        self.tell(worker, "held", message, reason=refusal.value, **({"message": whole} if whole else {}))
+        if whole:
+            self.flush(worker)
+
+    def end(self, worker: Worker, one: Execution, how: str) -> None:
+        """Let a task end: `succeeded`, `failed`, `retried` or, if it was sent a signal, `terminated`."""
+        worker.running.remove(one)
+        if how == "retried":
+            self.queue.append(replace(one.message, retries=one.message.retries + 1, redelivered=False))
+        fields: dict[str, Any] = {"exception": "no"} if how in {"failed", "retried"} else {}
+        if how == "terminated":
+            how, fields = "revoked", {"terminated": True, "signum": "SIGTERM", "expired": False}
+        self.tell(worker, how, one.message, **fields)
+
+    def call(self, worker: Worker, one: Execution) -> None:
+        """Let a body send a subtask; that is told before anything else happens."""
+        message = Message(
+            celery_id=f"subtask-{next(self._numbers)}",
+            root_id=one.message.root_id,
+            run=one.message.run,
+            parent=one.message.celery_id,
+        )
+        self.tell(worker, "sent", message, queue="celery")
+        self.flush(worker)
+        self.queue.append(message)
+
+    # ---- what workers say ----------------------------------------------------------------------------------
+
+    def tell(self, worker: Worker, type_: str, message: Message, **fields: Any) -> None:
+        """Let a worker say something of a task."""
+        if message.parent is not None and type_ in {"sent", "received"}:
+            fields |= {"name": "subtask", "parent_id": message.parent}
+        self.say(worker, f"task-{type_}", message, **fields, root_id=message.root_id)
+
+    def say(self, worker: Worker, type_: str, message: Message | None = None, **fields: Any) -> None:
+        """Let a worker say something."""
+        at = self.turns * _BETWEEN + len(worker.untold) / 1000
+        told = event(type_, at=at, worker=worker.name, source=worker.source, fields=fields)
+        told = replace(told, type=type_, uuid=message.celery_id if message else "")
+        worker.untold.append(replace(told, retries=message.retries if message else None))
+
+    def flush(self, worker: Worker) -> None:
+        """Write what a worker has said into the log."""
+        self.log += worker.untold
+        worker.untold.clear()
+
+    # ---- the end -------------------------------------------------------------------------------------------
+
+    def work_on(self) -> None:
+        """Let everybody who lives do all there is to do, without any trouble."""
+        self.time_out()
+        self.come("last", terminates=True)
+        for worker in list(self.workers.values()):
+            self.read(worker)
+            worker.consumes = True
+        for message in list(self.queue):
+            self.prefetch(self.workers["last"], message)
+        for worker in self.workers.values():
+            for message in list(worker.prefetched):
+                self.start(worker, message)
+            for one in list(worker.running):
+                self.end(worker, one, "terminated" if one.dying else "succeeded")
+            self.flush(worker)
+        self.turn(len(self.log))
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is left to do for anybody but the tracker."""
+        return self.is_read and not self.queue and not any(one.prefetched for one in self.workers.values())
+
+
+def _die_if(condition: bool) -> None:
+    if condition:
+        raise _KilledError

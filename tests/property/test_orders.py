@@ -1,0 +1,173 @@
+"""Whatever is ordered, and whoever dies when: jobs and tasks end up as ordered, and everything comes to an end."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sqlalchemy import select
+
+from jobrunner.states import ENDED_JOB, ENDED_TASK
+from jobrunner.store.check import wrong_counters
+from jobrunner.store.schema import job, task
+from tests.apps import store
+from tests.property.simulation import Trouble, Worker, World
+from tests.property.test_counters import canvas, discover
+from tests.property.test_plan_runs import Spec, specs
+
+#: Rounds without trouble in which everything must have come to its end.
+_PATIENCE = 150
+#: Small jobs: what goes wrong between tracker and workers does so with a few tasks.
+small = specs.filter(lambda spec: _size(spec) <= 8)
+
+
+def _size(spec: Spec) -> int:
+    parts = getattr(spec, "parts", getattr(spec, "header", ()))
+    return max(1, sum(_size(one) for one in parts))
+
+
+#: What happens every day, and how often beside the rest; so much of it happens between two things that do not.
+_DAILY = {"read": 2, "prefetch": 4, "start": 4, "end": 4, "call": 1, "flush": 3, "turn": 2, "time out": 1}
+_DAY = 30
+randoms = st.randoms(use_true_random=True)
+
+ENDS = ("succeeded", "succeeded", "succeeded", "failed", "retried")
+
+
+class Life(RuleBasedStateMachine):
+    """A tracker and its workers, with all that operators, clients and accidents may bring about."""
+
+    @initialize(redelivers=st.booleans())
+    def open(self, redelivers: bool) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.world = World(self.folder, redelivers=redelivers, gated=False)
+        self.world.runner.task(name="discover", discovers=True, shared=False)(discover)
+        self.world.runner.prepare_tasks()
+        self.world.gate = self.may_start
+        for name in ("w1", "w2"):
+            self.world.come(name, terminates=name == "w1")
+
+    def teardown(self) -> None:
+        try:
+            self.everything_comes_to_its_end()
+        finally:
+            self.world.runner.database.close()
+            shutil.rmtree(self.folder)
+
+    # ---- what happens --------------------------------------------------------------------------------------
+
+    @rule(spec=small, barrier=st.booleans(), random=randoms)
+    def a_job_is_submitted(self, spec: Spec, barrier: bool, random: Random) -> None:
+        store(self.world.runner, canvas(spec, self.world.runner.app), barrier=barrier)
+        self.a_day_passes(random)
+
+    @rule(trouble=st.sampled_from(Trouble), sent=st.integers(0, 4), random=randoms)
+    def the_tracker_is_in_trouble(self, trouble: Trouble, sent: int, random: Random) -> None:
+        self.world.turn(random.randint(0, 30), trouble, sent)
+        self.a_day_passes(random)
+
+    @rule(name=st.sampled_from(["w1", "w2"]), terminates=st.booleans(), random=randoms)
+    def a_worker_comes(self, name: str, terminates: bool, random: Random) -> None:
+        self.world.come(name, terminates=terminates)
+        self.a_day_passes(random)
+
+    @precondition(lambda self: self.world.workers)
+    @rule(random=randoms)
+    def a_worker_is_killed(self, random: Random) -> None:
+        self.world.kill(random.choice(list(self.world.workers.values())))
+        self.a_day_passes(random)
+
+    def a_day_passes(self, random: Random) -> None:
+        """Everybody does something of what there is to do, in any order."""
+        for what in random.choices(list(_DAILY), list(_DAILY.values()), k=random.randint(1, _DAY)):
+            workers = list(self.world.workers.values())
+            if what == "turn":
+                self.world.turn(random.randint(0, 30))
+            elif what == "time out":
+                self.world.time_out()
+            elif workers:
+                self.works(random.choice(workers), what, random)
+
+    def works(self, worker: Worker, what: str, random: Random) -> None:
+        world = self.world
+        match what:
+            case "read":
+                world.read(worker)
+                worker.consumes = True  # it has read twice
+            case "prefetch" if world.queue and worker.consumes:
+                world.prefetch(worker, random.choice(world.queue))
+            case "start" if worker.prefetched:
+                world.start(worker, random.choice(worker.prefetched))
+            case "end" if worker.running:
+                one = random.choice(worker.running)
+                world.end(worker, one, "terminated" if one.dying else random.choice(ENDS))
+            case "call" if worker.running:
+                world.call(worker, random.choice(worker.running))
+            case "flush":
+                world.flush(worker)
+            case _:
+                pass  # there is nothing of which it could
+
+    # ---- what must be so -----------------------------------------------------------------------------------
+
+    def may_start(self, message: Any) -> None:
+        """A gate has let a message pass."""
+
+    def rows(self, query: Any) -> list[Any]:
+        with self.world.runner.database.read() as connection:
+            return list(connection.execute(query))
+
+    @invariant()
+    def every_counter_is_what_the_rows_say(self) -> None:
+        with self.world.runner.database.read() as connection:
+            assert wrong_counters(connection) == []
+
+    @invariant()
+    def a_job_that_has_ended_has_no_task_that_has_not(self) -> None:
+        unfinished = (
+            select(job.c.id, job.c.state, task.c.id, task.c.state)
+            .join_from(task, job, job.c.id == task.c.job_id)
+            .where(job.c.state.in_(list(ENDED_JOB)), task.c.state.not_in(list(ENDED_TASK)))
+        )
+        assert self.rows(unfinished) == []
+
+    def everything_comes_to_its_end(self) -> None:
+        self.rest_until(lambda: not self.rows(select(job.c.id).where(job.c.state.not_in(list(ENDED_JOB)))))
+
+    def rest_until(self, condition: Callable[[], bool]) -> None:
+        for _ in range(_PATIENCE):
+            if self.world.is_quiet and condition():
+                break
+            self.world.work_on()
+            self.every_counter_is_what_the_rows_say()
+            self.a_job_that_has_ended_has_no_task_that_has_not()
+        else:
+            left = self.rows(select(task.c.id, task.c.state, task.c.note).where(task.c.state.not_in(list(ENDED_TASK))))
+            pytest.fail(f"After {_PATIENCE} rounds without any trouble: {left}")
+
+
+class LongLife(Life):
+    """The same, longer and more often."""
+
+
+def _lives(number: int, steps: int) -> settings:
+    # A life that ends badly is shown as it was: to find a shorter one takes minutes.
+    return settings(
+        max_examples=number,
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
+
+
+Life.TestCase.settings = _lives(12, 25)
+LongLife.TestCase.settings = _lives(400, 50)
+TestLife = Life.TestCase
+TestLongLife = pytest.mark.chaos(pytest.mark.timeout(1800)(LongLife.TestCase))
