@@ -42,7 +42,7 @@ RETRY_POLICY: Mapping[str, Any] = {
 _TASK = "workers.task:Task"
 _REQUEST = "workers.request:Request"
 _EVENTS = "workers.events:Events"
-_STEP = "workers.step:Telling"
+_STEPS = ("workers.step:Telling", "workers.step:Gating")
 _STOCK_EVENTS = "celery.app.events:Events"
 
 
@@ -160,7 +160,7 @@ class JobRunner:
             msg = f"The Celery app {self.app.main!r} has an events class of its own, {events_cls!r}."
             raise ConfigurationError(msg, "Remove it: jobrunner's dispatcher also serves every other monitor.")
         self.app.events_cls = _EVENTS
-        self.app.steps["consumer"].add(_STEP)
+        self.app.steps["consumer"].update(_STEPS)
         self.app.__dict__.pop("events", None)  # made already, if somebody has looked at app.events
         if self.app.finalized:
             self.prepare_tasks()

@@ -1,7 +1,7 @@
-"""What the body of a task can do for its job: `from jobrunner import current`.
+"""What the body of a task can do for its job, and should know of it: `from jobrunner import current`.
 
-Everything here acts on the task that this worker runs at the moment, in the thread that runs it. It has to be one that
-the tracker has sent: what another task has called, with `delay` say, has no place in the plan where it could add.
+Everything here is about the task that this worker runs at the moment, in the thread that runs it. To add, it has to be
+one that the tracker has sent: what another task has called, with `delay` say, has no place in the plan.
 """
 
 from typing import Any
@@ -10,6 +10,19 @@ from celery._state import get_current_worker_task
 from celery.canvas import Signature
 
 from jobrunner.errors import OutsideJobError
+
+#: Whether this task, or its job, was canceled: look now and then, as `current.canceled`, and return early. True within
+#: a second or two of the order, and from then on. A pool of processes ends the task by itself, unless the order was to
+#: let finish; threads, greenlets and solo workers have no other way. False where no worker runs a task.
+canceled: bool
+
+
+def __getattr__(name: str) -> bool:
+    """Look afresh whenever `canceled` is asked for."""
+    if name != "canceled":
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return bool(getattr(get_current_worker_task(), "jobrunner_canceled", False))
 
 
 def add(canvas: Signature) -> None:

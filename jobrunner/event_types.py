@@ -236,6 +236,29 @@ _ADDED = EventType(
     ),
 )  # fmt: skip
 
+_HELD = EventType(
+    name="task-held",
+    sent_by="a worker",
+    when=(
+        "its gate has not let the task start: the job is paused or canceled, the message is void or redelivered, or the"
+        " worker does not know. Monitors get no copy"
+    ),
+    effect=(
+        "`ready`, and sent again once nothing holds it; what the tracker has not sent itself stays as it was, and its"
+        " message is forwarded, as it is, once nothing holds it"
+    ),
+    fields=(
+        *_HANDED_BACK,
+        Field("reason", ("attempt.outcome",), "`paused`, `canceled`, `void`, `redelivered` or `uninformed`"),
+        Field(
+            "message",
+            ("held_message.body", "held_message.headers", "held_message.properties", "held_message.queue"),
+            "whole, with its body in base64, if nobody else has it",
+        ),
+    ),
+    folded=True,
+)
+
 _SOFTWARE = Field("sw_ident, sw_ver, sw_sys", note="which software the worker is, for monitors")
 _LOAD = Field("active, processed, loadavg", note="for monitors; `jobrunner workers` counts from the attempts")
 _FREQ = Field("freq", note="seconds between two heartbeats; a worker is lost after 30 s without any event")
@@ -286,12 +309,28 @@ _ELECT_ACK = EventType(
     fields=_of_worker("worker.seen_at", Field("id", note="of the choice")),
 )
 
+_APPLIED = EventType(
+    name="snapshot-applied",
+    sent_by="a worker",
+    when=(
+        "it knows a new version of what is held, before it takes its first task, and now and then again; after all that"
+        " was started before. Monitors get no copy"
+    ),
+    effect="none; a job is `paused` or `canceled` when all live workers have said so and none of it runs",
+    fields=(
+        Field("hostname", ("worker.name",)), Field("pid", ("worker.pid",)),
+        Field("timestamp", ("worker.seen_at",), "by the tracker's clock"),
+        Field("version", ("worker.snapshot",), "of the snapshot that holds from here on"),
+        Field("left", note="Celery ids of what was to end and runs on, because a pool of this kind cannot end it"),
+    ),
+)  # fmt: skip
+
 EVENT_TYPES: Mapping[str, EventType] = MappingProxyType(
     {
         one.name: one
         for one in (
-            _SENT, _RECEIVED, _STARTED, _SUCCEEDED, _FAILED, _REVOKED, _RETRIED, _REJECTED, _CANCELLED, _ADDED,
-            _ONLINE, _HEARTBEAT, _OFFLINE, _ELECT, _ELECT_ACK,
+            _SENT, _RECEIVED, _STARTED, _SUCCEEDED, _FAILED, _REVOKED, _RETRIED, _REJECTED, _CANCELLED, _HELD, _ADDED,
+            _ONLINE, _HEARTBEAT, _OFFLINE, _ELECT, _ELECT_ACK, _APPLIED,
         )
     }
 )  # fmt: skip

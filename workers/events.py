@@ -19,6 +19,7 @@ from celery.utils.time import utcoffset
 
 from jobrunner.ids import is_uuid7
 from workers.flusher import Flusher
+from workers.stamp import stamp_runs
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +50,10 @@ class Events(events.Events):
             self.flusher.introduce(sender.hostname)
 
     def follow_sent(self, worker: str) -> None:
-        """Let the log know, from now on and in this worker, what tasks of jobs send themselves."""
+        """Let the log know, from now on and in this worker, what tasks of jobs send themselves; and stamp it."""
         self.worker, self.shows_sent = worker, bool(self.app.conf.task_send_sent_event)
         self.app.conf.task_send_sent_event = True  # so that Celery makes the event
+        stamp_runs()
 
     def tell_sent(self, event: dict[str, Any]) -> None:
         """Tell of a task that was sent, and in a pool's process have the one that runs wait for the log at its end.

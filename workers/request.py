@@ -1,35 +1,125 @@
-"""The request of a worker: its events say which job and which attempt they are about."""
+"""The request of a worker: its events say which job and which attempt they are about, and the gate lets it start."""
 
+import signal
+from functools import partial
 from typing import Any
 
-from celery.worker import request
+from celery.exceptions import Terminated, WorkerLostError
+from celery.worker import request, state
+from kombu.utils.objects import cached_property
 
 from jobrunner.errors import InputLostError
+from jobrunner.snapshot import Refusal, Sent
 from jobrunner.wire import LOST
+from workers.gate import Gate, is_of_job, sent_of
+from workers.held import tell_held
+from workers.stamp import sending_for
 
 #: Lost values that an event names; when these are there again, the next attempt tells of more.
 _NAMED = 1_000
+#: What is told of a process that has ended.
+_GONE = (Terminated, WorkerLostError, SystemExit)
 
 
 class Request(request.Request):
     """Adds to every task event what the tracker folds by: the job (`root_id`) and Celery's count of retries.
 
-    Of a task that failed because what it takes is lost it tells that, too.
+    Of a task that failed because what it takes is lost it tells that, too. What the gate refuses does not start.
     """
 
     #: What our own fields are besides those of every event, while one is sent.
     _told: dict[str, Any] | None = None
+    #: When it was told to end by order, and with which signal last.
+    told_to_end: float | None = None
+    ended_by: signal.Signals | None = None
+
+    # ---- the gate ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def sent(self) -> Sent:
+        """The message as the gate judges it."""
+        return sent_of(self._request_dict)
+
+    @cached_property
+    def is_of_job(self) -> bool:
+        """Whether it is of a job that has a plan."""
+        return is_of_job(self._request_dict)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it goes to the pool, and nobody has taken it there."""
+        return self.time_start is None and self in state.reserved_requests
+
+    @property
+    def is_running(self) -> bool:
+        """Whether somebody has taken it, and not ended it."""
+        return self in state.active_requests
+
+    @property
+    def _gate(self) -> Gate | None:
+        return getattr(self._app, "jobrunner_gate", None)
+
+    def revoked(self) -> bool:
+        """Return whether it must not go to the pool; then it is told and out of our hands.
+
+        Celery asks at receipt, too, if the message expires: what then waits for its time is judged when that has come.
+        """
+        if super().revoked():
+            return True
+        gate = self._gate
+        if gate is None or self not in state.reserved_requests:
+            return False
+        refusal = gate.let_pass(self)
+        if refusal is not None:
+            self._hold(refusal)
+        return refusal is not None
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """Handle that a process has taken it, or a thread, which has not begun yet and may not be let."""
+        begin = partial(super().on_accepted, pid, time_accepted)
+        gate = self._gate
+        if gate is None:
+            begin()
+        elif (refusal := gate.let_begin(self, begin)) is not None:
+            self._hold(refusal)
+            raise gate.stop(self.id)
+
+    def _hold(self, refusal: Refusal) -> None:
+        request.info("Task %s[%s] is held: %s", self.name, self.id, refusal)
+        request.task_ready(self)
+        if tell_held(self, refusal):
+            self.acknowledge()
+        else:
+            self.reject(requeue=True)
+
+    # ---- the end -------------------------------------------------------------------------------------------
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         """Handle that the task has failed, by an exception from the process that ran it."""
+        self._note_end()
         error = exc_info.exception
         if isinstance(error, request.ExceptionWithTraceback):
             error = error.exc
+        if self.ended_by and not self._already_revoked and isinstance(error, _GONE):
+            self._announce_revoked("terminated", True, int(self.ended_by), False)
+            return None
         if isinstance(error, InputLostError):
             self._told = {LOST: error.celery_ids[:_NAMED]}
-        return super().on_failure(exc_info, *args, **kwargs)
+        with sending_for(self._request_dict):
+            return super().on_failure(exc_info, *args, **kwargs)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """Handle that the task takes too long."""
+        with sending_for(self._request_dict):
+            super().on_timeout(soft, timeout)
+
+    def _note_end(self) -> None:
+        if self._gate is not None:
+            self._gate.end(self)
 
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002  Celery's own name for it
         """Send an event of this request."""
+        if type == "task-succeeded":
+            self._note_end()
         fields |= {"root_id": self.root_id, "retries": self.request_dict.get("retries", 0), **(self._told or {})}
         super().send_event(type, **fields)

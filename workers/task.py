@@ -14,6 +14,7 @@ from jobrunner.errors import InputLostError, JobrunnerError, ValueLostError
 from jobrunner.keeping import keeping
 from jobrunner.values import fetch
 from jobrunner.wire import HEADER, TaskHeader
+from workers.canceled import is_canceled
 from workers.growth import Growth
 
 #: Seconds until an attempt is tried again whose addition the event log did not take.
@@ -75,6 +76,13 @@ class Task(celery.Task):
         except JobrunnerError:
             self._check_growth()  # an addition that failed is tried again, whatever the task's own policy covers
             raise
+
+    # ---- orders --------------------------------------------------------------------------------------------
+
+    @property
+    def jobrunner_canceled(self) -> bool:
+        """Whether it is known that this execution was canceled; see `jobrunner.current`."""
+        return is_canceled(self.app, self.request)
 
     # ---- growing -------------------------------------------------------------------------------------------
 
