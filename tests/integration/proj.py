@@ -119,6 +119,21 @@ def hold(value: Any, gate: str) -> Any:
 
 
 @plain()
+def hold_stubbornly(value: Any, gate: str) -> Any:
+    """Do as `hold` does, and hear no signal that can be ignored."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return hold.run(value, gate)
+
+
+@plain()
+def hold_until_canceled(gate: str) -> str:
+    """Leave our pid, then wait until we are told that nobody wants us."""
+    _append(str(Path(gate).with_suffix(".pids")), str(os.getpid()))
+    until(lambda: current.canceled, timeout=100, what="this task to be canceled")
+    return "gave up"
+
+
+@plain()
 def span(value: Any, name: str, path: str, gate: str | None = None) -> Any:
     """Write down when we start and when we end, in one file for all; in between wait for a file to appear."""
     _append(path, f"{name} start {time.time()}")
