@@ -184,7 +184,7 @@ class Tracker:
     # ---- one turn ------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        began = time.monotonic()
+        began, stored = time.monotonic(), self._snapshots.stored
         batch = self._read()
         self._heard = self._heard or self._plain.take(_PLAIN)  # kept until they are committed: nobody else has them
         if batch is None and not self._heard and not self._due():
@@ -192,7 +192,8 @@ class Tracker:
         now = _now()
         with self._database.write() as connection:
             self._renew(connection)
-            turn = Turn(connection, now)
+            drained = self._drained_at is not None and self._drained_at >= began
+            turn = Turn(connection, now, drained=drained, stored=stored)
             tracking.mark_sent(connection, self._outbox.sent(), now)
             told = self._absorb(turn, [*(batch.entries if batch else ()), *self._heard])
             if batch is not None:

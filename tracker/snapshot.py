@@ -48,11 +48,13 @@ class SnapshotStore:
         self.trouble: str | None = None if self._can_store else _NO_BACKEND
         #: Whether workers can know what this leader knows: tasks may be sent.
         self.is_stored = False
+        #: The version that workers can read; 0 before this leader has stored any.
+        self.stored = 0
 
     def start(self, snapshot: Snapshot) -> None:
         """Begin as a new leader: workers may know anything."""
         self.stop()
-        self.is_stored = False
+        self.is_stored, self.stored = False, 0
         self._latest = snapshot
         if self._can_store:
             self.trouble = None
@@ -106,7 +108,7 @@ class SnapshotStore:
             store_kept(backend, SNAPSHOT_VERSION_KEY, str(latest.version))
             logger.info("Snapshot %d is stored.", latest.version, extra={"action": "snapshot-stored"})
         if not stop.is_set():
-            self.is_stored, self.trouble = True, None
+            self.is_stored, self.stored, self.trouble = True, latest.version, None
 
     @staticmethod
     def _has(backend: Any, text: str, version: int) -> bool:
