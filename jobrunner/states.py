@@ -11,24 +11,14 @@ A `JobState` and a `TaskState` with the same value are equal, being strings: tel
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
 from types import MappingProxyType
-from typing import Self, TypeVar
+from typing import TypeVar
 
+from jobrunner.documented import Documented
 from jobrunner.errors import IllegalMoveError
 
 
-class _Documented(StrEnum):
-    """A word together with its meaning, which is the member's docstring."""
-
-    def __new__(cls, value: str, *sentences: str) -> Self:
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.__doc__ = " ".join(sentences)
-        return member
-
-
-class JobState(_Documented):
+class JobState(Documented):
     """Where a job stands; a function of the operator's intent, its holds, its tasks and its failure policy."""
 
     UNDER_CONSTRUCTION = (
@@ -87,7 +77,7 @@ class JobState(_Documented):
     )
 
 
-class TaskState(_Documented):
+class TaskState(Documented):
     """Where a task stands, all its attempts considered."""
 
     PENDING = (
@@ -142,7 +132,7 @@ class TaskState(_Documented):
     )
 
 
-class WorkerState(_Documented):
+class WorkerState(Documented):
     """What the tracker knows of a worker."""
 
     ONLINE = ("online", "The tracker hears it, or has not been without it for 30 s.")
@@ -150,7 +140,7 @@ class WorkerState(_Documented):
     LOST = ("lost", "It was silent for 30 s. What it had in its hands of jobs was sent again, unless it is lossy.")
 
 
-class FailureReason(_Documented):
+class FailureReason(Documented):
     """Why a job, or a task of it, failed."""
 
     TASK = ("task", "A task raised an error that its retry policy does not cover.")
@@ -168,7 +158,7 @@ class FailureReason(_Documented):
     ORDER = ("order", "An operator has failed it.")
 
 
-class CancelReason(_Documented):
+class CancelReason(Documented):
     """Why a task was canceled."""
 
     ORDER = ("order", "An operator has canceled it, or its job.")
@@ -178,7 +168,7 @@ class CancelReason(_Documented):
     EXPIRED = ("expired", "Its `expires` passed before a worker started it.")
 
 
-class JobOutcome(_Documented):
+class JobOutcome(Documented):
     """How a job completed."""
 
     OK = ("ok", "Every task did its work.")
