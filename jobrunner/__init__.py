@@ -3,7 +3,8 @@
 from jobrunner import current
 from jobrunner.app import JobRunner
 from jobrunner.errors import JobrunnerError
-from jobrunner.handle import Job, Progress
+from jobrunner.handle import Job, JobTask, Progress
+from jobrunner.orders import Order
 from jobrunner.states import JobState, TaskState
 
-__all__ = ["Job", "JobRunner", "JobState", "JobrunnerError", "Progress", "TaskState", "current"]
+__all__ = ["Job", "JobRunner", "JobState", "JobTask", "JobrunnerError", "Order", "Progress", "TaskState", "current"]

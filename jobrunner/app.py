@@ -2,7 +2,8 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from celery import Celery, signals
@@ -15,9 +16,13 @@ from jobrunner.errors import ConfigurationError, NotFoundError
 from jobrunner.event_log import open_writer
 from jobrunner.handle import Job
 from jobrunner.named import NamedJob
+from jobrunner.order_arguments import check_labels
 from jobrunner.servers import check_backend, check_broker
 from jobrunner.settings import Settings
+from jobrunner.states import JobState
+from jobrunner.store import orders
 from jobrunner.store.database import Database
+from jobrunner.store.orders import Selection
 
 logger = logging.getLogger(__name__)
 
@@ -104,12 +109,19 @@ class JobRunner:
         return register
 
     def submit(
-        self, canvas: Signature, *, name: str | None = None, key: str | None = None, barrier: bool = False
+        self,
+        canvas: Signature,
+        *,
+        name: str | None = None,
+        key: str | None = None,
+        barrier: bool = False,
+        paused: bool = False,
     ) -> Job:
         """Make a canvas a job and return its handle; the tracker sends its tasks.
 
         `key` makes it idempotent: the same key with the same content returns the job that has it. With a `barrier` no
         task starts before every task of a lower sequence has ended well; else it waits for what it depends on alone.
+        If it is new, and `paused`, nothing of it starts before `resume`.
         Needs the database only: with the broker away the job stays `queued`.
 
         Raises:
@@ -118,16 +130,23 @@ class JobRunner:
             UnreachableError: the database is away; nothing is written.
         """
         self.prepare_tasks()
-        job_id, new = submit.write(self.database, submit.prepare(self.app, canvas, name=name, key=key, barrier=barrier))
+        prepared = submit.prepare(self.app, canvas, name=name, key=key, barrier=barrier, paused=paused)
+        job_id, new = submit.write(self.database, prepared)
         if new:
             self._wake_tracker()
         return self.get(job_id)
 
     def submit_named(
-        self, name: str, parameters: Mapping[str, str], *, key: str | None = None, barrier: bool = False
+        self,
+        name: str,
+        parameters: Mapping[str, str],
+        *,
+        key: str | None = None,
+        barrier: bool = False,
+        paused: bool = False,
     ) -> Job:
         """Submit the job that `@jobs.job(name)` describes, with parameters given as text."""
-        return self.submit(self.canvas_of(name, parameters), name=name, key=key, barrier=barrier)
+        return self.submit(self.canvas_of(name, parameters), name=name, key=key, barrier=barrier, paused=paused)
 
     def canvas_of(self, name: str, parameters: Mapping[str, str]) -> Signature:
         """Return the canvas of the job that `@jobs.job(name)` describes, with parameters given as text."""
@@ -139,7 +158,28 @@ class JobRunner:
 
     def get(self, job_id: str) -> Job:
         """Return the handle of a job by its id; whether it exists shows when it is asked."""
-        return Job(job_id, app=self.app, database=self.database)
+        return Job(job_id, app=self.app, database=self.database, wake=self._wake_tracker)
+
+    def find(
+        self,
+        *,
+        states: Collection[JobState] = (),
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        older_than: timedelta | None = None,
+    ) -> list[Job]:
+        """Return the jobs that are in one of these states, and bear this name and all of these labels, oldest first.
+
+        `older_than` leaves out those submitted since. So `[job.pause() for job in jobs.find(name="nightly")]` pauses
+        all jobs of a name.
+        """
+        check_labels(labels or {})
+        chosen = Selection(
+            states=[JobState(one) for one in states], name=name, labels=labels or {}, older_than=older_than
+        )
+        with self.database.read() as connection:
+            found = orders.select_jobs(connection, chosen)
+        return [self.get(one.job_id) for one in found]
 
     # ---- binding -------------------------------------------------------------------------------------------
 
@@ -217,7 +257,7 @@ class JobRunner:
             "write_timeout": 1,
             "max_retries": 0,
         }
-        # The job is safe in the database, so whatever ails the broker is not for the one who submits.
+        # What was written is safe in the database: whatever ails the broker is not for the one who submits or orders.
         with (
             contextlib.suppress(Exception),
             self.app.connection_for_write(connect_timeout=1, transport_options=options) as connection,

@@ -84,7 +84,7 @@ class JobFailedError(JobrunnerError):
 
 
 class WaitTimeoutError(JobrunnerError):
-    """The job had not ended within the time given; it goes on."""
+    """The job had not ended within the time given, or the order had no answer; it goes on, and the order stands."""
 
     exit_code = 124
 

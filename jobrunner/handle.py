@@ -1,17 +1,21 @@
-"""The handle of a submitted job: what it is doing, and what came of it. Reads only."""
+"""The handles of a submitted job and of its tasks: what they are doing, what came of it, and orders about them."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
 
 from jobrunner.errors import ConfigurationError, JobFailedError, NotFoundError, ValueLostError, WaitTimeoutError
+from jobrunner.order_arguments import GRACE, cancel_arguments, requeue_arguments, set_arguments
+from jobrunner.order_kinds import OrderKind, Scope
+from jobrunner.orders import Order, give
 from jobrunner.plan import Source
 from jobrunner.states import ENDED_JOB, ENDED_TASK, JobState, TaskState
 from jobrunner.store import reading
 from jobrunner.store.database import Database
+from jobrunner.store.orders import find_task
 from jobrunner.store.reading import JobView, TaskView
 from jobrunner.store.sources import inputs_of, producer_of
 from jobrunner.values import fetch
@@ -54,13 +58,24 @@ class Progress:
 class Job:
     """A job by its id. Every property is read afresh; the tracker may lag a moment behind the workers (N3).
 
-    `app` is needed for `result` alone: values lie in its result backend.
+    Methods that order something return at once, with the order: it stands whoever is away, and its `result()` tells
+    what changed once it is done. `by` says who gives it, by default the user and the machine; `why` is kept with it.
+
+    `app` is needed for `result` alone: values lie in its result backend. `wake` is called when something was ordered.
     """
 
-    def __init__(self, job_id: str, *, database: Database, app: Celery | None = None) -> None:
+    def __init__(
+        self,
+        job_id: str,
+        *,
+        database: Database,
+        app: Celery | None = None,
+        wake: Callable[[], object] | None = None,
+    ) -> None:
         self.id = job_id
         self._app = app
         self._database = database
+        self._wake = wake
 
     def __repr__(self) -> str:
         return f"Job({self.id!r})"
@@ -137,10 +152,101 @@ class Job:
         except ValueLostError as error:
             raise self._lost(error.celery_ids) from None
 
+    # ---- orders --------------------------------------------------------------------------------------------
+
+    def pause(self, *, why: str | None = None, by: str | None = None) -> Order:
+        """Start nothing more of it; what runs, ends. Done when nothing runs and nothing can start."""
+        return self._order(OrderKind.PAUSE, None, why=why, by=by)
+
+    def resume(self, *, why: str | None = None, by: str | None = None) -> Order:
+        """Let it go on after a pause."""
+        return self._order(OrderKind.RESUME, None, why=why, by=by)
+
+    def cancel(self, *, grace: float | None = GRACE, why: str | None = None, by: str | None = None) -> Order:
+        """End it. What runs is terminated, and killed after `grace` seconds; with None it is left to finish.
+
+        Done when nothing runs and nothing can start.
+        """
+        return self._order(OrderKind.CANCEL, cancel_arguments(grace), why=why, by=by)
+
+    def requeue(self, scope: Scope | str | None = None, *, why: str | None = None, by: str | None = None) -> Order:
+        """Run it again: `incomplete`, what has not ended well and what depends on that, or `all` of it.
+
+        Without a scope all of a completed job, and of any other what is incomplete. Done when it goes on.
+        """
+        return self._order(OrderKind.REQUEUE, requeue_arguments(scope), why=why, by=by)
+
+    def set(
+        self,
+        *,
+        priority: int | None = None,
+        note: str | None = None,
+        labels: Mapping[str, str | None] | None = None,
+        why: str | None = None,
+        by: str | None = None,
+    ) -> Order:
+        """Change what is given, and leave the rest; an empty note removes it, and None as a label's text that label.
+
+        The priority, from -100 to 100, is that of tasks sent from then on.
+        """
+        arguments = set_arguments(priority=priority, note=note, labels=labels)
+        return self._order(OrderKind.SET, arguments, why=why, by=by)
+
+    def task(self, task_id: str) -> "JobTask":
+        """Return the handle of one of its tasks; whether it is one shows when something is ordered."""
+        return JobTask(task_id, job_id=self.id, database=self._database, wake=self._wake)
+
+    def _order(self, kind: OrderKind, arguments: Mapping[str, Any] | None, *, why: str | None, by: str | None) -> Order:
+        job_id = self.view.id  # raises if there is no such job
+        (order,) = give(self._database, kind, [(job_id, None)], arguments, by=by, why=why, wake=self._wake)
+        return order
+
     def _lost(self, celery_ids: Sequence[str]) -> ValueLostError:
         with self._database.read() as connection:
             which = producer_of(connection, celery_ids[0])
         more = f", and those of {len(celery_ids) - 1} more tasks," if len(celery_ids) > 1 else ""
         msg = f"Of job {self.id} the value of {which}{more} is no longer in the result backend."
-        remedy = "It is kept for result_expires after the job's end: raise that, and submit the job again."
+        remedy = (
+            f"It is kept for result_expires after the job's end: raise that, and `jobrunner requeue --all {self.id}`."
+        )
         return ValueLostError(msg, remedy, celery_ids=celery_ids)
+
+
+class JobTask:
+    """A task of a job by its id, for orders about it; what it does is in `Job.tasks()`."""
+
+    def __init__(
+        self, task_id: str, *, job_id: str, database: Database, wake: Callable[[], object] | None = None
+    ) -> None:
+        self.id = task_id
+        self.job_id = job_id
+        self._database = database
+        self._wake = wake
+
+    def __repr__(self) -> str:
+        return f"JobTask({self.id!r})"
+
+    def cancel(self, *, grace: float | None = GRACE, why: str | None = None, by: str | None = None) -> Order:
+        """End it: what runs is terminated, and killed after `grace` seconds; with None it is left to finish."""
+        return self._order(OrderKind.CANCEL, cancel_arguments(grace), why=why, by=by)
+
+    def requeue(self, *, why: str | None = None, by: str | None = None) -> Order:
+        """Run it again, and all that comes after it."""
+        return self._order(OrderKind.REQUEUE, None, why=why, by=by)
+
+    def skip(self, *, why: str | None = None, by: str | None = None) -> Order:
+        """Count it as ended well, without a value: what comes after it may run."""
+        return self._order(OrderKind.SKIP, None, why=why, by=by)
+
+    def fail(self, *, why: str | None = None, by: str | None = None) -> Order:
+        """Count it as failed, whatever becomes of what it runs."""
+        return self._order(OrderKind.FAIL, None, why=why, by=by)
+
+    def _order(self, kind: OrderKind, arguments: Mapping[str, Any] | None, *, why: str | None, by: str | None) -> Order:
+        with self._database.read() as connection:
+            found = find_task(connection, self.id)
+        if found is None or found.job_id != self.job_id:
+            msg = f"Job {self.job_id} has no task {self.id} in {self._database.where}."
+            raise NotFoundError(msg, f"See `jobrunner tasks {self.job_id}`.")
+        (order,) = give(self._database, kind, [(self.job_id, self.id)], arguments, by=by, why=why, wake=self._wake)
+        return order

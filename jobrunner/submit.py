@@ -11,16 +11,20 @@ from celery import Celery
 from jobrunner import ids
 from jobrunner.barrier import with_barrier
 from jobrunner.envelope import Envelopes
-from jobrunner.errors import InvalidCanvasError, InvalidParametersError, KeyConflictError
+from jobrunner.errors import InvalidCanvasError, KeyConflictError
 from jobrunner.message import Message, check_task, message_of
+from jobrunner.order_kinds import Intent
 from jobrunner.plan import Block, Leaf, Plan, from_canvas
 from jobrunner.states import JobState, TaskState
 from jobrunner.store import submissions
 from jobrunner.store.database import Database
 from jobrunner.store.schema import COUNTERS
-from jobrunner.text import NAME, bounded
+from jobrunner.text import NAME, bounded, check_texts
 
 _Row = dict[str, Any]
+
+#: What a job begins with that is submitted paused: nothing of it is sent before somebody resumes it.
+_PAUSED: _Row = {"state": JobState.PAUSED, "intent": Intent.PAUSE, "held": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +57,15 @@ class Submission:
 
 
 def prepare(
-    app: Celery, canvas: object, *, name: str | None = None, key: str | None = None, barrier: bool = False
+    app: Celery,
+    canvas: object,
+    *,
+    name: str | None = None,
+    key: str | None = None,
+    barrier: bool = False,
+    paused: bool = False,
 ) -> Submission:
-    """Turn a canvas into rows.
+    """Turn a canvas into rows; how the job is held, as with `paused`, is no part of its content.
 
     Raises:
         InvalidCanvasError: it is no canvas, or one of its tasks cannot be sent; the error names the place.
@@ -72,7 +82,7 @@ def prepare(
         plan = with_barrier(plan)
     name = name or (plan.leaves[-1].task if plan.leaves else "empty")
     return Submission(
-        job=_job_row(plan, name[:NAME], key, digest) | {"barrier": barrier},
+        job=_job_row(plan, name[:NAME], key, digest) | {"barrier": barrier} | (_PAUSED if paused else {}),
         plan=plan,
         messages=messages,
         chosen_ids=chosen_ids,
@@ -121,25 +131,6 @@ def write(database: Database, submission: Submission) -> tuple[str, bool]:
         msg = f"The key {key!r} belongs to job {holder and holder.id}, which has other tasks or arguments."
         raise KeyConflictError(msg, "Submit the same canvas again, or choose another key.")
     return holder.id, False
-
-
-def check_texts(**texts: str | None) -> None:
-    """Refuse a name or key that no column holds."""
-    for what, text in texts.items():
-        if text is not None:
-            _check_text(what, text)
-
-
-def _check_text(what: str, text: object) -> None:
-    if not isinstance(text, str):
-        msg = f"The {what} {text!r} is no text."
-        raise InvalidParametersError(msg, f"Give it 1 to {NAME} characters.")
-    if not 0 < len(text) <= NAME:
-        msg = f"The {what} has {len(text)} characters."
-        raise InvalidParametersError(msg, f"Give it 1 to {NAME}.")
-    if bounded(text, NAME) != text:
-        msg = f"The {what} {text!r} has characters that no database keeps."
-        raise InvalidParametersError(msg, "Leave out NULs and bytes that are no UTF-8.")
 
 
 def ids_chosen(plan: Plan) -> dict[str, str]:

@@ -17,7 +17,7 @@ from jobrunner.parameters import parameters_of
 from jobrunner.preview import preview
 from jobrunner.states import ENDED_JOB, JobState
 from jobrunner.store import leases, reading
-from jobrunner.submit import check_texts
+from jobrunner.text import check_texts
 
 #: `list` shows the unfinished jobs, and those that ended within this time.
 _RECENT = timedelta(hours=24)
