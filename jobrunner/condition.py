@@ -1,26 +1,79 @@
 """Why a job stands where it stands, in a sentence for people, and how old that knowledge is (N3)."""
 
-from jobrunner.states import ENDED_JOB, TaskState
+from collections.abc import Sequence
+from datetime import datetime
+
+from jobrunner.states import ENDED_JOB, JobState, TaskState
+from jobrunner.store.held import HeldView
 from jobrunner.store.leases import TrackerStatus
+from jobrunner.store.orders import OrderView
 from jobrunner.store.reading import JobView
 
 #: Seconds that a tracker may be behind without a word about it. One with nothing to do notes every 2 s that it is not.
 _PROMPT = 5.0
+#: So many workers are named.
+_NAMED = 3
 
 
-def why_waiting(view: JobView, tracker: TrackerStatus | None, workers: int) -> str | None:
-    """Return what an unfinished job waits for besides its own tasks, or None if nothing is in its way."""
+def why_waiting(view: JobView, tracker: TrackerStatus | None, workers: int, held: HeldView | None = None) -> str | None:
+    """Return what an unfinished job waits for besides its own tasks, or None if nothing is in its way.
+
+    `held` tells of an order that holds it, or is not done yet.
+    """
     if view.state in ENDED_JOB:
         return None
+    if view.state is JobState.PAUSED and held is not None:  # whatever else is amiss, nothing goes on without that
+        return _paused(view, held)
+    if (why := _not_taken(tracker, view.applied_at)) is not None:
+        return why
+    if held is not None:
+        return _under_way(view, held)
+    if workers == 0 and view.counts.get(TaskState.QUEUED):
+        return "no worker is online: start one with `jobrunner up` or `jobrunner worker`"
+    return None
+
+
+def why_unanswered(
+    order: OrderView, view: JobView | None, tracker: TrackerStatus | None, held: HeldView | None
+) -> str | None:
+    """Return what an order waits for that has no answer yet, or None if it is a matter of moments."""
+    if (why := _not_taken(tracker, order.applied_at)) is not None:
+        return why
+    return None if held is None or view is None else _under_way(view, held)
+
+
+def _not_taken(tracker: TrackerStatus | None, applied_at: datetime | None) -> str | None:
+    """Say why no tracker has taken up a job or an order, or does not go on with it."""
     if tracker is None or not tracker.alive:
         return "no tracker is running: start one with `jobrunner up` or `jobrunner tracker`"
     if tracker.trouble is not None:
         return tracker.trouble
-    if view.applied_at is None:
-        return "the tracker has not taken it up yet"
-    if workers == 0 and view.counts.get(TaskState.QUEUED):
-        return "no worker is online: start one with `jobrunner up` or `jobrunner worker`"
-    return None
+    return "the tracker has not taken it up yet" if applied_at is None else None
+
+
+def _paused(view: JobView, held: HeldView) -> str:
+    who = "submitted paused" if held.paused_by is None else f"paused by {held.paused_by}"
+    return f"{who}{f' ({held.why})' if held.why else ''}: `jobrunner resume {view.id}`"
+
+
+def _under_way(view: JobView, held: HeldView) -> str | None:
+    """Say what is missing until the job has got where an order wants it."""
+    if view.state is JobState.REQUEUEING:
+        return f"its tasks are being reset: {held.left:,} {'is' if held.left == 1 else 'are'} left"
+    missing = []
+    if held.running:
+        named = [f"{one.name or '?'} [{one.task_id}] on {one.worker}" for one in held.running]
+        number = held.running_number
+        tasks = "1 task still runs" if number == 1 else f"{number:,} tasks still run"
+        missing.append(f"{tasks}: {_listed(named, number)}")
+    if names := held.unacknowledged:
+        workers = "1 worker has" if len(names) == 1 else f"{len(names):,} workers have"
+        missing.append(f"{workers} not acknowledged the order: {_listed(names[:_NAMED], len(names))}")
+    return "; ".join(missing) or None
+
+
+def _listed(named: Sequence[str], number: int) -> str:
+    return ", ".join([*named, *(["…"] if number > len(named) else [])])
 
 
 def seconds_behind(view: JobView, tracker: TrackerStatus | None) -> float | None:

@@ -96,7 +96,7 @@ def give(
         UnreachableError: the database is away; nothing is ordered.
     """
     check_texts(limit=NAME, by=by)
-    check_texts(limit=SENTENCE, why=why)
+    check_texts(limit=SENTENCE, reason=why)
     asked_by = by or whoami()
     rows = [
         records.Order(

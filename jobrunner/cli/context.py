@@ -1,7 +1,7 @@
 """What commands share: the user's app, the database, and the job that a person means."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,6 +87,11 @@ def find_job(database: Database, reference: str) -> JobView:
     if not found:
         msg = f"There is no job {reference!r} in {database.where}."
         raise NotFoundError(msg, "See `jobrunner list --all`.")
+    return only_job(found, reference)
+
+
+def only_job(found: Sequence[JobView], reference: str) -> JobView:
+    """Return the one job that was found, or raise if a person may mean several."""
     if len(found) > 1:
         msg = f"Several jobs match {reference!r}."
         raise InvalidParametersError(msg, "Give more of the id.")

@@ -8,6 +8,7 @@ import click
 from jobrunner.app import JobRunner
 from jobrunner.cli import output
 from jobrunner.cli.context import DEMO, app_option, find_job, json_option, load_runner, open_database
+from jobrunner.cli.order_output import history_table
 from jobrunner.cli.outline import outline_json, outline_lines, outline_tree
 from jobrunner.condition import seconds_behind, why_waiting
 from jobrunner.errors import InvalidCanvasError, InvalidParametersError
@@ -17,6 +18,7 @@ from jobrunner.parameters import parameters_of
 from jobrunner.preview import preview
 from jobrunner.states import ENDED_JOB, JobState
 from jobrunner.store import leases, reading
+from jobrunner.store.held import held_view
 from jobrunner.text import check_texts
 
 #: `list` shows the unfinished jobs, and those that ended within this time.
@@ -31,6 +33,7 @@ _LINES = 50
 @app_option
 @click.option("--key", help="The same key with the same parameters is the same job: safe to repeat.")
 @click.option("--barrier", is_flag=True, help="No task starts before all of a lower sequence have ended well.")
+@click.option("--paused", is_flag=True, help="Nothing of it starts before `jobrunner resume`, if it is new.")
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -49,6 +52,7 @@ def submit(
     module: str | None,
     key: str | None,
     barrier: bool,
+    paused: bool,
     dry_run: bool,
     wait: bool,
     timeout: float | None,
@@ -70,7 +74,7 @@ def submit(
     click.get_current_context().call_on_close(runner.database.close)
     if dry_run:
         return _dry_run(runner, name, parameters, key=key, barrier=barrier, as_json=as_json)
-    job = runner.submit_named(name, _pairs(parameters), key=key, barrier=barrier)
+    job = runner.submit_named(name, _pairs(parameters), key=key, barrier=barrier, paused=paused)
     if not quiet and not as_json:
         click.echo(job.id)
     code = _wait(job, timeout, quiet=quiet) if wait else 0
@@ -143,19 +147,27 @@ def list_command(everything: bool, limit: int, as_json: bool) -> None:
 
 @click.command(short_help="Show one job.")
 @click.argument("job")
+@click.option("--history", "everything", is_flag=True, help="All that was ever decided about it, as a table.")
 @json_option
-def show(job: str, as_json: bool) -> None:
-    """Show the JOB with this id, key, or beginning or end of an id: what it waits for, what was decided about it."""
+def show(job: str, everything: bool, as_json: bool) -> None:
+    """Show the JOB with this id, key, or beginning or end of an id: what it waits for, what was decided about it.
+
+    JSON has every field of the history: among others the order that was the trigger, who gave it, and why.
+    """
     database = open_database()
     view = find_job(database, job)
     with database.read() as connection:
         tracker = leases.tracker_status(connection)
-        why = why_waiting(view, tracker, reading.workers_online(connection))
-        history = reading.list_history(connection, view.id, limit=_LINES)
+        why = why_waiting(view, tracker, reading.workers_online(connection), held_view(connection, view))
+        history = reading.list_history(connection, view.id, limit=None if everything else _LINES)
     behind = seconds_behind(view, tracker)
     if as_json:
         lines = {"history": [dataclasses.asdict(one) for one in history]}
         output.print_json(output.job_json(view) | {"waits": why, "behind_seconds": behind} | lines)
+    elif everything:
+        click.echo("\n".join(output.job_lines(view, why, behind)))
+        click.echo()
+        output.console().print(history_table(history))
     else:
         click.echo("\n".join(output.job_lines(view, why, behind, history)))
 

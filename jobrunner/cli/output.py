@@ -24,10 +24,12 @@ from jobrunner.store.reading import JobView, TaskView, WorkerView
 _COLORS = {"completed": "green", "failed": "red", "canceled": "yellow", "active": "cyan", "soft-failed": "magenta",
            "online": "green", "lost": "red"}  # fmt: skip
 #: What `observed` and `lossy` mean, for people.
-OBSERVED = "a plain Celery canvas, known by the events of its tasks: jobrunner follows it and takes no orders for it"
+OBSERVED = (
+    "a plain Celery canvas, known by the events of its tasks: jobrunner follows it and can do no more than cancel it"
+)
 LOSSY = "a worker without jobrunner: what it tells while no tracker listens is lost"
 #: Columns that go on in the next line where a terminal is narrow.
-_FOLDED = frozenset({"NOTE", "VALUE", "ORIGIN"})
+_FOLDED = frozenset({"NOTE", "VALUE", "ORIGIN", "WHAT"})
 #: In the place of a name that was not told yet.
 _UNKNOWN = "?"
 #: Creators above a task that are shown by how far it is set in.
@@ -101,7 +103,7 @@ def worker_json(view: WorkerView) -> dict[str, Any]:
 
 def jobs_table(views: Iterable[JobView]) -> Table:
     """Return jobs as a table."""
-    table = _table("JOB", "NAME", "STATE", "TASKS", "SUBMITTED", "TOOK")
+    table = new_table("JOB", "NAME", "STATE", "TASKS", "SUBMITTED", "TOOK")
     for view in views:
         progress = JobProgress.of(view)
         table.add_row(
@@ -117,7 +119,7 @@ def jobs_table(views: Iterable[JobView]) -> Table:
 
 def tasks_table(views: Sequence[TaskView]) -> Table:
     """Return tasks as a table; what a task has created stands below it."""
-    table = _table("TASK", "SEQ", "NAME", "STATE", "TRIES", "RUNTIME", "NOTE")
+    table = new_table("TASK", "SEQ", "NAME", "STATE", "TRIES", "RUNTIME", "NOTE")
     for depth, view in _below_creators(views):
         tries = "" if view.retries is None else str(view.retries + 1)
         runtime = "" if view.runtime is None else f"{view.runtime:.3f} s"
@@ -153,13 +155,13 @@ def _branch(depth: int) -> str:
 
 def workers_table(views: Iterable[WorkerView]) -> Table:
     """Return workers as a table."""
-    table = _table("WORKER", "STATE", "PID", "SINCE", "HEARD", "ACTIVE", "RECEIVED", "LOST")
+    table = new_table("WORKER", "STATE", "PID", "SINCE", "HEARD", "ACTIVE", "RECEIVED", "LOST")
     for view in views:
         table.add_row(
             view.name,
             _with(state_text(view.state), "lossy", view.lossy),
             "" if view.pid is None else str(view.pid),
-            _stamp(view.online_at),
+            stamp(view.online_at),
             _ago(view.seen_at),
             str(view.active),
             str(view.received),
@@ -177,7 +179,7 @@ def _lost(view: WorkerView) -> str:
 
 def origins_table(head: str, rows: Mapping[str, tuple[str | None, str]]) -> Table:
     """Return values with their origins as a table, by name."""
-    table = _table(head, "VALUE", "ORIGIN")
+    table = new_table(head, "VALUE", "ORIGIN")
     for name, (value, origin) in rows.items():
         table.add_row(name, value or "", origin)
     return table
@@ -199,17 +201,32 @@ def job_lines(
         yield f"because    {view.note}"
     if why:
         yield f"waits      {why}"
+    yield from _ordered_lines(view)
     if behind is not None:
         yield f"tracker    {_late(behind)}"
     progress = JobProgress.of(view)
     yield f"tasks      {_total(progress)}: {counts}" + (", growing" if progress.growing else "")
-    yield f"submitted  {_stamp(view.submitted_at)}"
+    yield f"submitted  {stamp(view.submitted_at)}"
     if view.started_at:
-        yield f"started    {_stamp(view.started_at)}"
+        yield f"started    {stamp(view.started_at)}"
     if view.ended_at:
-        yield f"ended      {_stamp(view.ended_at)}, after {_took(view)}"
+        yield f"ended      {stamp(view.ended_at)}, after {_took(view)}"
     for one in history:
-        yield f"history    {_stamp(one.at)}  {one.line}"
+        yield f"history    {stamp(one.at)}  {one.line}"
+
+
+def _ordered_lines(view: JobView) -> Iterator[str]:
+    """Return what operators want of a job and have set, where that is not as at first."""
+    if view.intent:
+        yield f"intent     {view.intent}"
+    if view.run > 1:
+        yield f"run        {view.run}"
+    if view.priority:
+        yield f"priority   {view.priority}"
+    if view.annotation:
+        yield f"note       {view.annotation}"
+    if view.labels:
+        yield f"labels     {', '.join(f'{name}={text}' for name, text in sorted(view.labels.items()))}"
 
 
 def state_line(view: JobView) -> str:
@@ -255,7 +272,8 @@ def ended_line(view: JobView) -> str:
     return text if view.state is JobState.COMPLETED or not view.note else f"{text}; {view.note}"
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """Return an empty table with these heads."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
         table.add_column(column, no_wrap=column not in _FOLDED, overflow="fold")
@@ -282,5 +300,6 @@ def _seconds(seconds: float) -> str:
     return f"{days} d {hours} h" if days else f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
-def _stamp(moment: datetime) -> str:
+def stamp(moment: datetime) -> str:
+    """Write a moment in the time zone of the reader."""
     return moment.astimezone().isoformat(sep=" ", timespec="seconds")

@@ -1,12 +1,10 @@
 """The command line: data on stdout, messages on stderr, and the exit code that says what came of it."""
 
-import json
 import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,45 +20,9 @@ from jobrunner.records import Attempt, HistoryLine
 from jobrunner.settings import OPTIONS, variable
 from jobrunner.store import leases, tracking
 from jobrunner.store.migrations import HEAD
-from tests.apps import SHOP, count_rows, new_runner, nobody, read_rows, store
+from tests.apps import count_rows, new_runner, nobody, read_rows, store
 from tests.builders import MIDNIGHT
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended, and what it printed."""
-
-    code: object
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run commands in a folder with a user's module `shop` and, once there is one, the database `jobs.db`."""
-    (tmp_path / "shop.py").write_text(SHOP.format(broker=nobody(tmp_path)))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    for name in ("APP", "BROKER", "RESULT_BACKEND", "HOME"):
-        monkeypatch.delenv(f"JOBRUNNER_{name}", raising=False)
-    monkeypatch.setenv("JOBRUNNER_DATABASE", f"sqlite:///{tmp_path / 'jobs.db'}")
-
-    def command(*arguments: str) -> Ended:
-        monkeypatch.setattr("sys.argv", ["jobrunner", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return Ended(ended.value.code, out, err)
-
-    yield command
-    sys.modules.pop("shop", None)
+from tests.commands import Ended, Run
 
 
 @pytest.fixture
