@@ -24,7 +24,7 @@ _NOT_SENT_AGAIN = (
 )
 _EMPTIED = (
     "lost: its queue was found empty and no worker had it; a task has sent it, which only that can do again."
-    " Submit the job again."
+    " Requeue that task, or the job with `jobrunner requeue --all`."
 )
 
 

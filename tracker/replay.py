@@ -23,7 +23,10 @@ logger = logging.getLogger(__name__)
 #: must not keep a job running for ever.
 MOST_DELIVERIES = 20
 
-_REMEDY = "Submit the job again; a task declared with @jobs.task(replayable=True) is run again by the tracker."
+_REMEDY = (
+    "`jobrunner requeue --all {job_id}` makes it anew; a task declared with @jobs.task(replayable=True) is run again by"
+    " the tracker."
+)
 
 
 def replay(turn: Turn, events: Iterable[Event]) -> None:
@@ -64,7 +67,7 @@ class _Replay:
                 self.see_to(self.producers[one].task)
         obstacle = self._obstacle(consumer, lost)
         if obstacle is not None:
-            consumer.note = bounded(f"{obstacle} {_REMEDY}", SENTENCE)
+            consumer.note = bounded(f"{obstacle} {_REMEDY.format(job_id=consumer.job_id)}", SENTENCE)
             self.turn.move(consumer, consumer.state, ended_at=consumer.ended_at)
             return
         found = [self.producers[one] for one in lost]

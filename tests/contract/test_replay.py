@@ -97,7 +97,7 @@ def test_a_producer_that_may_not_run_again_is_named_and_nothing_runs(
     assert (ended["state"], ended["reason"], rows(runner)[2]["reason"]) == ("failed", "input-lost", "input-lost")
     assert ended["note"].startswith(
         f"total [{consumer['id']}] failed: the value of add [{second['id']}] is no longer in the result backend, and"
-        " that task is not replayable. Submit the job again"
+        f" that task is not replayable. `jobrunner requeue --all {ended['id']}` makes it anew"
     )
     assert decided(runner) == []
 

@@ -91,8 +91,8 @@ def test_a_lost_value_fails_its_consumer_which_names_the_producer(brief: House) 
     assert reason(job) == (JobState.FAILED, "input-lost")
     assert job.view.note == (
         f"{consumer.name} [{consumer.id}] failed: the value of {producer.name} [{producer.id}] is no longer in the"
-        " result backend, and that task is not replayable. Submit the job again; a task declared with"
-        " @jobs.task(replayable=True) is run again by the tracker."
+        f" result backend, and that task is not replayable. `jobrunner requeue --all {job.id}` makes it anew; a task"
+        " declared with @jobs.task(replayable=True) is run again by the tracker."
     )
     assert [task.delivery for task in job.tasks()] == [1, 1, 1]
 
