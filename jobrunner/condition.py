@@ -59,7 +59,8 @@ def _paused(view: JobView, held: HeldView) -> str:
 def _under_way(view: JobView, held: HeldView) -> str | None:
     """Say what is missing until the job has got where an order wants it."""
     if view.state is JobState.REQUEUEING:
-        return f"its tasks are being reset: {held.left:,} {'is' if held.left == 1 else 'are'} left"
+        left = "" if held.left is None else f", {held.left:,} to go"
+        return f"its tasks are being reset: {held.reset:,} done{left}"
     missing = []
     if held.running:
         named = [f"{one.name or '?'} [{one.task_id}] on {one.worker}" for one in held.running]

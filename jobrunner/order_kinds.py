@@ -97,8 +97,8 @@ TASK_ORDERS: Mapping[OrderKind, frozenset[TaskState]] = MappingProxyType(
 )
 """The states in which a task takes an order, likewise."""
 
-OBSERVED_ORDERS: frozenset[OrderKind] = frozenset({OrderKind.CANCEL})
-"""What can be ordered of a job that is only observed, and of its tasks: the tracker has nothing of it to send."""
+OBSERVED_ORDERS: frozenset[OrderKind] = frozenset({OrderKind.CANCEL, OrderKind.SET})
+"""What can be ordered of a job that is only observed, and nothing of its tasks: the tracker has no message of it."""
 
 _DONE: Mapping[OrderKind, str] = MappingProxyType(
     {
@@ -114,9 +114,11 @@ _DONE: Mapping[OrderKind, str] = MappingProxyType(
 
 
 def orders_taken(state: JobState | TaskState, *, observed: bool = False) -> list[OrderKind]:
-    """Return what can be ordered of a job or task in this state; `observed` tells of a job that has no plan."""
+    """Return what can be ordered of a job or task in this state; `observed` tells of a job without a plan."""
     taken = [kind for kind in OrderKind if state in _table(state).get(kind, ())]
-    return [kind for kind in taken if not observed or kind in OBSERVED_ORDERS]
+    if not observed:
+        return taken
+    return [kind for kind in taken if kind in OBSERVED_ORDERS] if isinstance(state, JobState) else []
 
 
 def refusal(kind: OrderKind, state: JobState | TaskState, *, observed: bool = False) -> str | None:
@@ -125,8 +127,10 @@ def refusal(kind: OrderKind, state: JobState | TaskState, *, observed: bool = Fa
     if kind in taken:
         return None
     what = "job" if isinstance(state, JobState) else "task"
+    if observed and what == "task":
+        return "A task of a job that is only observed takes no orders. Cancel the whole job."
     if observed:
-        return f"A {what} that is only observed cannot be {_DONE[kind]}; it takes: {', '.join(taken) or 'no orders'}."
+        return f"A job that is only observed and {state} cannot be {_DONE[kind]}; it takes: {', '.join(taken)}."
     problem = f"A {what} that is {state} cannot be {_DONE[kind]}; it takes: {', '.join(taken)}."
     remedy = _remedy_of_job(kind, state) if isinstance(state, JobState) else _remedy_of_task(kind, state)
     return f"{problem} {remedy}".strip()

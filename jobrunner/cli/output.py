@@ -24,9 +24,7 @@ from jobrunner.store.reading import JobView, TaskView, WorkerView
 _COLORS = {"completed": "green", "failed": "red", "canceled": "yellow", "active": "cyan", "soft-failed": "magenta",
            "online": "green", "lost": "red"}  # fmt: skip
 #: What `observed` and `lossy` mean, for people.
-OBSERVED = (
-    "a plain Celery canvas, known by the events of its tasks: jobrunner follows it and can do no more than cancel it"
-)
+OBSERVED = "a plain Celery canvas, known by the events of its tasks: jobrunner follows it, and can cancel it"
 LOSSY = "a worker without jobrunner: what it tells while no tracker listens is lost"
 #: Columns that go on in the next line where a terminal is narrow.
 _FOLDED = frozenset({"NOTE", "VALUE", "ORIGIN", "WHAT"})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, literal_column, select
 
-from jobrunner.order_kinds import Intent, OrderKind, Scope
+from jobrunner.order_kinds import Intent, OrderKind
 from jobrunner.records import Standing
 from jobrunner.states import JobState, TaskState
 from jobrunner.store.reading import IN_HAND, JobView
@@ -32,7 +32,7 @@ class HeldView:
     """What an order about a job waits for: `running_number` tasks that still run, workers that do not know of it yet.
 
     `paused_by` gave the last pause, for the reason `why`; none if the job was submitted paused. Of a job that is being
-    requeued, `left` tasks are to be reset.
+    requeued, `reset` tasks wait again, and `left` are still to be reset, if that is known.
     """
 
     paused_by: str | None
@@ -40,7 +40,8 @@ class HeldView:
     running: Sequence[Running]
     running_number: int
     unacknowledged: Sequence[str]
-    left: int
+    reset: int
+    left: int | None
 
 
 def held_view(connection: Connection, view: JobView) -> HeldView | None:
@@ -48,13 +49,15 @@ def held_view(connection: Connection, view: JobView) -> HeldView | None:
     if view.state not in _HELD:
         return None
     paused_by, why = _paused_by(connection, view.id) if view.intent == Intent.PAUSE else (None, None)
+    reset, left = _reset(connection, view)
     return HeldView(
         paused_by=paused_by,
         why=why,
         running=_running(connection, view.id),
         running_number=_running_number(connection, view.id),
         unacknowledged=_unacknowledged(connection, view.hold_version),
-        left=_left(connection, view),
+        reset=reset,
+        left=left,
     )
 
 
@@ -96,9 +99,10 @@ def _unacknowledged(connection: Connection, version: int | None) -> list[str]:
     return list(connection.execute(query.order_by(worker.c.name)).scalars())
 
 
-def _left(connection: Connection, view: JobView) -> int:
-    """Return how many tasks are still to be reset: what is not `pending`, and by its scope may stay as it is."""
-    requeue = connection.execute(select(job.c.requeue).where(job.c.id == view.id)).scalar()
-    scope = json.loads(requeue).get("scope") if requeue else None
-    stays = {TaskState.PENDING} if scope == Scope.ALL else {TaskState.PENDING, TaskState.COMPLETED, TaskState.SKIPPED}
-    return sum(number for state, number in view.counts.items() if state not in stays)
+def _reset(connection: Connection, view: JobView) -> tuple[int, int | None]:
+    """Return how many tasks a requeue has reset, and how many are left; that is not known if it began with a task."""
+    text = connection.execute(select(job.c.requeue).where(job.c.id == view.id)).scalar()
+    what = json.loads(text or "{}")
+    stays = {TaskState.PENDING} if what.get("all") else {TaskState.PENDING, TaskState.COMPLETED, TaskState.SKIPPED}
+    left = sum(number for state, number in view.counts.items() if state not in stays)
+    return what.get("reset", 0), left if what.get("all") or what.get("incomplete") else None

@@ -349,13 +349,19 @@ def test_a_job_that_is_being_stopped_says_what_still_runs_and_who_has_not_acknow
     assert waits(run, job) == f"1 task still runs: add [{tasks[0]}] on w1@host"
 
 
-@pytest.mark.parametrize(("scope", "left"), [("incomplete", "1 is"), ("all", "2 are")])
-def test_a_job_that_is_being_requeued_says_how_much_is_left(jobs: JobRunner, run: Run, scope: str, left: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "done"),
+    [({"incomplete": True}, "9 done, 1 to go"), ({"all": True}, "9 done, 2 to go"), ({"after": "task"}, "9 done")],
+    ids=["incomplete", "all", "task"],
+)
+def test_a_job_that_is_being_requeued_says_how_far_that_is(
+    jobs: JobRunner, run: Run, what: dict[str, Any], done: str
+) -> None:
     job = submitted(jobs)
     lead(jobs)
     counts = {COUNTERS[TaskState.PENDING]: 1, COUNTERS[TaskState.COMPLETED]: 1, COUNTERS[TaskState.FAILED]: 1}
-    change(jobs, job, state="requeueing", applied_at=MIDNIGHT, requeue=json.dumps({"scope": scope}), **counts)
-    assert waits(run, job) == f"its tasks are being reset: {left} left"
+    change(jobs, job, state="requeueing", applied_at=MIDNIGHT, requeue=json.dumps(what | {"reset": 9}), **counts)
+    assert waits(run, job) == f"its tasks are being reset: {done}"
 
 
 def test_an_unanswered_order_tells_what_it_waits_for(jobs: JobRunner, run: Run) -> None:

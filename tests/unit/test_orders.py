@@ -84,15 +84,16 @@ def test_a_refusal_says_what_to_do(kind: str, state: JobState | TaskState, text:
     assert refusal(OrderKind(kind), state) == text
 
 
-def test_of_an_observed_job_only_its_cancellation_is_taken() -> None:
+def test_an_observed_job_can_be_canceled_and_changed_and_its_tasks_take_nothing() -> None:
     assert refusal(OrderKind.CANCEL, JobState.ACTIVE, observed=True) is None
+    assert refusal(OrderKind.SET, JobState.COMPLETED, observed=True) is None
     assert (
         refusal(OrderKind.PAUSE, JobState.ACTIVE, observed=True)
-        == "A job that is only observed cannot be paused; it takes: cancel."
+        == "A job that is only observed and active cannot be paused; it takes: cancel, set."
     )
     assert (
-        refusal(OrderKind.CANCEL, JobState.COMPLETED, observed=True)
-        == "A job that is only observed cannot be canceled; it takes: no orders."
+        refusal(OrderKind.CANCEL, TaskState.ACTIVE, observed=True)
+        == "A task of a job that is only observed takes no orders. Cancel the whole job."
     )
 
 
