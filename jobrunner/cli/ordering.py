@@ -102,7 +102,7 @@ def carry_out(
     missing = _missing(database, given, known) if manner.wait else {}
     results += [_result(one, known[one.id], missing.get(one.id, "")) for one in given]
     _print(results, manner)
-    if not targets and not unknown:
+    if not targets and not unknown and not manner.quiet:
         click.echo(f"No {'job' if kind in JOB_ORDERS else 'task'} is meant by that.", err=True)
     return exit_code(results, waited=manner.wait)
 

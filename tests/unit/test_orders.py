@@ -13,6 +13,7 @@ from sqlalchemy import update
 
 from jobrunner import Job, JobRunner, Order
 from jobrunner.errors import InvalidParametersError, NotFoundError, RefusedError, UnreachableError, WaitTimeoutError
+from jobrunner.markdown import code, codes, table
 from jobrunner.order_kinds import JOB_ORDERS, TASK_ORDERS, OrderKind, orders_taken, refusal
 from jobrunner.orders import give
 from jobrunner.states import ENDED_JOB, JobState, TaskState
@@ -28,9 +29,9 @@ from tests.apps import count_rows, new_runner, nobody, read_rows, sqlite_url, st
 def test_an_order_is_refused_in_the_states_that_do_not_take_it_and_the_refusal_names_what_they_take(
     kind: OrderKind, state: JobState | TaskState
 ) -> None:
-    table: Any = JOB_ORDERS if isinstance(state, JobState) else TASK_ORDERS
+    takes: Any = JOB_ORDERS if isinstance(state, JobState) else TASK_ORDERS
     text = refusal(kind, state)
-    assert (text is None) == (state in table.get(kind, ()))
+    assert (text is None) == (state in takes.get(kind, ()))
     if text is not None:
         what = "job" if isinstance(state, JobState) else "task"
         assert text.startswith(f"A {what} that is {state} cannot be ")
@@ -324,3 +325,19 @@ def test_the_broker_need_not_be_there_for_an_order(jobs: JobRunner, tmp_path: Pa
     assert jobs.app.conf.broker_url == nobody(tmp_path)
     order = jobs.get(submitted(jobs)).pause()
     assert order.answer is None
+
+
+# ---- the page ----------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "orders.md"
+
+
+@pytest.mark.parametrize(("kinds", "what"), [(JOB_ORDERS, "job"), (TASK_ORDERS, "task")], ids=["jobs", "tasks"])
+def test_the_page_about_orders_has_all_of_them_with_their_states(kinds: Any, what: str) -> None:
+    states = JobState if what == "job" else TaskState
+    rows = (
+        (code(kind), kind.__doc__ or "", codes(state for state in states if state in kinds[kind]))
+        for kind in OrderKind
+        if kind in kinds
+    )
+    assert table(("order", "what it does", f"taken while a {what} is"), rows) in PAGE.read_text()
