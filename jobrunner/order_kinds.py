@@ -46,7 +46,7 @@ class OrderKind(Documented):
     SET = (
         "set",
         "Change a job's priority, note or labels.",
-        "The priority is that of messages sent from then on; nothing that has been sent changes.",
+        "Of what is ready, tasks of jobs with a higher priority are sent first; nothing that has been sent changes.",
     )
 
 

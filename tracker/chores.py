@@ -12,9 +12,10 @@ from jobrunner.records import Answer, Job, Order
 from jobrunner.states import ENDED_JOB, ENDED_TASK, JobState, TaskState
 from jobrunner.store import tracking
 from tracker.holding import is_known, let_go
-from tracker.orders import ended_tasks
+from tracker.ordered import done
 from tracker.requeue import BATCH, reset_some
 from tracker.settle import Cause, move_job
+from tracker.task_orders import ended_tasks
 from tracker.turn import Turn
 
 #: Jobs that one turn sees to, chosen at random: none may be kept from its end by others that wait for long.
@@ -88,7 +89,7 @@ class _Chore:
                 return {}
             self._move(JobState.PAUSED, OrderKind.PAUSE)
         left = sum(number for state, number in self.job.counts.items() if state not in ENDED_TASK)
-        return self._answers([OrderKind.PAUSE], Answer(outcome="done", text=f"It is paused, with {left} tasks left."))
+        return self._answers([OrderKind.PAUSE], done(f"It is paused, with {left} tasks left."))
 
     def _cancel(self) -> dict[str, Answer]:
         job, turn = self.job, self.turn
@@ -103,11 +104,11 @@ class _Chore:
         job.held, job.ended_at = False, turn.now
         self._move(JobState.CANCELED, OrderKind.CANCEL)
         number = job.counts[TaskState.CANCELED] + len(rows)
-        return self._answers([OrderKind.CANCEL], Answer(outcome="done", text=f"It is canceled: {number} tasks were."))
+        return self._answers([OrderKind.CANCEL], done(f"It is canceled: {number} tasks were."))
 
     def _requeue(self) -> dict[str, Answer]:
-        done = reset_some(self.turn, self.job)
-        if done is None:
+        text = reset_some(self.turn, self.job)
+        if text is None:
             return {}
         tracking.save_orders(self.turn.connection, [self.job])
         self.turn.settle()
@@ -116,7 +117,7 @@ class _Chore:
         job.started_at = None
         self._move(JobState.PAUSED if job.intent == Intent.PAUSE else JobState.QUEUED, OrderKind.REQUEUE)
         self.turn.changes.add(job.id, TaskState.PENDING, 0)  # it may have nothing to do
-        return self._answers([OrderKind.REQUEUE], Answer(outcome="done", text=f"It is {job.state}: {done}."))
+        return self._answers([OrderKind.REQUEUE], done(f"It is {job.state}: {text}."))
 
     def _release(self) -> dict[str, Answer]:
         job = self.job

@@ -124,7 +124,7 @@ def move_job(
     old, job.state, job.reason = job.state, state, reason
     job.chore = job.chore or state is JobState.PAUSING  # until every worker knows
     return HistoryLine(
-        job_id=job.id, task_id=None, at=now, line=f"{old} → {state}", old=old, new=state,
+        job_id=job.id, task_id=None, at=now, line=f"reason: {reason}" if reason else "", old=old, new=state,
         trigger=cause.trigger, who=cause.who, why=cause.why,
     )  # fmt: skip
 

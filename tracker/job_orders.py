@@ -1,0 +1,114 @@
+"""Orders on whole jobs."""
+
+import json
+
+from jobrunner.order_kinds import Intent, OrderKind, Scope
+from jobrunner.records import Answer, Requeue
+from jobrunner.snapshot import Kind
+from jobrunner.states import ENDED_JOB, JobState
+from jobrunner.store import tracking
+from jobrunner.text import SENTENCE, bounded
+from tracker.holding import hold, let_go
+from tracker.ordered import OUT, Ordered, done
+from tracker.requeue import begin_requeue
+
+
+class JobOrder(Ordered):
+    """Carries out an order on a whole job."""
+
+    def apply(self) -> Answer | None:
+        """Carry it out; None if it is not done yet."""
+        self.check(self.job.state)
+        match self.order.kind:
+            case OrderKind.PAUSE:
+                return self._pause()
+            case OrderKind.RESUME:
+                return self._resume()
+            case OrderKind.CANCEL:
+                return self._cancel()
+            case OrderKind.REQUEUE:
+                return self._requeue()
+            case _:
+                return self._set()
+
+    def _pause(self) -> Answer | None:
+        job = self.job
+        if job.intent == Intent.PAUSE:
+            return done("It is paused already.") if job.state is JobState.PAUSED else None
+        job.intent, job.held, job.chore = Intent.PAUSE, True, True
+        job.note = f"paused {self.by}"
+        if job.state is not JobState.REQUEUEING:
+            if any(job.counts[state] for state in OUT):
+                hold(self.turn, job, Kind.PAUSED)
+            self.follow()
+        self.save()
+        return None
+
+    def _resume(self) -> Answer:
+        job = self.job
+        if job.intent != Intent.PAUSE:
+            return done("It is not paused.")
+        job.intent, job.note, job.chore = None, None, True
+        let_go(self.turn, job)
+        self._supersede("It was resumed before that.")
+        if job.state is not JobState.REQUEUEING:
+            self.follow()
+        self.save()
+        return done(f"It is {job.state}.")
+
+    def _cancel(self) -> Answer | None:
+        job = self.job
+        if job.state is JobState.CANCELED and job.intent == Intent.CANCEL:
+            return done("It is canceled already.")
+        grace = self.order.arguments.get("grace")
+        self._supersede("It was canceled before that.")
+        job.intent, job.note = Intent.CANCEL, f"canceled {self.by}"
+        if job.state in ENDED_JOB:
+            if job.state is not JobState.CANCELED:
+                self.move(JobState.CANCELED)
+            self.save()
+            return done("It is canceled: it had ended, and nothing of it ran any more.")
+        job.held, job.chore, job.requeue = True, True, None
+        if job.hold_version is not None or any(job.counts[state] for state in OUT):
+            hold(self.turn, job, Kind.CANCELED, grace)
+        if job.state is not JobState.CANCEL_REQUESTED:
+            self.move(JobState.CANCEL_REQUESTED)
+        self.save()
+        return None
+
+    def _requeue(self) -> Answer | None:
+        job = self.job
+        if job.state is JobState.REQUEUEING:
+            return None
+        scope = self.order.arguments.get("scope")
+        scope = scope or (Scope.ALL if job.state is JobState.COMPLETED else Scope.INCOMPLETE)
+        if scope == Scope.ALL:
+            what = Requeue(all=True)
+        else:
+            senders = tracking.senders_of_unfinished(self.turn.connection, job.id)
+            what = Requeue(incomplete=True, tasks=tuple(senders))
+        begin_requeue(self.turn, job, what, self.cause)
+        self.save()
+        return None
+
+    def _set(self) -> Answer:
+        changes = dict(self.order.arguments)
+        if "labels" in changes:
+            labels = tracking.labels_of(self.turn.connection, self.job.id) | changes["labels"]
+            changes["labels"] = json.dumps({name: text for name, text in labels.items() if text is not None})
+        if "note" in changes:
+            changes["annotation"] = changes.pop("note")
+        if not changes:
+            return done("Nothing was to be set.")
+        before = tracking.change_job(self.turn.connection, self.job.id, changes)
+        line = "; ".join(f"{name}: {before[name]} → {value}" for name, value in changes.items())
+        self.tell(bounded(line, SENTENCE))
+        return done(line)
+
+    def _supersede(self, text: str) -> None:
+        """Answer the orders before this one that will not be carried out any more."""
+        left = [one for one in tracking.open_orders(self.turn.connection, self.job.id) if one.kind != self.order.kind]
+        answer = Answer(outcome="refused", text=text)
+        tracking.answer_orders(
+            self.turn.connection, {one.id: answer for one in left if one.task_id is None}, self.turn.now
+        )
