@@ -9,8 +9,11 @@ from celery import Celery
 from celery.canvas import Signature
 from sqlalchemy import func, select
 
-from jobrunner import JobRunner, submit
+from jobrunner import JobRunner, ids, submit
+from jobrunner.order_kinds import OrderKind
+from jobrunner.records import Answer, Order
 from jobrunner.store.database import Database
+from jobrunner.store.orders import insert_orders, read_orders
 from jobrunner.store.schema import metadata
 from jobrunner.store.upgrade import upgrade
 from tests.builders import MIDNIGHT
@@ -120,6 +123,23 @@ def take_turn(runner: JobRunner, *events: Event) -> None:
         do_chores(turn)
         turn.take_ready()
         turn.settle()
+
+
+def order(runner: JobRunner, kind: str, job_id: str, task_id: str | None = None, **arguments: Any) -> str:
+    """Give an order and return its id; the next turn takes it."""
+    given = Order(
+        id=ids.uuid7(), kind=OrderKind(kind), job_id=job_id, task_id=task_id, arguments=arguments, asked_by="tester",
+        why=None,
+    )  # fmt: skip
+    with runner.database.write() as connection:
+        insert_orders(connection, [given])
+    return given.id
+
+
+def answer_to(runner: JobRunner, order_id: str) -> Answer | None:
+    """Return what became of an order; None as long as it is not done."""
+    with runner.database.read() as connection:
+        return read_orders(connection, [order_id])[order_id].answer
 
 
 def count_rows(database: Database) -> dict[str, int]:

@@ -14,15 +14,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import select
 
 from jobrunner.additions import parts
+from jobrunner.order_kinds import OrderKind, Scope
 from jobrunner.states import ENDED_JOB, ENDED_TASK
 from jobrunner.store.check import wrong_counters
 from jobrunner.store.schema import job, task
-from tests.apps import new_runner, store
+from tests.apps import new_runner, order, store
 from tests.builders import event, moment
 from tests.property.histories import TYPES, WORKERS
 from tests.property.test_plan_runs import Chain, Chord, Group, Spec, Work, specs
 from tracker.absorb import absorb
+from tracker.chores import do_chores
 from tracker.fold import Event
+from tracker.orders import apply_orders
 from tracker.recover import give_up_worker
 from tracker.turn import Turn
 
@@ -75,7 +78,9 @@ class Tracking(RuleBasedStateMachine):
             if happens is not None:
                 happens(turn)
             turn.take_up()
+            apply_orders(turn)
             turn.move_on()
+            do_chores(turn)
             self.sent += [one.celery_id for one in turn.take_ready()]
             turn.settle()
 
@@ -152,6 +157,18 @@ class Tracking(RuleBasedStateMachine):
     def a_task_is_heard_of_that_no_plan_knows(self, number: int, root: int, type_: str) -> None:
         stranger = event(type_, uuid=f"stranger{number}", fields={"root_id": f"stranger{root}"})
         self.told(stranger)
+
+    @rule(data=st.data(), kind=st.sampled_from(OrderKind), of_task=st.booleans(), scope=st.sampled_from([None, *Scope]))
+    def an_order_is_given(self, data: st.DataObject, kind: OrderKind, of_task: bool, scope: Scope | None) -> None:
+        with self.runner.database.read() as connection:
+            jobs = list(connection.execute(select(job.c.id).order_by(job.c.id)).scalars())
+            tasks = connection.execute(select(task.c.id, task.c.job_id).order_by(task.c.job_id, task.c.arrival)).all()
+        if not (tasks if of_task else jobs):
+            return
+        task_id, job_id = data.draw(st.sampled_from(tasks)) if of_task else (None, data.draw(st.sampled_from(jobs)))
+        arguments = {"scope": scope} if kind is OrderKind.REQUEUE else {}
+        order(self.runner, kind, job_id, task_id, **arguments)
+        self.turn()
 
     @invariant()
     def every_counter_is_what_the_rows_say(self) -> None:
