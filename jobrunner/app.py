@@ -23,6 +23,7 @@ from jobrunner.states import JobState
 from jobrunner.store import orders
 from jobrunner.store.database import Database
 from jobrunner.store.orders import Selection
+from jobrunner.text import check_texts
 
 logger = logging.getLogger(__name__)
 
@@ -173,6 +174,7 @@ class JobRunner:
         `older_than` leaves out those submitted since. So `[job.pause() for job in jobs.find(name="nightly")]` pauses
         all jobs of a name.
         """
+        check_texts(name=name)
         check_labels(labels or {})
         chosen = Selection(
             states=[JobState(one) for one in states], name=name, labels=labels or {}, older_than=older_than

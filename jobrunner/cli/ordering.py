@@ -163,7 +163,7 @@ def _result(order: Order, view: OrderView, missing: str) -> Result:
 
 def _print(results: Sequence[Result], manner: Manner) -> None:
     shown = [one for one in results if not manner.quiet or one.outcome not in {"done", ORDERED}]
-    if manner.as_json:
+    if manner.as_json and (shown or not manner.quiet):
         output.print_json([one.as_json() for one in shown])
     elif shown:
         output.console().print(results_table(shown))

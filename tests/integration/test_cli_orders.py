@@ -144,6 +144,7 @@ def test_every_object_has_its_own_result_and_the_exit_code_tells_the_worst(jobs:
 def test_quiet_prints_only_what_was_not_done(jobs: JobRunner, run: Run) -> None:
     first, second = submitted(jobs), submitted(jobs)
     assert answered(jobs, run, "pause", first, second, "--quiet") == Ended(0, "", "")
+    assert answered(jobs, run, "pause", first, second, "--quiet", "--json") == Ended(0, "", "")
     ended = answered(jobs, run, "pause", first, second, "--quiet", refused=(second,))
     assert (ended.code, len(ended.out.splitlines())) == (4, 2)
 

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import socket
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +17,7 @@ from jobrunner import Job, JobRunner, Order
 from jobrunner.errors import InvalidParametersError, NotFoundError, RefusedError, UnreachableError, WaitTimeoutError
 from jobrunner.markdown import code, codes, table
 from jobrunner.order_kinds import JOB_ORDERS, TASK_ORDERS, OrderKind, orders_taken, refusal
-from jobrunner.orders import give
+from jobrunner.orders import give, whoami
 from jobrunner.states import ENDED_JOB, JobState, TaskState
 from jobrunner.store import schema
 from jobrunner.store.database import Database
@@ -157,6 +159,17 @@ def test_an_order_about_a_job_is_a_row_with_what_who_and_why(jobs: JobRunner, jo
     order = job.pause(why="the disk is full", by="anna")
     row = next(row for row in read_rows(jobs.database, "orders") if row["id"] == order.id)
     assert (row["why"], row["asked_by"]) == ("the disk is full", "anna")
+
+
+def test_who_orders_is_the_user_and_the_machine_also_where_the_user_has_no_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOGNAME", "anna")
+    assert whoami() == f"anna@{socket.gethostname()}"
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
+    assert whoami() == f"4000000@{socket.gethostname()}"
 
 
 def test_an_order_about_a_task_names_it_and_its_job(jobs: JobRunner, job: Job) -> None:
@@ -306,6 +319,8 @@ def test_jobs_are_found_by_state_name_labels_and_age(jobs: JobRunner) -> None:
     assert found(states=[JobState.QUEUED], older_than=timedelta(days=3)) == []
     with pytest.raises(InvalidParametersError):
         jobs.find(labels={'x"': "y"})
+    with pytest.raises(InvalidParametersError):
+        jobs.find(name="\0")
 
 
 # ---- submitted paused --------------------------------------------------------------------------------------
