@@ -110,9 +110,11 @@ def give(
         )
         for job_id, task_id in targets
     ]
+    if not rows:
+        return []
     with database.write() as connection:
         insert_orders(connection, rows)
-    if rows and wake is not None:
+    if wake is not None:
         wake()
     return [Order(row, database=database) for row in rows]
 

@@ -92,11 +92,10 @@ def carry_out(
     selection = Selection(states=states, name=named, labels=labels, older_than=older_than, job_id=of_job)
     targets, unknown = choose(database, kind, references, selection)
     _ask(kind, targets, manner)
-    given: list[Order] = []
-    for_tasks = arguments if task_arguments is None else task_arguments
-    for about, said in (("job", arguments), ("task", for_tasks)):
-        some = [(one.job_id, one.task_id) for one in targets if (one.task_id is None) == (about == "job")]
-        given += give(database, kind, some, said, why=manner.reason) if some else []
+    of_jobs = [(one.job_id, None) for one in targets if one.task_id is None]
+    of_tasks = [(one.job_id, one.task_id) for one in targets if one.task_id is not None]
+    given = give(database, kind, of_jobs, arguments, why=manner.reason)
+    given += give(database, kind, of_tasks, arguments if task_arguments is None else task_arguments, why=manner.reason)
     known = await_answers(database, [one.id for one in given], manner.timeout if manner.wait else 0)
     results = [_not_found(database, kind, reference) for reference in unknown]
     missing = _missing(database, given, known) if manner.wait else {}
@@ -142,10 +141,11 @@ def _missing(database: Database, given: Sequence[Order], known: Mapping[str, Ord
     with database.read() as connection:
         tracker = leases.tracker_status(connection)
         for order in given:
-            if known[order.id].answer is None:
-                job = reading.get_job(connection, order.job_id)
+            view = known[order.id]
+            if view.answer is None:
+                job = None if view.applied_at is None else reading.get_job(connection, order.job_id)
                 held = None if job is None else held_view(connection, job)
-                missing[order.id] = why_unanswered(known[order.id], job, tracker, held) or "under way"
+                missing[order.id] = why_unanswered(view, job, tracker, held) or "under way"
     return missing
 
 

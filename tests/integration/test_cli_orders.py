@@ -13,12 +13,15 @@ from celery import chord
 from sqlalchemy import update
 
 from jobrunner import JobRunner
+from jobrunner.condition import why_unanswered
 from jobrunner.order_kinds import OrderKind
 from jobrunner.records import Answer, Attempt, HistoryLine
 from jobrunner.states import TaskState
 from jobrunner.store import leases, schema, tracking
+from jobrunner.store.held import held_view
+from jobrunner.store.orders import read_orders
 from jobrunner.store.schema import COUNTERS
-from tests.answering import answer, answering
+from tests.answering import answer, answering, take
 from tests.apps import count_rows, new_runner, read_rows, store
 from tests.builders import MIDNIGHT
 from tests.commands import Ended, Run
@@ -370,6 +373,14 @@ def test_an_unanswered_order_tells_what_it_waits_for(jobs: JobRunner, run: Run) 
     lead(jobs)
     (one,) = run("pause", job, "--timeout", "0", "--json").json
     assert one["text"] == "the tracker has not taken it up yet"
+    change(jobs, job, state="cancel-requested", hold_version=1)
+    with jobs.database.write() as connection:
+        tracking.save_worker(connection, "w1@host", "w1", 1, online=True, now=MIDNIGHT)
+    take(jobs.database)
+    with jobs.database.read() as connection:
+        order, view = read_orders(connection, [one["order"]])[one["order"]], jobs.get(job).view
+        why = why_unanswered(order, view, leases.tracker_status(connection), held_view(connection, view))
+    assert why == "1 worker has not acknowledged the order: w1@host"
 
 
 def test_the_whole_history_is_a_table_newest_last(jobs: JobRunner, run: Run) -> None:
