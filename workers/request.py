@@ -100,9 +100,12 @@ class Request(request.Request):
         error = exc_info.exception
         if isinstance(error, request.ExceptionWithTraceback):
             error = error.exc
-        if self.ended_by and not self._already_revoked and isinstance(error, _GONE):
-            self._announce_revoked("terminated", True, int(self.ended_by), False)
-            return None
+        if isinstance(error, _GONE) and not (self._already_revoked or self._already_cancelled):
+            if self.ended_by:
+                self._announce_revoked("terminated", True, int(self.ended_by), False)
+                return None
+            if isinstance(error, Terminated):  # meant for another, whose process had taken this one as well
+                exc_info = self._worker_lost_info(error)
         if isinstance(error, InputLostError):
             self._told = {LOST: error.celery_ids[:_NAMED]}
         with sending_for(self._request_dict):

@@ -52,15 +52,18 @@ class Stored:
         """
         if self._backend is None:
             self._backend = _impatient(self._app)
-        version = self._backend.get(SNAPSHOT_VERSION_KEY)
+        version = self._get(SNAPSHOT_VERSION_KEY)
         if version is None:
             return None
         if self._known is None or self._known.version != int(version):
-            text = self._backend.get(SNAPSHOT_KEY)
+            text = self._get(SNAPSHOT_KEY)
             if text is None:
                 return None
             self._known = Snapshot.loads(text)
         return self._known
+
+    def _get(self, key: str) -> Any:
+        return self._backend.get(self._backend.key_t(key))  # each kind wants text, or bytes
 
 
 def _impatient(app: Celery) -> Any:
@@ -85,7 +88,7 @@ class Reader:
         self._stored = Stored(app)
         self._looked = threading.Condition()
         self._begun = self._ended = 0
-        self._is_good = self._is_told_broken = self._is_introduced = self._stopped = False
+        self._is_good = self._is_told_broken = self._is_introduced = self._has_failed = self._stopped = False
         self._nudge = threading.Event()
         self._told: int | None = None
         self._told_at = float("-inf")
@@ -170,8 +173,11 @@ class Reader:
                 self._app.events.flusher.add(event, monitored=False)
                 self._note_told(event)
         except Exception:  # the thread must live
-            logger.exception("Orders could not be carried out; they are tried again.")
+            if not self._has_failed:
+                logger.exception("Orders cannot be carried out; it is tried again every second.")
+            self._has_failed = True
             return _REST
+        self._has_failed = False
         return min(rest, _REST)
 
     def _acknowledgement(self) -> dict[str, Any] | None:

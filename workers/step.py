@@ -4,6 +4,7 @@ from typing import Any
 
 from celery import bootsteps
 from celery.worker import state
+from celery.worker.consumer.heart import Heart
 from celery.worker.consumer.tasks import Tasks
 
 from workers.snapshot import Reader
@@ -34,7 +35,7 @@ class Gating(bootsteps.StartStopStep):
     knows this worker; one stored before is read here.
     """
 
-    requires = (Telling,)
+    requires = (Telling, Heart)  # which says that the worker is there
 
     def __init__(self, c: Any, **options: Any) -> None:
         super().__init__(c, **options)
