@@ -46,7 +46,7 @@ class _Chore:
     def do(self) -> None:
         """Do a part of it, answer the orders that are done, and note whether that was all."""
         answers = self._step()
-        if is_known(self.turn, self.job):
+        if self.job.state is not JobState.REQUEUEING and is_known(self.turn, self.job):
             answers |= ended_tasks(self.turn, self.orders)
         tracking.answer_orders(self.turn.connection, answers, self.turn.now)
         job = self.job
@@ -117,7 +117,9 @@ class _Chore:
         job.started_at = None
         self._move(JobState.PAUSED if job.intent == Intent.PAUSE else JobState.QUEUED, OrderKind.REQUEUE)
         self.turn.changes.add(job.id, TaskState.PENDING, 0)  # it may have nothing to do
-        return self._answers([OrderKind.REQUEUE], done(f"It is {job.state}: {text}."))
+        answer = done(f"It is {job.state}: {text}.")
+        of_tasks = {one.id: answer for one in self.orders if one.task_id is not None}  # skipped, or requeued
+        return self._answers([OrderKind.REQUEUE], answer) | of_tasks
 
     def _release(self) -> dict[str, Answer]:
         job = self.job

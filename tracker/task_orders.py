@@ -111,5 +111,5 @@ def ended_tasks(turn: Turn, orders: Sequence[Order]) -> dict[str, Answer]:
     return {
         one.id: done(f"It is {tasks[one.task_id].state}.")
         for one in orders
-        if one.task_id in tasks and tasks[one.task_id].state in ENDED_TASK
+        if one.task_id in tasks and tasks[one.task_id].state in ENDED_TASK and one.kind is not OrderKind.REQUEUE
     }

@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import ColumnElement, Connection, Row, Subquery, case, func, literal, or_, select
 
-from jobrunner.states import DISCOVERED, DISCOVERING, WELL
+from jobrunner.states import DISCOVERED, DISCOVERING, WELL, JobState
 from jobrunner.store.database import Database
 from jobrunner.store.migrations import FOLDER, HEAD
 from jobrunner.store.schema import COUNTERS, block, job, metadata, task
@@ -81,7 +81,10 @@ def _differences(row: Row[*tuple[object, ...]], told: list[str]) -> str:
 
 
 def _blocks(connection: Connection) -> Iterator[str]:
-    """Compare how many children of a block have not ended well with its tasks, and the blocks in it."""
+    """Compare how many children of a block have not ended well with its tasks, and the blocks in it.
+
+    While tasks of a job are reset, in batches, its blocks are not counted: they are, anew, after the last batch.
+    """
     inner = block.alias("inner")
     tasks = _children(task.c.block_id, task.c.state.not_in(WELL))
     blocks = _children(inner.c.parent_id, inner.c.remaining > 0)
@@ -90,7 +93,8 @@ def _blocks(connection: Connection) -> Iterator[str]:
         select(block.c.id, block.c.job_id, block.c.remaining, found.label("found"))
         .join_from(block, tasks, tasks.c.parent == block.c.id, isouter=True)
         .join(blocks, blocks.c.parent == block.c.id, isouter=True)
-        .where(block.c.remaining != found)
+        .join(job, job.c.id == block.c.job_id)
+        .where(block.c.remaining != found, job.c.state != JobState.REQUEUEING)
         .order_by(block.c.id)
         .limit(_TOLD)
     )

@@ -15,7 +15,8 @@ from sqlalchemy import select
 
 from jobrunner.additions import parts
 from jobrunner.order_kinds import OrderKind, Scope
-from jobrunner.states import ENDED_JOB, ENDED_TASK
+from jobrunner.states import ENDED_JOB, ENDED_TASK, JobState, TaskState
+from jobrunner.store import tracking
 from jobrunner.store.check import wrong_counters
 from jobrunner.store.schema import job, task
 from tests.apps import new_runner, order, store
@@ -26,6 +27,7 @@ from tracker.absorb import absorb
 from tracker.chores import do_chores
 from tracker.fold import Event
 from tracker.orders import apply_orders
+from tracker.rebuild import rebuild
 from tracker.recover import give_up_worker
 from tracker.turn import Turn
 
@@ -174,6 +176,17 @@ class Tracking(RuleBasedStateMachine):
     def every_counter_is_what_the_rows_say(self) -> None:
         with self.runner.database.read() as connection:
             assert wrong_counters(connection) == []
+
+    @invariant()
+    def nothing_waits_that_may_run(self) -> None:
+        going_on = select(job.c.id).where(~job.c.observed, job.c.state.not_in([*ENDED_JOB, JobState.REQUEUEING]))
+        with self.runner.database.read() as connection:
+            for job_id in connection.execute(going_on).scalars():
+                blocks, children = tracking.blocks_of(connection, job_id), tracking.children_of(connection, job_id)
+                for place in rebuild(job_id, blocks, children).opened:
+                    waiting = task.c.opens_block == place.block, task.c.opens_at == place.position
+                    pending = task.c.state == TaskState.PENDING, task.c.job_id == job_id
+                    assert connection.execute(select(task.c.id).where(*waiting, *pending)).all() == []
 
     @invariant()
     def a_job_that_has_ended_has_no_task_that_has_not(self) -> None:

@@ -1,0 +1,331 @@
+"""Requeue in a turn, on both databases: what runs again, with what, and what becomes of what had been added or sent."""
+
+from collections.abc import Iterator, Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import chain, chord, group
+from celery.canvas import Signature
+
+from jobrunner import JobRunner
+from jobrunner.additions import parts
+from jobrunner.order_kinds import OrderKind
+from jobrunner.records import Answer
+from jobrunner.store.check import check
+from tests.apps import answer_to, new_runner, order, read_rows, store, take_turn
+from tests.builders import event
+from tracker import requeue
+from tracker.fold import Event
+
+
+class Requeued:
+    """One job, told of by the arrivals of its tasks."""
+
+    def __init__(self, runner: JobRunner) -> None:
+        self.runner = runner
+        self.job_id = ""
+        self._numbers = count()
+
+    def submit(self, canvas: Signature, *, barrier: bool = False) -> None:
+        self.job_id = store(self.runner, canvas, barrier=barrier)
+        self.turn()
+
+    def turn(self, *events: Event) -> None:
+        take_turn(self.runner, *events)
+        assert check(self.runner.database) == []
+
+    def leaf(self, number: int = 1) -> Signature:
+        return self.runner.app.tasks["add"].si(number, number)
+
+    def several(self, number: int) -> Signature:
+        return group(self.leaf(one) for one in range(number))
+
+    def tell(self, arrival: int, type_: str, **fields: Any) -> Event:
+        return event(type_, uuid=self.tasks()[arrival]["celery_id"], fields=fields)
+
+    def run(self, *arrivals: int) -> None:
+        """Let tasks run to a good end, all at once."""
+        told = [self.tell(arrival, type_) for arrival in arrivals for type_ in ("started", "succeeded")]
+        self.turn(*told)
+
+    def run_all(self) -> None:
+        """Let whatever was sent run to a good end, until nothing is left."""
+        while queued := [arrival for arrival, state in self.states().items() if state == "queued"]:
+            self.run(*queued)
+
+    def fail(self, arrival: int) -> None:
+        self.turn(self.tell(arrival, "started"), self.tell(arrival, "failed", exception="RuntimeError()"))
+
+    def add(self, arrival: int, canvas: Signature, *, expands: bool = False) -> None:
+        """Let a task add to the job, and run to a good end."""
+        uuid, number = self.tasks()[arrival]["celery_id"], next(self._numbers)
+        names = (f"{uuid}/{name}" for name in ("chain", "group"))
+        told = parts(self.runner.app, canvas, chain=next(names), group=next(names), number=number, expands=expands)
+        self.turn(
+            self.tell(arrival, "started"),
+            *(self.tell(arrival, "added", part=one.model_dump(mode="json")) for one in told),
+        )
+        self.turn(self.tell(arrival, "succeeded"))
+
+    def send(self, arrival: int, celery_id: str) -> None:
+        """Let a task send another one, as with `delay()`."""
+        fields = {
+            "root_id": self.job_id,
+            "parent_id": self.tasks()[arrival]["celery_id"],
+            "name": "add",
+            "queue": "celery",
+        }
+        self.turn(event("sent", uuid=celery_id, fields=fields))
+
+    def order(self, kind: OrderKind, arrival: int | None = None, **arguments: Any) -> Answer:
+        task_id = None if arrival is None else self.tasks()[arrival]["id"]
+        given = order(self.runner, kind, self.job_id, task_id, **arguments)
+        for _ in range(20):
+            self.turn()
+            if (answer := answer_to(self.runner, given)) is not None:
+                self.turn()
+                return answer
+        pytest.fail("no answer")
+
+    def requeue(self, arrival: int | None = None, **arguments: Any) -> Answer:
+        return self.order(OrderKind.REQUEUE, arrival, **arguments)
+
+    def tasks(self) -> dict[int, Mapping[str, Any]]:
+        return {row["arrival"]: row for row in read_rows(self.runner.database, "task")}
+
+    def states(self) -> dict[int, str]:
+        return {arrival: row["state"] for arrival, row in sorted(self.tasks().items())}
+
+    def deliveries(self) -> dict[int, int]:
+        return {arrival: row["delivery"] for arrival, row in sorted(self.tasks().items())}
+
+    def job(self) -> Mapping[str, Any]:
+        (row,) = read_rows(self.runner.database, "job")
+        return row
+
+
+@pytest.fixture
+def job(tmp_path: Path, database_url: str) -> Iterator[Requeued]:
+    runner = new_runner(tmp_path, database=database_url)
+    yield Requeued(runner)
+    runner.database.close()
+
+
+def total(job: Requeued) -> Signature:
+    return job.runner.app.tasks["total"].s()
+
+
+def test_of_a_completed_job_all_tasks_run_again(job: Requeued) -> None:
+    job.submit(chord([job.leaf(), job.leaf()], total(job)))
+    job.run_all()
+    assert job.job()["state"] == "completed"
+    assert job.requeue().text == "It is queued: 3 tasks run again."
+    assert job.states() == {0: "queued", 1: "queued", 2: "pending"}
+    assert job.job()["state"] == "queued"
+    job.run(0)
+    assert job.job()["state"] == "active"
+    job.run_all()
+    assert job.job()["state"] == "completed"
+    assert job.deliveries() == {0: 2, 1: 2, 2: 2}
+    assert job.job()["run"] == 2
+
+
+def test_of_a_failed_job_what_had_not_ended_well_runs_again_and_what_depends_on_it(job: Requeued) -> None:
+    job.submit(chord([job.leaf(), job.leaf(), job.leaf()], total(job)))
+    job.run(0, 2)
+    job.fail(1)
+    assert job.states() == {0: "completed", 1: "failed", 2: "completed", 3: "canceled"}
+    assert job.requeue().outcome == "done"
+    assert job.states() == {0: "completed", 1: "queued", 2: "completed", 3: "pending"}
+    assert job.job()["state"] == "queued"
+    job.run(1)
+    assert job.states()[3] == "queued"
+    job.run_all()
+    assert job.job()["state"] == "completed"
+    assert job.deliveries() == {0: 1, 1: 2, 2: 1, 3: 1}
+
+
+def test_all_of_a_failed_job_can_be_ordered_to_run_again(job: Requeued) -> None:
+    job.submit(chain(job.leaf(), job.leaf()))
+    job.run(0)
+    job.fail(1)
+    job.requeue(scope="all")
+    assert job.states() == {0: "queued", 1: "pending"}
+
+
+def test_a_requeued_task_takes_its_descendants_with_it_and_nothing_else(job: Requeued) -> None:
+    job.submit(chain(group(chain(job.leaf(), job.leaf()), job.leaf()), job.leaf()))
+    job.run_all()
+    job.requeue(0)
+    assert job.states() == {0: "queued", 1: "pending", 2: "completed", 3: "pending"}
+    job.run_all()
+    assert job.deliveries() == {0: 2, 1: 2, 2: 1, 3: 2}
+    assert job.job()["state"] == "completed"
+
+
+def test_a_requeued_task_of_a_failed_job_is_sent(job: Requeued) -> None:
+    job.submit(chain(job.leaf(), job.leaf(), job.leaf()))
+    job.run(0)
+    job.fail(1)
+    job.requeue(1)
+    assert job.states() == {0: "completed", 1: "queued", 2: "pending"}
+    job.run_all()
+    assert job.job()["state"] == "completed"
+
+
+def test_a_task_whose_predecessor_has_not_ended_well_cannot_run_again_alone(job: Requeued) -> None:
+    job.submit(chain(job.leaf(), job.leaf()))
+    job.fail(0)
+    answer = job.requeue(1)
+    assert answer.outcome == "refused"
+    assert "could not run. Requeue the job." in answer.text
+    assert job.job()["state"] == "failed"
+
+
+def test_a_task_is_not_requeued_while_what_comes_after_it_is_under_way(job: Requeued) -> None:
+    job.submit(chain(job.leaf(), job.leaf()))
+    job.run(0)
+    assert job.requeue(0).text.startswith("1 tasks that come after ")
+    assert job.states() == {0: "completed", 1: "queued"}
+
+
+def test_one_task_of_a_paused_job_runs_again_once_that_is_resumed(job: Requeued) -> None:
+    job.submit(group(job.leaf(), job.leaf()))
+    job.fail(0)
+    job.order(OrderKind.PAUSE)
+    job.requeue(0)
+    assert (job.job()["state"], job.states()) == ("paused", {0: "ready", 1: "queued"})
+    job.order(OrderKind.RESUME)
+    assert job.states() == {0: "queued", 1: "queued"}
+
+
+def test_large_jobs_are_requeued_in_batches(job: Requeued, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requeue, "BATCH", 4)
+    job.submit(job.several(10))
+    job.run_all()
+    order(job.runner, OrderKind.REQUEUE, job.job_id)
+    seen = []
+    while job.job()["state"] != "queued":
+        job.turn()
+        seen.append((job.job()["state"], list(job.states().values()).count("completed")))
+    assert seen == [("requeueing", 6), ("requeueing", 2), ("queued", 0)]
+
+
+def test_what_a_task_had_added_is_removed_and_made_anew(job: Requeued) -> None:
+    job.submit(chain(job.leaf(), job.leaf()))
+    job.add(0, job.several(3))
+    job.run(2, 3, 4)
+    job.fail(1)
+    job.requeue(0)
+    assert job.states() == {0: "queued", 1: "pending"}
+    job.add(0, job.several(2))
+    assert list(job.states().values()) == ["completed", "pending", "queued", "queued"]
+    job.run_all()
+    assert (job.job()["state"], job.job()["total"]) == ("completed", 4)
+
+
+def test_what_added_tasks_had_added_goes_with_them(job: Requeued) -> None:
+    job.submit(job.leaf())
+    job.add(0, job.several(2))
+    job.add(1, job.leaf())
+    job.run_all()
+    assert len(job.states()) == 4
+    job.requeue()
+    assert job.states() == {0: "queued"}
+    assert [row["id"] for row in read_rows(job.runner.database, "block")] == [job.job_id]
+    assert len(read_rows(job.runner.database, "message")) == 1
+
+
+def test_an_added_task_that_failed_runs_again_without_its_creator(job: Requeued) -> None:
+    job.submit(chain(job.leaf(), job.leaf()))
+    job.add(0, job.several(2))
+    job.run(2)
+    job.fail(3)
+    job.requeue()
+    assert job.states() == {0: "completed", 1: "pending", 2: "completed", 3: "queued"}
+    job.run_all()
+    assert job.job()["state"] == "completed"
+
+
+def test_a_task_that_had_been_expanded_has_its_own_value_again(job: Requeued) -> None:
+    job.submit(chain(job.leaf(), total(job)))
+    job.add(0, job.several(2), expands=True)
+    job.run_all()
+    assert job.tasks()[0]["value_group"] is not None
+    job.requeue()
+    assert (job.tasks()[0]["value_task"], job.tasks()[0]["value_group"]) == (None, None)
+
+
+def test_levels_of_a_job_with_a_barrier_lose_what_had_joined_them(job: Requeued) -> None:
+    job.submit(chain(group(job.leaf(), job.leaf()), job.leaf()), barrier=True)
+    job.add(0, chain(job.leaf(), job.leaf()))
+    job.run_all()
+    assert job.job()["state"] == "completed"
+    job.requeue(0)
+    assert job.states() == {0: "queued", 1: "completed", 2: "pending"}
+    job.add(0, job.leaf())
+    job.run_all()
+    assert (job.job()["state"], job.job()["total"]) == ("completed", 4)
+
+
+def test_where_a_task_failed_that_another_has_sent_the_sender_runs_again(job: Requeued) -> None:
+    job.submit(group(job.leaf(), job.leaf()))
+    job.send(0, "sent-1")
+    job.run(0, 1)
+    job.turn(event("started", uuid="sent-1"), event("failed", uuid="sent-1"))
+    assert job.job()["state"] == "failed"
+    job.requeue()
+    assert job.states() == {0: "queued", 1: "completed"}
+    job.run_all()
+    assert job.job()["state"] == "completed"
+
+
+def test_a_canceled_job_runs_again_as_if_it_had_not_been(job: Requeued) -> None:
+    job.submit(chain(job.leaf(), job.leaf()))
+    job.turn(job.tell(0, "started"))
+    order(job.runner, OrderKind.CANCEL, job.job_id, grace=1)
+    job.turn(job.tell(0, "revoked", terminated=True))
+    job.turn()
+    assert (job.job()["state"], job.states()) == ("canceled", {0: "canceled", 1: "canceled"})
+    job.requeue()
+    assert job.states() == {0: "queued", 1: "pending"}
+    job.run_all()
+    assert (job.job()["state"], job.job()["intent"]) == ("completed", None)
+
+
+def test_messages_of_the_run_before_are_void(job: Requeued) -> None:
+    job.submit(job.leaf())
+    job.order(OrderKind.CANCEL)
+    job.requeue()
+    (entry,) = read_rows(job.runner.database, "gate_entry")
+    assert (entry["kind"], entry["number"]) == ("run", 2)
+
+
+def test_a_skipped_task_lets_go_on_what_comes_after_it(job: Requeued) -> None:
+    job.submit(chain(job.leaf(), job.leaf(), job.leaf()))
+    job.fail(0)
+    job.order(OrderKind.SKIP, 0)
+    assert job.states() == {0: "skipped", 1: "queued", 2: "pending"}
+    job.run_all()
+    assert job.job()["state"] == "completed"
+
+
+def test_a_pending_task_is_skipped_when_its_turn_comes(job: Requeued) -> None:
+    job.submit(chain(job.leaf(), group(chain(job.leaf(), job.leaf()), job.leaf()), job.leaf()))
+    assert job.order(OrderKind.SKIP, 1).text == "It is skipped when its turn comes."
+    assert job.states()[1] == "pending"
+    job.run(0)
+    job.turn()
+    assert job.states() == {0: "completed", 1: "skipped", 2: "queued", 3: "queued", 4: "pending"}
+    job.run_all()
+    assert job.job()["state"] == "completed"
+
+
+def test_a_failed_task_that_is_skipped_in_a_job_at_work_opens_what_it_had_blocked(job: Requeued) -> None:
+    job.submit(group(chain(job.leaf(), job.leaf()), job.leaf()))
+    job.fail(0)
+    assert job.states() == {0: "failed", 1: "pending", 2: "queued"}
+    job.order(OrderKind.SKIP, 0)
+    assert job.states() == {0: "skipped", 1: "queued", 2: "queued"}
