@@ -181,9 +181,9 @@ _REVOKED = EventType(
     when="it was revoked, terminated or has expired",
     effect="`canceled`, once, however many workers say so",
     fields=_ended(
-        _h3("terminated", "attempt.exception", note="as the word `terminated`"),
-        _h3("signum", note="the signal that `terminated` stands for; nothing depends on which"),
-        _h3("expired", "attempt.exception", note="as the word `expired`"),
+        _h3("terminated", "attempt.exception", "task.reason", note="as the word `terminated`"),
+        _h3("signum", "attempt.exception", note="as the name of the signal, after that word"),
+        _h3("expired", "attempt.exception", "task.reason", note="as the word `expired`"),
     ),
     told=("terminated", "signum", "expired"),
     more_to_come=False,

@@ -40,8 +40,8 @@ class Standing(IntEnum):
     LOST = 1
     #: The broker has the message again.
     HANDED_BACK = 2
-    #: The worker's code lacks the task.
-    UNKNOWN = 3
+    #: Nobody has the message: the worker's code lacks the task, or its gate refused it.
+    DROPPED = 3
     RECEIVED = 4
     RETRIED = 5
     REVOKED = 6
@@ -315,6 +315,26 @@ class Letter:
     takes_group: str | None
     held: bool
     ordered: str | None
+    body: bytes
+    content_type: str
+    content_encoding: str
+    headers: str
+    properties: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldMessage:
+    """A message that the tracker has not made and a gate has handed back whole, to be forwarded as it is (C3).
+
+    `headers` and `properties` are JSON.
+    """
+
+    id: str
+    job_id: str
+    task_id: str
+    celery_id: str
+    retries: int
+    queue: str
     body: bytes
     content_type: str
     content_encoding: str

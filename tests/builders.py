@@ -1,5 +1,6 @@
 """Valid objects for tests: each builder takes only what a test is about, and nothing here connects to anything."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -140,6 +141,19 @@ def raw_event(**fields: Any) -> dict[str, Any]:
         "pid": 1,
         "retries": 0,
         **fields,
+    }
+
+
+def held_message(**known: Any) -> dict[str, Any]:
+    """A message as a gate hands it back whole."""
+    return {
+        "body": base64.b64encode(b"[[], {}, {}]").decode(),
+        "content_type": "application/json",
+        "content_encoding": "utf-8",
+        "headers": {"task": "work", "id": "task"},
+        "properties": {"exchange": "", "routing_key": "q", "priority": 3, "correlation_id": "task"},
+        "queue": "q",
+        **known,
     }
 
 

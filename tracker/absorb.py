@@ -63,6 +63,7 @@ def absorb_apart(turn: Turn, told: Told, replaced: Collection[str]) -> None:
         turn.foreign.update(alone.foreign)
         turn.unplaced += alone.unplaced
         turn.left |= alone.left
+        turn.has_held |= alone.has_held
 
     for event, error in _culprits(told.events, attempt):
         told.rejects.add_culprit(event, error)

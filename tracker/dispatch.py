@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from celery import Celery
 from celery.backends.base import DisabledBackend
@@ -15,10 +15,14 @@ from celery.utils.time import utcoffset
 from kombu.messaging import Producer
 
 from jobrunner.keeping import store_kept
+from jobrunner.records import HeldMessage
 from jobrunner.servers import TIMEOUTS
 from jobrunner.wire import COPY, HEADER, INPUTS_IN_HEADER, INPUTS_KEY, VERSION, Inputs, TaskHeader
 from tracker.outlets import UNFIT, Outlet, Sending, open_outlet, reason
 from tracker.turn import Outgoing
+
+#: What the tracker publishes: deliveries of tasks, and messages of others that it forwards.
+Parcel: TypeAlias = Outgoing | HeldMessage
 
 if TYPE_CHECKING:
     from kombu.connection import Connection
@@ -28,9 +32,9 @@ if TYPE_CHECKING:
 class Published:
     """What became of a batch: taken by the broker, surely not taken and to be sent again, or never to be sent."""
 
-    taken: list[Outgoing]
-    again: list[Outgoing]
-    failed: list[tuple[Outgoing, str]]
+    taken: list[Parcel]
+    again: list[Parcel]
+    failed: list[tuple[Parcel, str]]
 
 
 class Dispatch:
@@ -44,7 +48,7 @@ class Dispatch:
         #: Whether the broker gives what a lost worker had only received to another worker by itself.
         self.redelivers = self._connection.transport.driver_type == "amqp"
 
-    def publish(self, outgoing: Sequence[Outgoing], *, until: float = math.inf) -> Published:
+    def publish(self, outgoing: Sequence[Parcel], *, until: float = math.inf) -> Published:
         """Publish messages that the database already holds (C1: reported before forwarded).
 
         Raises:
@@ -54,14 +58,15 @@ class Dispatch:
         failed: dict[str, str] = {}
         for one in outgoing:
             try:
-                sendings[one.celery_id] = self._sending(one)
+                sendings[one.celery_id] = _forwarded(one) if isinstance(one, HeldMessage) else self._sending(one)
             except UNFIT as error:
                 failed[one.celery_id] = reason(error)
         untaken = self._connected().send(list(sendings.values()), until=until)
         failed |= {one.celery_id: why for one, why in untaken.never}
         again = {one.celery_id for one in untaken.again}
         taken = sendings.keys() - failed.keys() - again
-        self._tell_monitors([self._sent_event(one) for id_, one in sendings.items() if id_ in taken])
+        ours = [one.celery_id for one in outgoing if isinstance(one, Outgoing) and one.celery_id in taken]
+        self._tell_monitors([self._sent_event(sendings[id_]) for id_ in ours])
         return Published(
             taken=[one for one in outgoing if one.celery_id in taken],
             again=[one for one in outgoing if one.celery_id in again],
@@ -82,7 +87,14 @@ class Dispatch:
 
     def _headers(self, one: Outgoing) -> dict[str, Any]:
         letter = one.letter
-        ours = TaskHeader(v=VERSION, task=letter.task_id, run=letter.run, delivery=letter.delivery)
+        ours = TaskHeader(
+            v=VERSION,
+            task=letter.task_id,
+            run=letter.run,
+            delivery=letter.delivery,
+            batch=one.batch,
+            first=letter.first_retries,
+        )
         if one.inputs is not None and _size(one.inputs) <= INPUTS_IN_HEADER:
             ours["inputs"] = one.inputs
         elif one.inputs is not None:
@@ -156,6 +168,19 @@ class Dispatch:
         """Drop the connection; the next publish makes a new one."""
         self._outlet = None
         self._connection.close()
+
+
+def _forwarded(one: HeldMessage) -> Sending:
+    """Return a message as it was when a gate refused it; monitors know that it was sent."""
+    properties = json.loads(one.properties)
+    return Sending(
+        celery_id=one.celery_id,
+        queue=one.queue,
+        declaration={},
+        body=one.body,
+        headers=json.loads(one.headers),
+        properties=properties | {"content_type": one.content_type, "content_encoding": one.content_encoding},
+    )
 
 
 def _size(inputs: Inputs) -> int:

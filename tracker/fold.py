@@ -12,21 +12,24 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from signal import Signals
 from types import MappingProxyType
 from typing import Any
 
 from jobrunner import ids
 from jobrunner.records import Attempt, AttemptKey, Standing, Task
-from jobrunner.states import FailureReason, TaskState
+from jobrunner.states import CancelReason, FailureReason, TaskState
 from jobrunner.text import NAME, SENTENCE, TRACEBACK, bounded
-from jobrunner.wire import LOST
+from jobrunner.wire import LOST, TASK_HELD
 from tracker.numbering import number_of
 
 #: The event types that are folded, each with what it says of an execution.
 FOLDED: Mapping[str, str] = MappingProxyType(
     {
         f"task-{word}": word
-        for word in ("received", "started", "succeeded", "failed", "revoked", "retried", "rejected", "cancelled")
+        for word in (
+            *("received", "started", "succeeded", "failed", "revoked", "retried", "rejected", "cancelled", "held"),
+        )
     }
 )
 
@@ -36,7 +39,8 @@ OUTCOMES: Mapping[str, Standing] = MappingProxyType(
         "lost": Standing.LOST,
         "rejected": Standing.HANDED_BACK,
         "cancelled": Standing.HANDED_BACK,
-        "unknown": Standing.UNKNOWN,
+        "held": Standing.DROPPED,
+        "unknown": Standing.DROPPED,
         "retried": Standing.RETRIED,
         "revoked": Standing.REVOKED,
         "failed": Standing.FAILED,
@@ -44,6 +48,9 @@ OUTCOMES: Mapping[str, Standing] = MappingProxyType(
         "succeeded": Standing.SUCCEEDED,
     }
 )
+
+#: Ends after which the process may have the same message again, from the broker or because it was forwarded.
+PASSING = frozenset({"rejected", "cancelled", "held"})
 
 #: Ends that only the process can tell that runs the task; a revoked message is discarded before its receipt is told.
 _OF_RUNNING = frozenset({"retried", "failed", "input-lost", "succeeded"})
@@ -99,8 +106,14 @@ def fold(attempt: Attempt, *events: Event) -> Attempt:
     if folded == attempt:
         return attempt
     folded.standing = _standing(folded)
-    folded.last_event = _LAST_EVENT.get(folded.standing, f"task-{folded.outcome}")
+    folded.last_event = _last_event(folded)
     return folded
+
+
+def _last_event(attempt: Attempt) -> str:
+    if attempt.standing in _OPEN:
+        return _OPEN[attempt.standing]
+    return "task-failed" if attempt.outcome in _TOLD_AS_FAILED else f"task-{attempt.outcome}"
 
 
 def _word(event: Event) -> str | None:
@@ -133,28 +146,48 @@ def _latest(known: datetime | None, told: datetime) -> datetime:
 
 
 def _end(folded: Attempt, outcome: str, event: Event) -> None:
-    """The strongest end stands; of equal ones the first, of two that handed it back the last."""
+    """The strongest end stands; of equal ones the first, of two after which it may be received again the last."""
+    fields = event.fields
+    exception = _text(fields.get("exception") or _why(event), SENTENCE)
     if folded.outcome is not None and folded.ended_at is not None:
-        told, known = OUTCOMES[outcome], OUTCOMES[folded.outcome]
-        if told is known is Standing.HANDED_BACK:
-            stands = (event.at, outcome) > (folded.ended_at, folded.outcome)
+        told, known = _strength(outcome), _strength(folded.outcome)
+        if outcome in PASSING and folded.outcome in PASSING:
+            before = folded.ended_at, folded.outcome, folded.exception or ""
+            stands = (event.at, outcome, exception or "") > before
         else:
-            stands = told > known or (told is known and event.at < folded.ended_at)
+            stands = told > known or (told == known and event.at < folded.ended_at)
         if not stands:
             return
-    fields = event.fields
     folded.outcome, folded.ended_at = outcome, event.at
     folded.runtime = _seconds(fields.get("runtime"))
     folded.result = _text(fields.get("result"), SENTENCE)
-    folded.exception = _text(fields.get("exception") or _why(event), SENTENCE)
+    folded.exception = exception
     folded.traceback = _text(fields.get("traceback"), TRACEBACK)
+
+
+def _strength(outcome: str) -> Standing:
+    return Standing.HANDED_BACK if outcome in PASSING else OUTCOMES[outcome]
 
 
 def _why(event: Event) -> str | None:
     """Return a word for an end that comes without an exception."""
+    if event.type == TASK_HELD:
+        reason = event.fields.get("reason")
+        return reason if isinstance(reason, str) else None
     if event.type != "task-revoked":
         return {"task-rejected": "handed back", "task-cancelled": "the worker lost its broker"}.get(event.type)
-    return "expired" if event.fields.get("expired") else "terminated" if event.fields.get("terminated") else "revoked"
+    if event.fields.get("expired"):
+        return CancelReason.EXPIRED
+    if event.fields.get("terminated"):
+        return CancelReason.TERMINATED + _signal(event.fields.get("signum"))
+    return CancelReason.REVOKED
+
+
+def _signal(told: object) -> str:
+    """Return the name of a signal after a comma: Celery tells it as a number, as that in a text, or by its name."""
+    known = {str(int(one)): one.name for one in Signals} | {one.name: one.name for one in Signals}
+    name = known.get(str(told))
+    return f", {name}" if name else ""
 
 
 def _text(value: object, limit: int) -> str | None:
@@ -171,20 +204,27 @@ def _seconds(value: object) -> float | None:
 def _standing(attempt: Attempt) -> Standing:
     """Return how much an execution says, if it is the only one of its attempt."""
     end = Standing.NONE if attempt.outcome is None else OUTCOMES[attempt.outcome]
-    if end not in {Standing.NONE, Standing.HANDED_BACK}:
+    if attempt.outcome is not None and attempt.outcome not in PASSING:
         return end
-    # What a process has handed back it may receive again.
+    # What a process has handed back, or not let through, it may receive again.
     since = attempt.ended_at
     if attempt.started_at and (since is None or attempt.started_at > since):
         return Standing.STARTED
     return Standing.RECEIVED if attempt.received_at and (since is None or attempt.received_at > since) else end
 
 
-_LAST_EVENT = {
-    Standing.STARTED: "task-started",
-    Standing.RECEIVED: "task-received",
-    **dict.fromkeys((Standing.UNKNOWN, Standing.FAILED), "task-failed"),
-}
+_OPEN: Mapping[int, str] = MappingProxyType({Standing.STARTED: "task-started", Standing.RECEIVED: "task-received"})
+_TOLD_AS_FAILED = frozenset({"unknown", "failed", "input-lost"})
+
+
+def was_held(attempt: Attempt) -> bool:
+    """Whether a gate has dropped the message: what was told before was no start, and it is in nobody's hands."""
+    return attempt.outcome == "held" and _standing(attempt) not in _OPEN
+
+
+def start_of(attempt: Attempt) -> datetime | None:
+    """Return when an execution started. A pool of threads tells so before the gate in the thread refuses."""
+    return None if was_held(attempt) else attempt.started_at
 
 
 def is_foreign(attempt: Attempt) -> bool:
@@ -238,12 +278,13 @@ def weigh(executions: list[Attempt]) -> list[Attempt]:
 def _beside(one: Attempt, others: list[Attempt]) -> Attempt:
     standing = _standing(one)
     if one.outcome in _OF_RUNNING and not one.received_at and not one.started_at:
-        if any(other.started_at for other in others):
+        if any(start_of(other) for other in others):
             standing = Standing.NONE  # foreign
     elif standing is Standing.RECEIVED and one.received_at:
         has = (one.received_at, one.process)
-        if any(other.received_at and (other.received_at, other.process) > has for other in others):
-            standing = Standing.NONE  # passed on
+        receipts = ((other.received_at, other.process) for other in others if other.received_at and not was_held(other))
+        if any(receipt > has for receipt in receipts):
+            standing = Standing.NONE  # passed on; a copy that was refused says nothing about this one
     return one if one.standing == standing else replace(one, standing=standing)
 
 
@@ -258,21 +299,32 @@ def _weight(attempt: Attempt) -> tuple[bool, int, int, str]:
 
 def state_after(task: Task, decider: Attempt, executions: Iterable[Attempt] = ()) -> TaskState:
     """Return the state that a task takes from the execution that decides it; `executions` are those of its delivery."""
-    if decider.standing in {Standing.UNKNOWN, Standing.LOST} and not task.block_id:
+    if was_held(decider):
+        return TaskState.SOFT_FAILED if any(_was_tried(one) for one in executions) else TaskState.QUEUED
+    if decider.standing in {Standing.DROPPED, Standing.LOST} and not task.block_id:
         return TaskState.FAILED  # nobody sends a task again that no plan knows
     state = _STATE_AFTER.get(Standing(decider.standing), TaskState.SOFT_FAILED)
     if decider.standing == Standing.RECEIVED and decider.retries == task.first_retries:
         # Celery resends a retry at once and lets it wait in the worker: until that starts, it stays soft-failed (F4).
-        return state if any(one.outcome for one in executions) else TaskState.QUEUED
+        return state if any(_was_tried(one) for one in executions) else TaskState.QUEUED
     return state
 
 
+def _was_tried(attempt: Attempt) -> bool:
+    """Whether an execution was more than refused at the gate before anything was told of it."""
+    return attempt.started_at is not None or attempt.outcome not in {None, "held"}
+
+
+_REVOKED = frozenset({CancelReason.REVOKED, CancelReason.TERMINATED, CancelReason.EXPIRED})
 #: Ends that say themselves why a task has failed.
 _REASON = {"input-lost": FailureReason.INPUT_LOST}
 
 
-def reason_of(state: TaskState, decider: Attempt) -> FailureReason | None:
-    """Return why a task has failed, as far as the execution that decides it tells."""
+def reason_of(state: TaskState, decider: Attempt) -> FailureReason | CancelReason | None:
+    """Return why a task has failed or was canceled, as far as the execution that decides it tells."""
+    if state is TaskState.CANCELED and decider.outcome == "revoked":
+        word = (decider.exception or "").partition(",")[0]
+        return CancelReason(word) if word in _REVOKED else CancelReason.REVOKED
     if state is not TaskState.FAILED:
         return None
     return FailureReason.LOST if decider.standing == Standing.LOST else _REASON.get(decider.outcome or "")

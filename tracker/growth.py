@@ -28,7 +28,7 @@ TASK_ADDED = "task-added"
 
 #: Executions that have ended without success. One of which nothing was told yet may well have started.
 _FAILED = frozenset(
-    {Standing.LOST, Standing.HANDED_BACK, Standing.UNKNOWN, Standing.RETRIED, Standing.REVOKED, Standing.FAILED}
+    {Standing.LOST, Standing.HANDED_BACK, Standing.DROPPED, Standing.RETRIED, Standing.REVOKED, Standing.FAILED}
 )
 
 

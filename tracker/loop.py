@@ -20,7 +20,7 @@ from jobrunner.store import leases, tracking
 from jobrunner.store.database import Database
 from tracker.absorb import absorb, absorb_apart
 from tracker.chores import do_chores
-from tracker.dispatch import Dispatch
+from tracker.dispatch import Dispatch, Parcel
 from tracker.eventlog import Batch, Entry, EventLog
 from tracker.events import Told, read_events
 from tracker.hearing import Hearing
@@ -28,11 +28,11 @@ from tracker.orders import apply_orders
 from tracker.outbox import BROKER_ERRORS, Outbox
 from tracker.outlets import TooLateError
 from tracker.plain import PlainReceiver
-from tracker.recover import QueueWatch, give_up_worker, resend_outbox
+from tracker.recover import QueueWatch, Voided, give_up_worker, resend_outbox, void_outbox
 from tracker.rejects import Tally
 from tracker.release import Release
 from tracker.snapshot import SnapshotStore
-from tracker.turn import Outgoing, Turn
+from tracker.turn import Turn
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -50,6 +50,8 @@ _LOOK = 5.0
 #: Seconds after the broker came back in which nothing is taken for lost: workers try to reach it every 2 s, and have
 #: yet to tell what they have done meanwhile.
 _CALM = 3.0
+#: Seconds that workers have to say that they know what is void; some may not be able to.
+_UNKNOWING = 60.0
 #: How long after the end of a job its messages may still be on a broker, and how much is forgotten at a time.
 _RETIRED = timedelta(days=7)
 _RETIRE = 100
@@ -92,7 +94,9 @@ class Tracker:
         self._queues = QueueWatch()
         self._outbox.reset()
         self._trouble: str | None = None
-        self._unsent = False
+        self._unsent = self._has_held = False
+        self._voided: Voided | None = None
+        self._voided_at = 0.0
         self._renewed = self._looked = self._calm_at = time.monotonic()
         self._drained_at: float | None = None
 
@@ -130,11 +134,12 @@ class Tracker:
         with self._database.write() as connection:
             if not leases.acquire(connection, self._holder, LEASE):
                 return False
-            tracking.mark_sent(connection, self._outbox.sent(), _now())  # true whoever has led since
+            self._note_sent(connection, _now())  # true whoever has led since
             self._reset()
             self._renewed = asked
             self._position = leases.read_position(connection, self._log.name)
             self._hearing.know(connection)
+            self._has_held = tracking.has_held_messages(connection)
             snapshot = tracking.load_snapshot(connection)
         self._snapshots.start(snapshot)
         self._plain.start()
@@ -173,7 +178,7 @@ class Tracker:
     def _give_back(self) -> None:
         if self._leading:
             with self._database.write() as connection:
-                tracking.mark_sent(connection, self._outbox.sent(), _now())
+                self._note_sent(connection, _now())
                 leases.release(connection, self._holder)
         self._log.close()
         self._dispatch.close()
@@ -184,7 +189,7 @@ class Tracker:
     # ---- one turn ------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        began, stored = time.monotonic(), self._snapshots.stored
+        began, stored = time.monotonic(), self._snapshots.stored or 0
         batch = self._read()
         self._heard = self._heard or self._plain.take(_PLAIN)  # kept until they are committed: nobody else has them
         if batch is None and not self._heard and not self._due():
@@ -194,12 +199,12 @@ class Tracker:
             self._renew(connection)
             drained = self._drained_at is not None and self._drained_at >= began
             turn = Turn(connection, now, drained=drained, stored=stored)
-            tracking.mark_sent(connection, self._outbox.sent(), now)
+            self._note_sent(connection, now)
             told = self._absorb(turn, [*(batch.entries if batch else ()), *self._heard])
             if batch is not None:
                 leases.write_position(connection, self._log.name, batch.position)
             if batch is None or batch.drained:
-                self._recover(turn)
+                self._recover(turn, stored)
             self._hearing.note(turn)
             turn.fold(self._outbox.failed)
             turn.take_up()
@@ -227,11 +232,19 @@ class Tracker:
         if len(told.events) > _LOAD:
             self._stop.wait(max(0.0, began + _PACE - time.monotonic()))
 
-    def _take_ready(self, turn: Turn) -> list[Outgoing]:
+    def _note_sent(self, connection: "Connection", now: datetime) -> None:
+        tracking.mark_sent(connection, self._outbox.sent(), now)
+        tracking.forget_held(connection, self._outbox.forwarded())
+
+    def _take_ready(self, turn: Turn) -> list[Parcel]:
+        self._has_held |= turn.has_held
         if self._trouble or self._outbox.is_full:
             return []
-        self._unsent = not self._snapshots.is_stored and tracking.work_waiting(turn.connection, turn.now)
-        return turn.take_ready() if self._snapshots.is_stored else []
+        if self._snapshots.stored is None:  # nobody would start it
+            self._unsent = tracking.work_waiting(turn.connection, turn.now)
+            return []
+        self._unsent = False
+        return [*turn.take_ready(), *(turn.take_held() if self._has_held else ())]
 
     def _read(self) -> Batch | None:
         asked, wait = time.monotonic(), 0 if self._outbox.is_waiting else _WAIT
@@ -280,22 +293,42 @@ class Tracker:
         tracking.insert_rejected(turn.connection, told.rejects.rows, turn.now)
         return told
 
-    def _recover(self, turn: Turn) -> None:
-        """What may be decided only while the event log is drained."""
+    def _recover(self, turn: Turn, stored: int | None) -> None:
+        """What may be decided only while the event log is drained; `stored` was, before it was read."""
         if self._trouble is not None or time.monotonic() < self._calm_at:
             return
         if self._outbox.in_doubt:
-            self._tell(resend_outbox(turn), "left in the outbox")
-            self._outbox.in_doubt = False
+            self._voided, self._voided_at = void_outbox(turn), time.monotonic()
+            self._outbox.in_doubt, self._has_held = False, tracking.has_held_messages(turn.connection)
+        if self._voided is not None and self._is_known(turn, self._voided, stored):
+            self._tell(resend_outbox(turn, self._voided), "left in the outbox")
+            self._voided = None
         for name in self._hearing.silent():
             self._tell(self._give_up(turn, name, living_source=None), f"of the lost worker {name}")
             tracking.lose_worker(turn.connection, name)
         self._hearing.forget_series(turn)
         if time.monotonic() - self._looked > _LOOK:
             self._looked = time.monotonic()
+            if self._has_held:
+                tracking.drop_obsolete(turn.connection)
+                self._has_held = tracking.has_held_messages(turn.connection)
             tracking.retire_entries(turn.connection, turn.now - _RETIRED, _RETIRE)
             # The broker is asked before anything is written; if it is away, the next read will tell.
             self._quietly(lambda: self._tell(self._queues.look(turn, self._dispatch.is_empty), "lost by their queue"))
+
+    def _is_known(self, turn: Turn, voided: Voided, stored: int | None) -> bool:
+        """Whether no worker starts what is void, or some have not said so for too long.
+
+        A worker that comes up reads what is stored after it has said which version it goes by.
+        """
+        if time.monotonic() - self._voided_at > _UNKNOWING:
+            logger.warning("Not all workers know which messages are void.", extra={"action": "void-unknown"})
+            return True
+        return (
+            stored is not None
+            and stored >= voided.version
+            and not tracking.unacknowledged(turn.connection, voided.version)
+        )
 
     def _give_up(self, turn: Turn, name: str, *, living_source: str | None) -> int:
         return give_up_worker(turn, name, living_source=living_source, redelivers=self._dispatch.redelivers)
@@ -306,7 +339,7 @@ class Tracker:
 
     # ---- the broker ----------------------------------------------------------------------------------------
 
-    def _publish(self, outgoing: list[Outgoing]) -> None:
+    def _publish(self, outgoing: list[Parcel]) -> None:
         if not outgoing:
             return
         if time.monotonic() - self._renewed > _RENEW:  # a long turn has used the lease up

@@ -12,7 +12,8 @@ from amqp.exceptions import AMQPError, MessageNacked
 from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
-from tracker.dispatch import Dispatch
+from jobrunner.records import HeldMessage
+from tracker.dispatch import Dispatch, Parcel
 from tracker.fold import Event
 from tracker.turn import Outgoing
 
@@ -32,7 +33,7 @@ class Outbox:
 
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
-        self._published: list[Outgoing] = []
+        self._published: list[Parcel] = []
         #: Tasks of which no message can be made, told as a worker would tell it.
         self.failed: list[Event] = []
         self.reset()
@@ -40,11 +41,11 @@ class Outbox:
     def reset(self) -> None:
         """Begin as a new leader: whatever is unsent may have gone out."""
         self.in_doubt = True
-        self._again: list[Outgoing] = []
+        self._again: list[Parcel] = []
         self._again_at = time.monotonic()
         self._held_back: set[str] = set()
 
-    def publish(self, outgoing: list[Outgoing], *, until: float) -> None:
+    def publish(self, outgoing: list[Parcel], *, until: float) -> None:
         """Publish what a committed turn has made ready.
 
         Raises:
@@ -57,11 +58,16 @@ class Outbox:
             self.in_doubt = True
             raise
         self._published, self.failed = published.taken, [_unsendable(*one) for one in published.failed]
+        self._published += [one for one, _ in published.failed if isinstance(one, HeldMessage)]  # over as well
         self._hold_back(published.again)
 
     def sent(self) -> list[tuple[str, int]]:
         """Return what the broker has and the database does not know yet: (task, delivery)."""
-        return [(one.letter.task_id, one.letter.delivery) for one in self._published]
+        return [(one.letter.task_id, one.letter.delivery) for one in self._published if isinstance(one, Outgoing)]
+
+    def forwarded(self) -> list[str]:
+        """Return the messages of others that need not be kept any more."""
+        return [one.id for one in self._published if isinstance(one, HeldMessage)]
 
     def note(self) -> None:
         """Forget what a turn has committed: what was sent, and what failed."""
@@ -93,7 +99,7 @@ class Outbox:
         """Whether something goes again now."""
         return bool(self._again) and time.monotonic() > self._again_at
 
-    def take_due(self) -> list[Outgoing]:
+    def take_due(self) -> list[Parcel]:
         """Return what goes again now, if it is time."""
         if time.monotonic() < self._again_at:
             return []
@@ -104,23 +110,23 @@ class Outbox:
         """Note that the broker is away: all that is unsent is decided anew."""
         self._again = []
 
-    def _hold_back(self, untaken: list[Outgoing]) -> None:
+    def _hold_back(self, untaken: list[Parcel]) -> None:
         """Keep what the broker has surely not taken, its queue being full or missing: the same delivery goes again."""
         self._again += untaken
         self._again_at = time.monotonic() + _RETRY
-        queues = {one.letter.queue for one in self._again}
+        queues = {one.queue for one in self._again}
         if queues - self._held_back:
             logger.warning("The broker takes no messages for %s.", ", ".join(queues), extra={"action": "held-back"})
         self._held_back = queues
 
 
-def _unsendable(one: Outgoing, why: str) -> Event:
+def _unsendable(one: Parcel, why: str) -> Event:
     """Say that a task has failed because no message can be made of it, as a worker would say it."""
     return Event(
         type="task-failed",
         uuid=one.celery_id,
         worker="tracker",
         at=datetime.now(UTC),
-        retries=one.letter.first_retries,
+        retries=one.retries,
         fields={"exception": f"It cannot be sent ({why})"},
     )

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from jobrunner.records import Attempt, Standing, Task
+from jobrunner.snapshot import Kind
 from jobrunner.states import FailureReason, TaskState
 from jobrunner.store import tracking
-from tracker.turn import Turn
+from tracker.turn import Turn, batch_of
 
 _Held: TypeAlias = list[tuple[Task, Attempt]]
 
@@ -28,16 +29,38 @@ _EMPTIED = (
 )
 
 
-def resend_outbox(turn: Turn) -> int:
-    """Send what was committed as queued but never noted as sent: the tracker, or its broker, went away in between.
+@dataclass(frozen=True, slots=True)
+class Voided:
+    """What may have gone out in part, and must not start: all that was unsent by a moment, void since a version."""
 
-    Only to be asked once the event log has been read to its end: a task of which a worker has spoken was sent. A
-    message of the old delivery may still be on the broker and run as well: the guarantee is "at least once" after a
-    takeover.
+    version: int
+    until: datetime
+
+
+def void_outbox(turn: Turn) -> Voided | None:
+    """Make void what was committed as queued but never noted as sent: tracker or broker went away in between.
+
+    Only to be asked once the event log has been read to its end: a task of which a worker has spoken was sent. The
+    messages may be on the broker all the same, so workers must know before the next delivery goes out. Messages that
+    the tracker was to forward are of no batch: they go out again at once, and may start twice.
     """
-    return _ready_again(
-        turn, tracking.unsent_tasks(turn.connection), "sent again: the tracker stopped while sending it"
-    )
+    tracking.hold_in_doubt(turn.connection)
+    batches = tracking.unsent_batches(turn.connection)
+    if not batches:
+        return None
+    version = tracking.next_version(turn.connection)
+    entries = [("", batch_of(queued_at), None) for queued_at in batches]
+    tracking.add_entries(turn.connection, Kind.VOID, entries, version, turn.now)
+    return Voided(version, max(batches))
+
+
+def resend_outbox(turn: Turn, voided: Voided) -> int:
+    """Send under the next delivery what was voided, and of which no worker has spoken since.
+
+    Only to be asked when all workers know that it is void: no task starts twice then.
+    """
+    unsent = tracking.unsent_tasks(turn.connection, voided.until)
+    return _ready_again(turn, unsent, "sent again: the tracker stopped while sending it")
 
 
 @dataclass(slots=True)
@@ -74,13 +97,13 @@ def give_up_worker(turn: Turn, name: str, *, living_source: str | None, redelive
     """
     held = tracking.tasks_held_by(turn.connection, name, living_source)
     left, held = _apart(held, lambda task, one: one.standing == Standing.RECEIVED and (redelivers or not task.block_id))
-    _drop(turn, [attempt for _, attempt in left])
+    _drop(turn, left)
     lost = [_lost(task, attempt, name, turn.now) for task, attempt in held]
     tracking.update_attempts(turn.connection, lost)
     elsewhere = _in_other_hands(turn, {task.id: task for task, _ in held})
-    held = [(task, attempt) for task, attempt in held if task.id not in elsewhere]
+    held = [(task, one) for task, one in held if task.id not in elsewhere and task.state is not TaskState.READY]
     planned, adopted = _apart(held, lambda task, _: bool(task.block_id))
-    _fail(turn, (task for task, _ in adopted), _NOT_SENT_AGAIN.format(name=name))
+    _fail(turn, _not_ours(turn, adopted), _NOT_SENT_AGAIN.format(name=name))
     for task, attempt in planned:
         executed = attempt.standing == Standing.STARTED  # what was only received has used up no retry
         task.first_retries = max(task.first_retries, attempt.retries + executed)
@@ -113,17 +136,30 @@ def forget_receipts(turn: Turn, name: str, before: datetime) -> None:
     The broker keeps such messages for the worker that was, on Redis for an hour: they are in nobody's hands, and
     `QueueWatch` decides. Both times are that worker's own.
     """
-    held = [attempt for _, attempt in tracking.tasks_held_by(turn.connection, name, None)]
-    _drop(
-        turn,
-        [one for one in held if one.standing == Standing.RECEIVED and one.received_at and one.received_at < before],
+    held = tracking.tasks_held_by(turn.connection, name, None)
+    dropped, _ = _apart(
+        held,
+        lambda _, one: one.standing == Standing.RECEIVED and one.received_at is not None and one.received_at < before,
     )
+    _drop(turn, dropped)
 
 
-def _drop(turn: Turn, attempts: Iterable[Attempt]) -> None:
-    """Forget that messages were received: they are in no worker's hands."""
-    dropped = [replace(attempt, received_at=None, last_event=None, standing=Standing.NONE) for attempt in attempts]
+def _drop(turn: Turn, held: _Held) -> None:
+    """Forget that messages were received: they are in no worker's hands.
+
+    If the broker has given one of them to another worker already, whose gate has refused it, that counts now.
+    """
+    dropped = [replace(attempt, received_at=None, last_event=None, standing=Standing.NONE) for _, attempt in held]
     tracking.update_attempts(turn.connection, dropped)
+    turn.reconsider(task for task, _ in held)
+
+
+def _not_ours(turn: Turn, lost: _Held) -> list[Task]:
+    """Return the tasks of which the tracker has no message; those of which it has follow the gate that refused it."""
+    kept = tracking.held_ids(turn.connection, {task.id for task, _ in lost})
+    ours, others = _apart(lost, lambda _, one: (one.celery_id, one.retries) in kept)
+    turn.reconsider(task for task, _ in ours)
+    return [task for task, _ in others]
 
 
 def _fail(turn: Turn, tasks: Iterable[Task], note: str) -> None:
@@ -136,7 +172,8 @@ def _fail(turn: Turn, tasks: Iterable[Task], note: str) -> None:
 def _ready_again(turn: Turn, tasks: Iterable[Task], note: str) -> int:
     again = {task.id: task for task in tasks}
     for task in again.values():
-        task.note = note
+        if task.ordered is None:
+            task.note = note
         turn.move(task, TaskState.READY)
     turn.move_on()  # the next rule must see what this one has moved
     return len(again)

@@ -46,15 +46,13 @@ class SnapshotStore:
         self._latest: Snapshot | None = None
         #: What keeps it from storing the first snapshot, for people.
         self.trouble: str | None = None if self._can_store else _NO_BACKEND
-        #: Whether workers can know what this leader knows: tasks may be sent.
-        self.is_stored = False
-        #: The version that workers can read; 0 before this leader has stored any.
-        self.stored = 0
+        #: The version that workers can read; none as long as nothing may be sent.
+        self.stored: int | None = None
 
     def start(self, snapshot: Snapshot) -> None:
         """Begin as a new leader: workers may know anything."""
         self.stop()
-        self.is_stored, self.stored = False, 0
+        self.stored = None
         self._latest = snapshot
         if self._can_store:
             self.trouble = None
@@ -108,7 +106,7 @@ class SnapshotStore:
             store_kept(backend, SNAPSHOT_VERSION_KEY, str(latest.version))
             logger.info("Snapshot %d is stored.", latest.version, extra={"action": "snapshot-stored"})
         if not stop.is_set():
-            self.is_stored, self.stored, self.trouble = True, latest.version, None
+            self.stored, self.trouble = latest.version, None
 
     @staticmethod
     def _has(backend: Any, text: str, version: int) -> bool:

@@ -15,15 +15,27 @@ from typing import TYPE_CHECKING
 from jobrunner import ids
 from jobrunner.errors import IllegalMoveError
 from jobrunner.plan import Place, Source
-from jobrunner.records import Attempt, AttemptKey, HistoryLine, Letter, Standing, Task
+from jobrunner.records import Attempt, AttemptKey, HeldMessage, HistoryLine, Letter, Task
 from jobrunner.states import ENDED_TASK, WELL, CancelReason, FailureReason, TaskState, check_task_move
 from jobrunner.store import tracking
 from jobrunner.store.sources import inputs_of
-from jobrunner.wire import Inputs
+from jobrunner.wire import TASK_HELD, Inputs
 from tracker.advance import advance, retreat
-from tracker.fold import FOLDED, Event, deciding, is_foreign, reason_of, state_after, tell
+from tracker.fold import (
+    FOLDED,
+    Event,
+    deciding,
+    is_foreign,
+    reason_of,
+    start_of,
+    state_after,
+    tell,
+    was_held,
+    weigh,
+)
 from tracker.growth import TASK_ADDED, stage, torn_attempts
 from tracker.growth import settle as settle_additions
+from tracker.held import held_messages, is_final, is_repeated, rests
 from tracker.observe import TASK_SENT, join
 from tracker.settle import Cause, Changes
 
@@ -49,6 +61,8 @@ _TORN = "the event log has lost a part of what it had added to the job: requeue 
 
 #: Seconds until a task goes out again whose worker lacked its code, doubling with each delivery, to the last.
 _FIRST_REST, _LAST_REST = 1.0, 60.0
+#: What is said of a task that a gate has refused, and of which nobody has the message any more.
+_DROPPED = "lost: a worker's gate refused its message ({why}), which a task has sent and only that can send again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +71,33 @@ class Outgoing:
 
     letter: Letter
     inputs: Inputs | None
+    #: When it was put into the outbox, with all that goes out with it.
+    queued_at: datetime
 
     @property
     def celery_id(self) -> str:
         """The Celery id of this delivery."""
         return ids.celery_id(self.letter.task_id, self.letter.delivery)
+
+    @property
+    def queue(self) -> str:
+        """The queue that it is for."""
+        return self.letter.queue
+
+    @property
+    def retries(self) -> int:
+        """Celery's retries with which it goes out."""
+        return self.letter.first_retries
+
+    @property
+    def batch(self) -> str:
+        """The name of all that was put into the outbox by one turn."""
+        return batch_of(self.queued_at)
+
+
+def batch_of(queued_at: datetime) -> str:
+    """Return the name of all that was put into the outbox at a moment: microseconds since 1970."""
+    return str(round(queued_at.timestamp() * 1_000_000))
 
 
 @dataclass(slots=True)
@@ -76,6 +112,8 @@ class Turn:
     unplaced: int = 0
     #: Celery ids of what was canceled and runs on, because its worker's pool cannot end it, each with the worker.
     left: dict[str, str] = field(default_factory=dict)
+    #: Whether messages were handed back whole, which are to be forwarded some time.
+    has_held: bool = False
     _tasks: dict[str, Task] = field(default_factory=dict)
     _ended_well: list[Task] = field(default_factory=list)
     _run_again: list[Place] = field(default_factory=list)
@@ -110,12 +148,50 @@ class Turn:
             known[one.task_id].append(one)
         histories = {id_: tell(tasks[id_], known[id_], ones) for id_, ones in by_task.items()}
         self._write(known, histories)
+        self._hold([one for one in told if one.type == TASK_HELD], tasks, known)
         torn = torn_attempts(self.connection, by_task)
+        whole = self._held_whole(histories)
         for id_, history in histories.items():
-            self._follow(tasks[id_], history, torn.get(id_, frozenset()))
+            self._follow(tasks[id_], history, torn.get(id_, frozenset()), whole)
         tracking.keep_late_values(self.connection, _with_late_values(tasks, histories))
+        self._delay()
+
+    def reconsider(self, tasks: Iterable[Task]) -> None:
+        """Let tasks follow a gate's refusal that did not count as long as another worker had the message."""
+        by_id = {task.id: task for task in tasks}
+        executions: defaultdict[str, list[Attempt]] = defaultdict(list)
+        for one in tracking.attempts_of(self.connection, by_id):
+            executions[one.task_id].append(one)
+        histories = {id_: weigh(ones) for id_, ones in executions.items() if any(was_held(one) for one in ones)}
+        self._write(executions, histories)
+        whole = self._held_whole(histories)
+        for id_, history in histories.items():
+            decider = deciding(one for one in history if one.delivery == by_id[id_].delivery)
+            if decider is not None and was_held(decider):
+                self._follow(by_id[id_], history, frozenset(), whole)
+        self._delay()
+        if histories:
+            self.move_on()
+
+    def _delay(self) -> None:
         tracking.delay_tasks(self.connection, self._delays)
         self._delays.clear()
+
+    def _hold(self, told: Sequence[Event], tasks: Mapping[str, Task], known: Mapping[str, Sequence[Attempt]]) -> None:
+        """Keep the messages that gates have handed back whole; what was told before is held, or on its way, already."""
+        if not told:
+            return
+        before = {(one.celery_id, one.retries, one.process): one for ones in known.values() for one in ones}
+        news = [one for one in told if not is_repeated(one, before.get((one.uuid, one.retries or 0, one.process)))]
+        messages = held_messages(news, {task.celery_id: task for task in tasks.values() if task.state in _SENT})
+        if messages:
+            tracking.hold_messages(self.connection, messages, self.now)
+            self.has_held = True
+
+    def _held_whole(self, histories: Mapping[str, Sequence[Attempt]]) -> set[tuple[str, int]]:
+        """Return of which tries of these tasks the tracker has the message: (Celery id, retries)."""
+        held = [id_ for id_, history in histories.items() if any(was_held(one) for one in history)]
+        return tracking.held_ids(self.connection, held) if held else set()
 
     def _join(self, told: Sequence[Event], known: Mapping[str, Task]) -> Mapping[str, Task]:
         """Take in tasks that no plan knows."""
@@ -145,7 +221,13 @@ class Turn:
         foreign += [one for one, old in changed if is_foreign(one) and not is_foreign(old)]
         self.foreign.update(one.worker or "" for one in foreign)
 
-    def _follow(self, task: Task, history: Sequence[Attempt], torn: Collection[AttemptKey]) -> None:
+    def _follow(
+        self,
+        task: Task,
+        history: Sequence[Attempt],
+        torn: Collection[AttemptKey],
+        whole: Collection[tuple[str, int]] = (),
+    ) -> None:
         """Move a task to where the executions of its present delivery say it is.
 
         What has failed or was revoked goes on if a further execution turns out to run, or to have succeeded. A success
@@ -157,23 +239,47 @@ class Turn:
             return
         if task.sent_at is None:  # who has an event was sent, even if the tracker died before it could note so
             task.sent_at = self.now
-        task.started_at = min((one.started_at for one in history if one.started_at), default=None)
+        task.started_at = min((start for one in history if (start := start_of(one))), default=None)
+        if was_held(decider) and (decider.celery_id, decider.retries) not in whole:
+            self._dropped(task, decider, present)
+            return
         state = state_after(task, decider, present)
         note = _what_failed(state, present) or (task.note if state is TaskState.QUEUED else None)
         if state in WELL and decider.key in torn:
             state, note = TaskState.FAILED, _TORN
         before = task.state
-        try:
-            self.move(task, state, ended_at=decider.ended_at, corrects=True)
-        except IllegalMoveError as refused:
-            logger.warning("Task %s: %s", task.id, refused, extra={"action": "move-refused", "task": task.id})
+        if not self._try_move(task, state, decider) or task.ordered is not None:
             return
         if task.ordered is None:
             task.note, task.reason = note, reason_of(state, decider)
         if task.reason is FailureReason.INPUT_LOST and before is not state and task.block_id:
             self.input_lost.append(task)
-        if state is TaskState.SOFT_FAILED and decider.standing == Standing.UNKNOWN and task.block_id:
+        if state is TaskState.SOFT_FAILED and decider.outcome == "unknown" and task.block_id:
             self._send_later(task)
+
+    def _try_move(self, task: Task, state: TaskState, decider: Attempt) -> bool:
+        try:
+            self.move(task, state, ended_at=decider.ended_at, corrects=True)
+        except IllegalMoveError as refused:
+            logger.warning("Task %s: %s", task.id, refused, extra={"action": "move-refused", "task": task.id})
+            return False
+        return True
+
+    def _dropped(self, task: Task, decider: Attempt, present: Sequence[Attempt]) -> None:
+        """Send a task again whose message a gate has refused; one that only a task can send has come to its end."""
+        why = decider.exception or ""
+        if task.block_id:
+            if self._try_move(task, state_after(task, decider, present), decider) and task.ordered is None:
+                task.first_retries = max(task.first_retries, decider.retries)
+                task.note, task.reason = f"sent again: a worker's gate refused it ({why})", None
+                if rests(why):
+                    self._delays[task.id] = self.now + timedelta(seconds=_FIRST_REST)
+                self.move(task, TaskState.READY)
+        elif is_final(why):
+            if self._try_move(task, TaskState.CANCELED, decider) and task.ordered is None:
+                task.note, task.reason = None, CancelReason.ORDER
+        elif self._try_move(task, TaskState.FAILED, decider) and task.ordered is None:
+            task.note, task.reason = _DROPPED.format(why=why), FailureReason.LOST
 
     def _send_later(self, task: Task) -> None:
         """Send a task again after a rest: a worker without its code has dropped the message, as during a rollout."""
@@ -184,10 +290,12 @@ class Turn:
     def move(self, task: Task, state: TaskState, *, ended_at: datetime | None = None, corrects: bool = False) -> None:
         """Move one task; its row and the plan follow in `move_on`, its job in `settle`.
 
-        One whose end was ordered has that end, whatever is told of it.
+        If an operator has given it its end, it comes to that one wherever it was to go.
         """
-        if task.ordered is not None and (state is not TaskState.ACTIVE or task.state in ENDED_TASK):
+        if task.ordered is not None and (task.state in ENDED_TASK or state is not TaskState.ACTIVE):
             state, task.reason = TaskState(task.ordered), CancelReason.ORDER
+            if task.state is state:
+                return
         check_task_move(task.state, state, corrects=corrects)
         self._tasks[task.id] = task
         task.ended_at = (ended_at or self.now) if state in ENDED_TASK else None
@@ -272,7 +380,8 @@ class Turn:
         sources = [Source(task=letter.takes_task, group=letter.takes_group) for letter in letters]
         inputs = inputs_of(self.connection, {source for source in sources if source != Source()})
         outgoing = [
-            Outgoing(letter=one, inputs=inputs.get(source)) for one, source in zip(letters, sources, strict=True)
+            Outgoing(letter=one, inputs=inputs.get(source), queued_at=self.now)
+            for one, source in zip(letters, sources, strict=True)
         ]
         for letter in letters:
             self._changes.move(letter.job_id, TaskState.READY, TaskState.QUEUED, 1)
@@ -290,6 +399,10 @@ class Turn:
             self.move(task, TaskState.SKIPPED)
         if task_ids:
             self.move_on()
+
+    def take_held(self) -> list[HeldMessage]:
+        """Take messages of others that may run now, to be forwarded once this turn is committed (C3)."""
+        return tracking.take_held(self.connection, self.now, _LETTERS)
 
 
 def _with_late_values(tasks: Mapping[str, Task], histories: Mapping[str, Sequence[Attempt]]) -> set[str]:

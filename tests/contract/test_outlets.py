@@ -14,6 +14,7 @@ from kombu import Connection, Queue
 from jobrunner.records import Letter
 from jobrunner.servers import TIMEOUTS
 from jobrunner.wire import INPUTS_IN_HEADER, Inputs
+from tests.builders import MIDNIGHT
 from tests.servers.redis import Redis
 from tests.waiting import PATIENCE, until
 from tracker.dispatch import Dispatch
@@ -121,7 +122,7 @@ def outgoing(task_id: str, inputs: Inputs) -> Outgoing:
         content_encoding="utf-8", headers=json.dumps(headers),
         properties=json.dumps({"exchange": "", "routing_key": "work"}),
     )  # fmt: skip
-    return Outgoing(letter=letter, inputs=inputs)
+    return Outgoing(letter=letter, inputs=inputs, queued_at=MIDNIGHT)
 
 
 def test_messages_go_to_several_queues(connection: Connection) -> None:

@@ -99,17 +99,17 @@ def test_nothing_may_be_sent_before_it_is_stored_and_a_backend_that_is_away_is_t
     redis.kill()
     snapshots.start(paused(1))
     until(lambda: snapshots.trouble, timeout=PATIENCE, what="the store to say that the backend is away")
-    assert not snapshots.is_stored
+    assert snapshots.stored is None
     redis.start()
     comes(app, paused(1))
-    until(lambda: snapshots.is_stored, timeout=PATIENCE, what="the store to know that workers are told")
+    until(lambda: snapshots.stored == 1, timeout=PATIENCE, what="the store to know that workers are told")
     assert snapshots.trouble is None
 
 
 def test_without_a_result_backend_nothing_may_ever_be_sent_and_it_says_why() -> None:
     snapshots = SnapshotStore(Celery("bare", broker="memory://", set_as_current=False))
     snapshots.start(Snapshot(version=0))
-    assert not snapshots.is_stored
+    assert snapshots.stored is None
     assert "JOBRUNNER_RESULT_BACKEND" in (snapshots.trouble or "")
 
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from jobrunner.ids import celery_id
 from jobrunner.states import TaskState
-from tests.builders import event
+from tests.builders import event, held_message
 from tracker.fold import Event
 
 WORKERS = ("w1@host", "w2@host", "w3@host")
 ENDS = ("succeeded", "failed", "revoked", "retried")
-TYPES = ("received", "started", *ENDS, "rejected", "cancelled")
+TYPES = ("received", "started", *ENDS, "rejected", "cancelled", "held")
 
 
 def told(type_: str, *, delivery: int = 1, retries: int = 0, at: int = 0, worker: str = "w1@host") -> Event:
@@ -28,6 +28,7 @@ def told(type_: str, *, delivery: int = 1, retries: int = 0, at: int = 0, worker
         "retried": {"exception": said, "traceback": said},
         "revoked": {"terminated": at % 2 == 0, "expired": False},
         "rejected": {"requeue": True},
+        "held": {"reason": ("paused", "redelivered")[at % 2], "message": held_message()},
     }.get(type_, {})
     known = {"uuid": celery_id("task", delivery), "retries": retries, "pid": 1, "source": f"{worker}/1"}
     return event(type_, at=at, worker=worker, fields=fields, **known)
@@ -69,9 +70,12 @@ def _delivered(draw: st.DrawFn, history: History, clock: "count[int]") -> TaskSt
     return TaskState.SOFT_FAILED
 
 
+_ATTEMPT_ENDS = ("succeeded", "failed", "revoked", "discarded", "open", "waiting", "held", *["retried"] * 3)
+
+
 def _attempted(draw: st.DrawFn, say: "_Speaker") -> TaskState | None:
     """One attempt, and the state that it leads to if it is the last one."""
-    end = draw(st.sampled_from(["succeeded", "failed", "revoked", "discarded", "open", "waiting", *["retried"] * 3]))
+    end = draw(st.sampled_from(_ATTEMPT_ENDS))
     worker = draw(st.sampled_from(WORKERS))
     if draw(_sometimes):
         _handed_back(draw, say, worker)
@@ -80,9 +84,12 @@ def _attempted(draw: st.DrawFn, say: "_Speaker") -> TaskState | None:
             say("revoked", one)
         return TaskState.CANCELED
     say("received", worker)
-    if end == "waiting":
-        return TaskState.SOFT_FAILED if say.retries or say.handed_back else TaskState.QUEUED
+    if end == "held":
+        _refused(draw, say, worker)
+    if end in {"held", "waiting"}:
+        return TaskState.SOFT_FAILED if say.retries or say.was_tried else TaskState.QUEUED
     say("started", worker)
+    _given_in_vain(draw, say)
     strangers = [one for one in WORKERS if one not in say.heard]
     if strangers and draw(_sometimes):
         say.history.kinds.add("foreign")
@@ -101,12 +108,33 @@ def _attempted(draw: st.DrawFn, say: "_Speaker") -> TaskState | None:
 def _handed_back(draw: st.DrawFn, say: "_Speaker", worker: str) -> None:
     """The broker gets the message back and gives it to somebody, maybe to the same process."""
     first = draw(st.sampled_from([worker, *WORKERS]))
-    say.history.kinds.add("redelivery")
-    say.handed_back = True
     say("received", first)
+    if draw(st.booleans()):
+        _refused(draw, say, first)  # and the tracker has forwarded it
+        return
+    say.history.kinds.add("redelivery")
+    say.was_tried = True
     if draw(st.booleans()):
         say("started", first)
     say(draw(st.sampled_from(["rejected", "cancelled"])), first)
+
+
+def _refused(draw: st.DrawFn, say: "_Speaker", worker: str) -> None:
+    """A gate does not let the task start; that of a thread speaks after the pool has told that it has."""
+    say.history.kinds.add("held")
+    if draw(st.booleans()):
+        say.was_tried = True
+        say("started", worker)
+    say("held", worker)
+
+
+def _given_in_vain(draw: st.DrawFn, say: "_Speaker") -> None:
+    """The broker may give somebody else a copy, which does not start."""
+    idle = [one for one in WORKERS if one not in say.heard]
+    if idle and draw(_sometimes):
+        other = draw(st.sampled_from(idle))
+        say("received", other)
+        _refused(draw, say, other)
 
 
 def _executed_twice(draw: st.DrawFn, say: "_Speaker", end: str, worker: str, other: str) -> TaskState:
@@ -128,7 +156,7 @@ class _Speaker:
     history: History
     clock: "count[int]"
     retries: int
-    handed_back: bool = False
+    was_tried: bool = False
     heard: set[str] = field(default_factory=set)
 
     def __call__(self, type_: str, worker: str) -> None:

@@ -18,6 +18,15 @@ from jobrunner.store.tracking.additions import (
     save_additions,
     unkept_additions,
 )
+from jobrunner.store.tracking.held import (
+    drop_obsolete,
+    forget_held,
+    has_held_messages,
+    held_ids,
+    hold_in_doubt,
+    hold_messages,
+    take_held,
+)
 from jobrunner.store.tracking.history import insert_history
 from jobrunner.store.tracking.holds import (
     add_entries,
@@ -75,6 +84,7 @@ from jobrunner.store.tracking.outbox import (
     mark_sent,
     queue_tasks,
     take_ready,
+    unsent_batches,
     unsent_tasks,
     work_waiting,
 )
@@ -151,12 +161,18 @@ __all__ = [
     "delivered_tasks",
     "doubt_values",
     "drop_held_messages",
+    "drop_obsolete",
     "failed_task",
     "first_unfinished",
+    "forget_held",
     "forget_series",
     "graft",
     "graft_into_levels",
     "has_grown",
+    "has_held_messages",
+    "held_ids",
+    "hold_in_doubt",
+    "hold_messages",
     "insert_added",
     "insert_attempts",
     "insert_history",
@@ -207,6 +223,7 @@ __all__ = [
     "shrink_levels",
     "snapshot_version",
     "stop_running",
+    "take_held",
     "take_ready",
     "tasks_by_celery_id",
     "tasks_by_id",
@@ -218,6 +235,7 @@ __all__ = [
     "unheard_queues",
     "unheard_tasks",
     "unkept_additions",
+    "unsent_batches",
     "unsent_tasks",
     "update_attempts",
     "update_blocks",

@@ -9,6 +9,7 @@ from jobrunner.records import Letter, Task
 from jobrunner.states import TaskState
 from jobrunner.store.bulk import Update
 from jobrunner.store.schema import job, message, orders, task
+from jobrunner.store.tracking.held import FORWARDABLE, REST
 from jobrunner.store.tracking.rows import NOW, PLANNED, TASK, as_task
 
 _READY = (
@@ -21,6 +22,7 @@ _WORK_WAITING = select(
     or_(
         exists().where(job.c.applied_at.is_(None)),
         exists().where(*_READY),
+        exists().where(*FORWARDABLE),
         exists().where(orders.c.applied_at.is_(None)),
         exists(select(job.c.id).where(text("job.chore"))),  # as it stands in the partial index
     )
@@ -28,8 +30,8 @@ _WORK_WAITING = select(
 
 
 def work_waiting(connection: Connection, now: datetime) -> bool:
-    """Whether a turn would find anything besides events: a new job or order, or a task that may be sent."""
-    return bool(connection.execute(_WORK_WAITING, {"moment": now}).scalar())
+    """Whether a turn would find anything besides events: a new job or order, a task or a message that may be sent."""
+    return bool(connection.execute(_WORK_WAITING, {"moment": now, "rested": now - REST}).scalar())
 
 
 _LETTERS = (
@@ -81,8 +83,19 @@ def mark_sent(connection: Connection, deliveries: Sequence[tuple[str, int]], now
     _MARK_SENT.run(connection, [{"id": id_, "delivery": n, "sent_at": now} for id_, n in deliveries])
 
 
-def unsent_tasks(connection: Connection) -> list[Task]:
-    """Return tasks left in the outbox by a tracker that died, or whose broker did, between commit and note."""
-    unsent = task.c.state == literal_column("'queued'"), task.c.sent_at.is_(None), PLANNED
-    query = select(*TASK).where(*unsent).order_by(task.c.id)
+_UNSENT = task.c.state == literal_column("'queued'"), task.c.sent_at.is_(None), PLANNED
+
+
+def unsent_batches(connection: Connection) -> list[datetime]:
+    """Return when what is in the outbox was put there."""
+    query = select(task.c.queued_at).distinct().where(*_UNSENT)
+    return sorted(connection.execute(query).scalars())
+
+
+def unsent_tasks(connection: Connection, until: datetime) -> list[Task]:
+    """Return tasks left in the outbox by a tracker that died, or whose broker did, between commit and note.
+
+    They are those that were put there by a moment: of what was since, the present leader knows.
+    """
+    query = select(*TASK).where(*_UNSENT, task.c.queued_at <= until).order_by(task.c.id)
     return [as_task(row._asdict()) for row in connection.execute(query)]

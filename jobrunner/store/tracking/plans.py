@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import BindParameter, Connection, bindparam, func, select, union_all, update
 
 from jobrunner.records import Block
-from jobrunner.states import WELL, TaskState
+from jobrunner.states import WELL, CancelReason, TaskState
 from jobrunner.store.bulk import Update
 from jobrunner.store.schema import block, task
 from jobrunner.store.tracking.rows import IsOneOf, rows_of
@@ -63,22 +63,29 @@ def first_unfinished(connection: Connection, chain: Block) -> int | None:
 
 
 def cancel_pending(connection: Connection, job_id: str, note: str, now: datetime) -> int:
-    """End the tasks that can never run any more, and return how many."""
+    """End the tasks that can never run any more because their job has ended, and return how many."""
     pending = task.c.job_id == job_id, task.c.state == TaskState.PENDING
     return connection.execute(
-        update(task).where(*pending).values(state=TaskState.CANCELED, note=note, ended_at=now)
+        update(task)
+        .where(*pending)
+        .values(state=TaskState.CANCELED, reason=CancelReason.UPSTREAM, note=note, ended_at=now)
     ).rowcount
 
 
 _RESTORE = (
     update(task)
-    .where(task.c.job_id == bindparam("job_id_"), task.c.state == TaskState.CANCELED, task.c.delivery == 0)
-    .values(state=TaskState.PENDING, note=None, ended_at=None)
+    .where(
+        task.c.job_id == bindparam("job_id_"),
+        task.c.state == TaskState.CANCELED,
+        # Earlier versions have given no reason.
+        (task.c.reason == CancelReason.UPSTREAM) | (task.c.reason.is_(None) & (task.c.delivery == 0)),
+    )
+    .values(state=TaskState.PENDING, reason=None, note=None, ended_at=None)
 )
 
 
 def restore(connection: Connection, job_id: str) -> int:
-    """Let the tasks wait again that were canceled without having been sent, and return how many."""
+    """Let the tasks wait again that were canceled because their job had ended, and return how many."""
     return connection.execute(_RESTORE, {"job_id_": job_id}).rowcount
 
 

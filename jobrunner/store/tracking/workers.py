@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, exists, insert, literal_column
 from jobrunner.records import Attempt, Task
 from jobrunner.states import TaskState
 from jobrunner.store.reading import IN_HAND, OPEN
-from jobrunner.store.schema import attempt, job, task, worker
+from jobrunner.store.schema import attempt, held_message, job, task, worker
 from jobrunner.store.tracking.rows import ATTEMPT, NOW, PLANNED, TASK, IsOneOf, as_task
 from jobrunner.store.tracking.tasks import tasks_by_celery_id
 
@@ -98,10 +98,13 @@ def _unheard(sent_before: datetime) -> tuple[ColumnElement[bool], ...]:
     )
     of_a_plan = exists().where(job.c.id == task.c.job_id, job.c.observed.is_(False))
     heard = exists().where(attempt.c.task_id == task.c.id)
+    # By job, for the index: the tracker has the message itself.
+    ours = exists().where(held_message.c.job_id == task.c.job_id, held_message.c.task_id == task.c.id)
     return (
         task.c.state.in_((TaskState.QUEUED, TaskState.SOFT_FAILED)),
         task.c.sent_at < sent_before,
         ~held,
+        ~ours,
         PLANNED | (of_a_plan & ~heard & (task.c.queue != literal_column("''"))),
     )
 
