@@ -4,7 +4,6 @@ What is odd about one is the same as if it had not come: the tracker sends its o
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -48,7 +47,7 @@ def _message(event: Event, task: Task) -> HeldMessage | None:
         return None
     try:
         return _read(told, task, event.retries or 0)
-    except (LookupError, TypeError, ValueError, binascii.Error):
+    except (AttributeError, LookupError, TypeError, ValueError):
         return None
 
 

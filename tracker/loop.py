@@ -141,6 +141,7 @@ class Tracker:
             self._hearing.know(connection)
             self._has_held = tracking.has_held_messages(connection)
             snapshot = tracking.load_snapshot(connection)
+        self._snapshots.until = asked + LEASE
         self._snapshots.start(snapshot)
         self._plain.start()
         self._release.start()
@@ -156,6 +157,7 @@ class Tracker:
         if not leases.renew(connection, self._holder, LEASE, trouble, self._drained_ago()):
             raise LeaseLostError
         self._renewed = asked
+        self._snapshots.until = asked + LEASE
 
     def _stand_by(self) -> None:
         self._deafen()
@@ -173,6 +175,7 @@ class Tracker:
 
     def _step_down(self) -> None:
         self._leading = False
+        self._snapshots.stop()
         self._quietly(self._log.close)  # RabbitMQ's queue has one reader: the next tracker waits for this one to go
 
     def _give_back(self) -> None:

@@ -6,7 +6,9 @@ but for one thing: before the snapshot is stored once, this leader sends nothing
 
 import json
 import logging
+import math
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
@@ -46,6 +48,8 @@ class SnapshotStore:
         self._latest: Snapshot | None = None
         #: What keeps it from storing the first snapshot, for people.
         self.trouble: str | None = None if self._can_store else _NO_BACKEND
+        #: Until when nobody else leads, by the monotonic clock: who was frozen must not store what he knew before.
+        self.until = math.inf
         #: The version that workers can read; none as long as nothing may be sent.
         self.stored: int | None = None
 
@@ -100,7 +104,9 @@ class SnapshotStore:
         if latest is None:
             return
         text, backend = latest.dumps(), self._app.backend
-        if not self._has(backend, text, latest.version) and not stop.is_set():
+        if not self._has(backend, text, latest.version):
+            if stop.is_set() or time.monotonic() > self.until:
+                return
             # The version last: who reads it finds that text, or a later one.
             store_kept(backend, SNAPSHOT_KEY, text)
             store_kept(backend, SNAPSHOT_VERSION_KEY, str(latest.version))

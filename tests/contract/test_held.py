@@ -253,7 +253,7 @@ def test_what_nobody_wants_any_more_is_dropped_and_its_task_canceled(
     assert (row["state"], row["reason"]) == (TaskState.CANCELED, CancelReason.ORDER)
 
 
-@pytest.mark.parametrize("message", [None, "x", {}, held_message(body="ä"), held_message(headers=7)])
+@pytest.mark.parametrize("message", [None, "x", {}, held_message(body="ä"), held_message(properties=[1])])
 def test_an_odd_message_is_as_good_as_none(runner: JobRunner, adopted: str, message: object) -> None:
     turn(runner, held(adopted, "paused", message=message))
     row = task_row(runner, adopted)

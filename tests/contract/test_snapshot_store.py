@@ -1,8 +1,10 @@
 """The snapshot on its way from the tracker's rows to Redis, and back as acknowledgements: on both databases."""
 
+import math
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 
 import pytest
 from celery import Celery
@@ -104,6 +106,19 @@ def test_nothing_may_be_sent_before_it_is_stored_and_a_backend_that_is_away_is_t
     comes(app, paused(1))
     until(lambda: snapshots.stored == 1, timeout=PATIENCE, what="the store to know that workers are told")
     assert snapshots.trouble is None
+
+
+def test_a_tracker_that_may_not_lead_any_more_stores_nothing(app: Celery, snapshots: SnapshotStore) -> None:
+    snapshots.start(paused(1))
+    comes(app, paused(1))
+    snapshots.stop()
+    snapshots.keep(paused(2))
+    snapshots.until = 0
+    snapshots._store(Event())
+    assert stored(app) == paused(1)
+    snapshots.until = math.inf
+    snapshots._store(Event())
+    assert stored(app) == paused(2)
 
 
 def test_without_a_result_backend_nothing_may_ever_be_sent_and_it_says_why() -> None:

@@ -13,9 +13,12 @@ from jobrunner.store.schema import gate_entry, job, snapshot, worker
 _NAME = "workers"
 
 
+_VERSION = select(snapshot.c.version).where(snapshot.c.name == _NAME)  # once: every turn asks
+
+
 def snapshot_version(connection: Connection) -> int:
     """Return the version of the snapshot that the rows make up; 0 as long as there never was an entry."""
-    return connection.execute(select(snapshot.c.version).where(snapshot.c.name == _NAME)).scalar() or 0
+    return connection.execute(_VERSION).scalar() or 0
 
 
 def next_version(connection: Connection) -> int:
