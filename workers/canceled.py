@@ -8,7 +8,7 @@ from celery import Celery
 
 from jobrunner.snapshot import Refusal, Snapshot
 from workers.gate import Gate, Headers, now, sent_of, speaks_of
-from workers.snapshot import Stored
+from workers.stored import Stored
 
 logger = logging.getLogger(__name__)
 

@@ -10,70 +10,27 @@ import threading
 from typing import Any
 
 from celery import Celery, signals
-from celery.app import backends
-from celery.backends.redis import RedisBackend
 from celery.concurrency import prefork
 from celery.events.event import Event
 from celery.exceptions import TaskRevokedError
 
 from jobrunner.errors import JobrunnerError
-from jobrunner.snapshot import SNAPSHOT_KEY, SNAPSHOT_VERSION_KEY, Snapshot
+from jobrunner.masking import mask_text
 from jobrunner.wire import SNAPSHOT_APPLIED
 from workers.ending import end_doomed
 from workers.gate import Gate, now
+from workers.stored import Stored
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two looks.
 _REST = 1.0
-#: Seconds that the backend may take to answer one.
-_TIMEOUT = 2.0
 #: Seconds that one who needs to know at once waits for a look.
 _AT_ONCE = 3.0
 #: Seconds until the version that holds is told again: the event log may have lost it.
 _REMIND = 30.0
 #: Seconds that the start of a worker waits for the event log.
 _PATIENCE = 5.0
-
-
-class Stored:
-    """The snapshot in the result backend, over a connection of one's own."""
-
-    def __init__(self, app: Celery) -> None:
-        self._app = app
-        self._backend: Any = None
-        self._known: Snapshot | None = None
-
-    def read(self) -> Snapshot | None:
-        """Return the snapshot, the very same one if nothing has changed; None if none is there.
-
-        Raises:
-            Exception: any that the backend has, or for a text that we cannot read.
-        """
-        if self._backend is None:
-            self._backend = _impatient(self._app)
-        version = self._get(SNAPSHOT_VERSION_KEY)
-        if version is None:
-            return None
-        if self._known is None or self._known.version != int(version):
-            text = self._get(SNAPSHOT_KEY)
-            if text is None:
-                return None
-            self._known = Snapshot.loads(text)
-        return self._known
-
-    def _get(self, key: str) -> Any:
-        return self._backend.get(self._backend.key_t(key))  # each kind wants text, or bytes
-
-
-def _impatient(app: Celery) -> Any:
-    """Return a result backend of the app's kind; one on Redis that gives up soon."""
-    kind, url = backends.by_url(app.backend_cls or app.conf.result_backend, app.loader)
-    backend = kind(app=app, url=url)
-    if isinstance(backend, RedisBackend):
-        timeouts = backend.connparams.keys() & {"socket_timeout", "socket_connect_timeout"}
-        backend.connparams.update(dict.fromkeys(timeouts, _TIMEOUT))
-    return backend
 
 
 class Reader:
@@ -89,7 +46,7 @@ class Reader:
         self._looked = threading.Condition()
         self._begun = self._ended = 0
         self._is_good = self._is_told_broken = self._is_introduced = self._has_failed = self._stopped = False
-        self._nudge = threading.Event()
+        self._nudge, self._telling = threading.Event(), threading.Lock()
         self._told: int | None = None
         self._told_at = float("-inf")
         self._thread = threading.Thread(target=self._run, name="jobrunner-snapshot", daemon=True)
@@ -116,16 +73,17 @@ class Reader:
 
         What will hold later is acknowledged from here on, too.
         """
-        self._is_introduced, self._told = True, None
-        event = self._acknowledgement()
-        if event is None:
-            return
-        try:
-            self._app.events.flusher.tell([event], timeout=_PATIENCE)
-        except JobrunnerError as error:
-            logger.warning("The tracker will know late which orders hold here: %s", error)
-            self._app.events.flusher.add(event, monitored=False)
-        self._note_told(event)
+        with self._telling:
+            self._is_introduced, self._told = True, None
+            event = self._acknowledgement()
+            if event is None:
+                return
+            try:
+                self._app.events.flusher.tell([event], timeout=_PATIENCE)
+            except JobrunnerError as error:
+                logger.warning("The tracker will know late which orders hold here: %s", error)
+                self._app.events.flusher.add(event, monitored=False)
+            self._note_told(event)
 
     # ---- the thread ----------------------------------------------------------------------------------------
 
@@ -162,16 +120,19 @@ class Reader:
         if error is None:
             logger.warning("Orders can be read again.", extra={"action": "snapshot-read"})
         else:
-            msg = "Orders cannot be read from the result backend, so no task of a job starts: %r"
-            logger.warning(msg, error, extra={"action": "snapshot-unreadable"})
+            so = "no task of a job starts" if self.answered.is_set() else "this worker takes no tasks yet"
+            msg = "Orders cannot be read from the result backend, so %s: %s"
+            logger.warning(msg, so, mask_text(repr(error)), extra={"action": "snapshot-unreadable"})
 
     def _act(self) -> float:
         """End what is to end and acknowledge what holds; return the seconds until the next look."""
         try:
             rest = end_doomed(self.gate, self._pool) if self.gate.forks else _REST
-            if self._is_introduced and (event := self._acknowledgement()) is not None and self._is_news(event):
-                self._app.events.flusher.add(event, monitored=False)
-                self._note_told(event)
+            if self._telling.acquire(blocking=False):  # one at a time, so that an older version is never told last
+                try:
+                    self._tell_news()
+                finally:
+                    self._telling.release()
         except Exception:  # the thread must live
             if not self._has_failed:
                 logger.exception("Orders cannot be carried out; it is tried again every second.")
@@ -179,6 +140,12 @@ class Reader:
             return _REST
         self._has_failed = False
         return min(rest, _REST)
+
+    def _tell_news(self) -> None:
+        event = self._acknowledgement() if self._is_introduced else None
+        if event is not None and self._is_news(event):
+            self._app.events.flusher.add(event, monitored=False)
+            self._note_told(event)
 
     def _acknowledgement(self) -> dict[str, Any] | None:
         holds = self.gate.acknowledgement()

@@ -168,10 +168,11 @@ def test_a_worker_takes_nothing_before_it_can_read_what_is_held(house: House) ->
     job, gate = ids.uuid7(), house.gate("open")
     early = send(house.proj.hold, 1, str(gate), job=job)
     process = worker(house, ready=False, JOBRUNNER_RESULT_BACKEND=results.url)
-    process.says("Orders cannot be read from the result backend")
+    waits = "Orders cannot be read from the result backend, so this worker takes no tasks yet"
+    process.says(waits)
     assert process.stop() == 0
     process.start()
-    process.says("Orders cannot be read from the result backend")
+    process.says(waits)
     results.start()
     try:
         store(house, 1, {job: PAUSED}, at=elsewhere)
