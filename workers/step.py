@@ -7,6 +7,7 @@ from celery.worker import state
 from celery.worker.consumer.heart import Heart
 from celery.worker.consumer.tasks import Tasks
 
+from workers.slots import give_back_in_a_loop
 from workers.snapshot import Reader
 
 #: Seconds between two looks whether a worker that waits for its result backend is to end.
@@ -47,6 +48,7 @@ class Gating(bootsteps.StartStopStep):
         if reader is None:
             reader = self._reader = Reader(c.app, c.pool, c.hostname)
             c.app.jobrunner_gate = reader.gate
+            give_back_in_a_loop(c.controller)
             reader.start()
         while not reader.answered.wait(_LOOK):
             state.maybe_shutdown()

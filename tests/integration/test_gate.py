@@ -119,6 +119,24 @@ def test_nothing_starts_after_a_worker_has_said_that_the_job_is_held(house: Hous
 
 
 @on_sqlite
+def test_a_worker_may_have_any_number_in_its_hands_that_it_must_not_start(house: House) -> None:
+    """By itself Celery would go a few calls deeper for each, as far as Python lets it."""
+    house.broker()
+    store(house, 1)
+    worker(house, "--prefetch-multiplier", "300")
+    job, gate = ids.uuid7(), house.gate("open")
+    for number in range(600):
+        send(house.proj.hold, number, str(gate), job=job)
+    gate.reached(2)
+    has_told(house, 600, "task-received")
+    store(house, 2, {job: PAUSED})
+    acknowledged(house, 2)
+    gate.open()
+    assert len(has_told(house, 598, TASK_HELD)) == 598
+    assert len(gate.waiting()) == 2
+
+
+@on_sqlite
 @pytest.mark.chaos
 @pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
 def test_nothing_starts_while_a_hold_is_acknowledged_however_much_comes(house: House, pool: str) -> None:
