@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -11,15 +12,16 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
-from jobrunner.states import ENDED_JOB, ENDED_TASK
+from jobrunner.order_kinds import JOB_ORDERS, TASK_ORDERS, Intent, OrderKind, Scope
+from jobrunner.states import ENDED_JOB, ENDED_TASK, JobState
 from jobrunner.store.check import wrong_counters
-from jobrunner.store.schema import job, task
+from jobrunner.store.schema import job, orders, task
 from tests.apps import store
-from tests.property.simulation import Trouble, Worker, World
 from tests.property.test_counters import canvas, discover
 from tests.property.test_plan_runs import Spec, specs
+from tests.simulation import Message, Trouble, Worker, World
 
 #: Rounds without trouble in which everything must have come to its end.
 _PATIENCE = 150
@@ -33,7 +35,7 @@ def _size(spec: Spec) -> int:
 
 
 #: What happens every day, and how often beside the rest; so much of it happens between two things that do not.
-_DAILY = {"read": 2, "prefetch": 4, "start": 4, "end": 4, "call": 1, "flush": 3, "turn": 2, "time out": 1}
+_DAILY = {"read": 2, "prefetch": 4, "start": 4, "end": 4, "call": 0, "flush": 3, "turn": 2, "time out": 1}
 _DAY = 30
 randoms = st.randoms(use_true_random=True)
 
@@ -46,10 +48,12 @@ class Life(RuleBasedStateMachine):
     @initialize(redelivers=st.booleans())
     def open(self, redelivers: bool) -> None:
         self.folder = Path(tempfile.mkdtemp())
-        self.world = World(self.folder, redelivers=redelivers, gated=False)
+        self.world = World(self.folder, redelivers=redelivers)
         self.world.runner.task(name="discover", discovers=True, shared=False)(discover)
         self.world.runner.prepare_tasks()
-        self.world.gate = self.may_start
+        self.world.gate = self.nothing_starts_that_was_stopped
+        self.given: Counter[str] = Counter()
+        self.settled: dict[str, tuple[str, int]] = {}
         for name in ("w1", "w2"):
             self.world.come(name, terminates=name == "w1")
 
@@ -82,6 +86,23 @@ class Life(RuleBasedStateMachine):
     def a_worker_is_killed(self, random: Random) -> None:
         self.world.kill(random.choice(list(self.world.workers.values())))
         self.a_day_passes(random)
+
+    @rule(kind=st.sampled_from(OrderKind), random=randoms)
+    def an_order_is_given(self, kind: OrderKind, random: Random) -> None:
+        """Of any job or task, whether it takes it or not; maybe twice, or one by one with others in the same turn."""
+        for _ in range(random.choice([1, 1, 2])):
+            self.order(random.choice([kind, kind, *OrderKind]), random)
+        self.a_day_passes(random)
+
+    def order(self, kind: OrderKind, random: Random) -> None:
+        of_job, of_task = kind in JOB_ORDERS, kind in TASK_ORDERS
+        targets = [(one.id, None) for one in self.rows(select(job.c.id))] if of_job else []
+        if of_task and (not of_job or random.random() < 0.5):
+            targets = [(one.job_id, one.id) for one in self.rows(select(task.c.id, task.c.job_id))]
+        if targets:
+            job_id, task_id = random.choice(targets)
+            self.world.order(kind, job_id, task_id, **_arguments(kind, task_id, random))
+            self.given[job_id] += 1
 
     def a_day_passes(self, random: Random) -> None:
         """Everybody does something of what there is to do, in any order."""
@@ -116,8 +137,36 @@ class Life(RuleBasedStateMachine):
 
     # ---- what must be so -----------------------------------------------------------------------------------
 
-    def may_start(self, message: Any) -> None:
-        """A gate has let a message pass."""
+    def nothing_starts_that_was_stopped(self, message: Message) -> None:
+        """What a gate lets pass is of no job that is paused or canceled, and no task that was ended by an order."""
+        (found,) = self.rows(select(job.c.state, job.c.intent).where(job.c.id == message.root_id))
+        assert found.state != JobState.PAUSED
+        assert (found.state, found.intent) != (JobState.CANCELED, Intent.CANCEL)
+        done = orders.c.answer.like('%"done"%'), orders.c.kind.in_([OrderKind.CANCEL, OrderKind.SKIP, OrderKind.FAIL])
+        ended = select(task.c.id, task.c.state).join_from(task, orders, orders.c.task_id == task.c.id)
+        stopped = task.c.celery_id == message.celery_id, task.c.ordered.is_not(None)
+        assert not (found := self.rows(ended.where(*stopped, *done))), found
+
+    @invariant()
+    def what_was_ended_by_an_order_stays_so(self) -> None:
+        """Until the next order, whatever is told of it."""
+        by_order = select(job.c.id, job.c.id.label("job_id"), job.c.state).where(
+            job.c.state == JobState.CANCELED, job.c.intent == Intent.CANCEL
+        )
+        tasks = select(task.c.id, task.c.job_id, task.c.state).where(task.c.ordered == task.c.state)
+        ended = {one.id: (one.state, self.given[one.job_id]) for one in self.rows(by_order) + self.rows(tasks)}
+        jobs = {one.id: one.job_id for one in self.rows(select(task.c.id, task.c.job_id))}
+        for id_, (state, given) in self.settled.items():
+            if self.given[jobs.get(id_, id_)] == given:
+                assert ended.get(id_) == (state, given), id_
+        self.settled = ended
+
+    @invariant()
+    def a_task_that_has_ended_has_ended_as_was_ordered(self) -> None:
+        other = select(task.c.id, task.c.state, task.c.ordered).where(
+            task.c.ordered.is_not(None), task.c.state.in_(list(ENDED_TASK)), task.c.state != task.c.ordered
+        )
+        assert not (found := self.rows(other)), found
 
     def rows(self, query: Any) -> list[Any]:
         with self.world.runner.database.read() as connection:
@@ -135,10 +184,14 @@ class Life(RuleBasedStateMachine):
             .join_from(task, job, job.c.id == task.c.job_id)
             .where(job.c.state.in_(list(ENDED_JOB)), task.c.state.not_in(list(ENDED_TASK)))
         )
-        assert self.rows(unfinished) == []
+        assert not (found := self.rows(unfinished)), found
 
     def everything_comes_to_its_end(self) -> None:
-        self.rest_until(lambda: not self.rows(select(job.c.id).where(job.c.state.not_in(list(ENDED_JOB)))))
+        self.rest_until(lambda: not self.rows(unanswered) and not self.rows(_unended(JobState.PAUSED)))
+        for one in self.rows(_unended()):
+            self.world.order(OrderKind.RESUME, one.id)
+            self.given[one.id] += 1
+        self.rest_until(lambda: not self.rows(unanswered) and not self.rows(_unended()))
 
     def rest_until(self, condition: Callable[[], bool]) -> None:
         for _ in range(_PATIENCE):
@@ -147,9 +200,29 @@ class Life(RuleBasedStateMachine):
             self.world.work_on()
             self.every_counter_is_what_the_rows_say()
             self.a_job_that_has_ended_has_no_task_that_has_not()
+            self.what_was_ended_by_an_order_stays_so()
+            self.a_task_that_has_ended_has_ended_as_was_ordered()
         else:
-            left = self.rows(select(task.c.id, task.c.state, task.c.note).where(task.c.state.not_in(list(ENDED_TASK))))
-            pytest.fail(f"After {_PATIENCE} rounds without any trouble: {left}")
+            jobs = self.rows(select(job.c.id, job.c.state, job.c.intent, job.c.held, job.c.chore, job.c.hold_version))
+            tasks = self.rows(select(task.c.id, task.c.state, task.c.ordered, task.c.held, task.c.note))
+            pytest.fail(f"After {_PATIENCE} rounds without trouble: {self.rows(unanswered)}\n{jobs}\n{tasks}")
+
+
+unanswered = select(orders.c.kind, orders.c.job_id, orders.c.task_id, orders.c.applied_at).where(
+    orders.c.answered_at.is_(None)
+)
+
+
+def _unended(*others: JobState) -> Select[Any]:
+    return select(job.c.id, job.c.state).where(job.c.state.not_in([*ENDED_JOB, *others]))
+
+
+def _arguments(kind: OrderKind, task_id: str | None, random: Random) -> dict[str, Any]:
+    if kind is OrderKind.CANCEL:
+        return {"grace": random.choice([None, 0.0, 10.0])}
+    if kind is OrderKind.REQUEUE and task_id is None:
+        return {"scope": random.choice([None, *Scope])}
+    return {"priority": random.randint(-100, 100)} if kind is OrderKind.SET else {}
 
 
 class LongLife(Life):

@@ -13,13 +13,16 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobrunner.order_kinds import OrderKind
 from jobrunner.snapshot import Refusal, Sent, Snapshot
 from jobrunner.store import tracking
 from jobrunner.wire import HEADER, RUN_HEADER, SNAPSHOT_APPLIED
-from tests.apps import new_runner
+from tests.apps import new_runner, order
 from tests.builders import event, moment
 from tracker.absorb import absorb
+from tracker.chores import do_chores
 from tracker.fold import Event
+from tracker.orders import apply_orders
 from tracker.recover import QueueWatch, give_up_worker, resend_outbox
 from tracker.turn import Outgoing, Turn
 
@@ -44,13 +47,18 @@ class Message:
     redelivered: bool = False
 
     @property
+    def is_from_tracker(self) -> bool:
+        """Whether the tracker has sent it as it is, and can do so again."""
+        return self.first is not None and self.retries == self.first
+
+    @property
     def sent(self) -> Sent:
         """What a gate sees of it."""
         return Sent(
             root_id=self.root_id,
             celery_id=self.celery_id,
             run=self.run,
-            batch=self.batch,
+            batch=self.batch if self.is_from_tracker else None,
             redelivered=self.redelivered,
         )
 
@@ -131,19 +139,19 @@ class _KilledError(Exception):
 class World:
     """All there is; `redelivers` as in `tracker.dispatch`: the broker gives back at once what a dead worker had."""
 
-    def __init__(self, folder: Path, *, redelivers: bool, gated: bool) -> None:
-        self.runner = new_runner(folder)
+    def __init__(self, folder: Path, *, redelivers: bool, database: str | None = None) -> None:
+        self.runner = new_runner(folder, database=database)
         self.redelivers = redelivers
-        self.gated = gated
         self.gate: Callable[[Message], None] = lambda _: None
         self.queue: list[Message] = []
         self.log: list[Event] = []
-        self.backend: str | None = None
+        self.backend = ""
         self.workers: dict[str, Worker] = {}
         self.dead: set[str] = set()
         self.unacked: list[Message] = []
         self.turns = 0
         self._numbers = count(1)
+        self._moments = count()
         self._position = 0
         self._take_over()
 
@@ -164,10 +172,12 @@ class World:
         """Take a turn on the next `number` events of the log; in trouble, `sent` messages go out."""
         self.turns += 1
         events = self.log[self._position : self._position + number]
-        drained = self._position + len(events) == len(self.log)
         try:
             with self.runner.database.write() as connection:
-                outgoing = self._transaction(Turn(connection, moment(self.turns * _BETWEEN)), events, drained=drained)
+                turn = Turn(connection, moment(self.turns * _BETWEEN))
+                turn.drained = self._position + len(events) == len(self.log)
+                turn.stored = json.loads(self.backend)["version"]
+                outgoing = self._transaction(turn, events)
                 snapshot = tracking.load_snapshot(connection).dumps()
                 _die_if(trouble is Trouble.KILLED_BEFORE_COMMIT)
         except _KilledError:
@@ -183,14 +193,16 @@ class World:
             self._late = snapshot
         self._publish(outgoing, trouble, sent)
 
-    def _transaction(self, turn: Turn, events: list[Event], *, drained: bool) -> list[Outgoing]:
+    def _transaction(self, turn: Turn, events: list[Event]) -> list[Outgoing]:
         tracking.mark_sent(turn.connection, self._noted, turn.now)
         self._hear(turn, events)
         absorb(turn, events, self._replaced)
-        if drained:
+        if turn.drained:
             self._recover(turn)
         turn.take_up()
+        apply_orders(turn)
         turn.move_on()
+        do_chores(turn)
         outgoing = turn.take_ready()
         turn.settle()
         return outgoing
@@ -260,13 +272,7 @@ class World:
         self.flush(worker)
 
     def kill(self, worker: Worker) -> None:
-        """Kill a worker: what it has not written is lost, and what it had not begun goes back some time.
-
-        Of what the tracker has not sent, it is known that it was begun: else nobody can tell that from a message that
-        the broker keeps for a worker that is gone, and its job would wait for it for ever.
-        """
-        if any(one.message.first is None for one in worker.running):
-            self.flush(worker)
+        """Kill a worker: what it has not written is lost, and what it had not begun goes back some time."""
         del self.workers[worker.name]
         self.dead.add(worker.name)
         back = [replace(one, redelivered=True) for one in worker.prefetched]
@@ -275,6 +281,10 @@ class World:
         else:
             self.unacked += back
 
+    def order(self, kind: OrderKind, job_id: str, task_id: str | None = None, **arguments: Any) -> None:
+        """Give an order."""
+        order(self.runner, kind, job_id, task_id, **arguments)
+
     def time_out(self) -> None:
         """Let the broker give back what dead workers had (Redis: after the visibility time-out)."""
         self.queue += self.unacked
@@ -282,8 +292,8 @@ class World:
 
     def read(self, worker: Worker) -> None:
         """Let a worker read the snapshot, end what it says must end, and acknowledge it."""
-        known, worker.snapshot = worker.snapshot, Snapshot.loads(self.backend) if self.backend else None
-        if worker.snapshot is None or worker.snapshot == known:
+        known, worker.snapshot = worker.snapshot, Snapshot.loads(self.backend)
+        if worker.snapshot == known:
             return
         left = []
         for one in worker.running:
@@ -313,15 +323,13 @@ class World:
         worker.running.append(Execution(message))
 
     def _refusal(self, worker: Worker, message: Message) -> Refusal | None:
-        if not self.gated:
-            return None
         return worker.snapshot.refusal(message.sent) if worker.snapshot else Refusal.UNINFORMED
 
     def hold(self, worker: Worker, message: Message, refusal: Refusal) -> None:
         """Let a gate refuse a message; one that the tracker has not sent goes back to it whole, and surely so."""
-        whole = message.whole() if message.first is None or message.retries > message.first else None
-        self.tell(worker, "held", message, reason=refusal.value, **({"message": whole} if whole else {}))
-        if whole:
+        wanted = refusal not in {Refusal.CANCELED, Refusal.VOID} and not message.is_from_tracker
+        self.tell(worker, "held", message, reason=refusal.value, **({"message": message.whole()} if wanted else {}))
+        if wanted:
             self.flush(worker)
 
     def end(self, worker: Worker, one: Execution, how: str) -> None:
@@ -353,10 +361,14 @@ class World:
         if message.parent is not None and type_ in {"sent", "received"}:
             fields |= {"name": "subtask", "parent_id": message.parent}
         self.say(worker, f"task-{type_}", message, **fields, root_id=message.root_id)
+        if message.first is None:
+            # What was begun and never told of looks like a message that the broker keeps for a worker that is gone:
+            # its job waits for it for ever. It takes a worker that dies within milliseconds.
+            self.flush(worker)
 
     def say(self, worker: Worker, type_: str, message: Message | None = None, **fields: Any) -> None:
         """Let a worker say something."""
-        at = self.turns * _BETWEEN + len(worker.untold) / 1000
+        at = self.turns * _BETWEEN + next(self._moments) / 10_000
         told = event(type_, at=at, worker=worker.name, source=worker.source, fields=fields)
         told = replace(told, type=type_, uuid=message.celery_id if message else "")
         worker.untold.append(replace(told, retries=message.retries if message else None))
