@@ -1,11 +1,15 @@
-"""What Flamenco's statuses say (F1 and F4), as far as states and moves alone show it."""
+"""What Flamenco's statuses say (F1 and F4): every arrow is a way through our moves, and is driven by a test."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
+from celery import chain, group
 
+from jobrunner.order_kinds import OrderKind
 from jobrunner.states import JOB_MOVES, TASK_MOVES, JobState, TaskState
 from jobrunner.terminology import Kind, ours
+from tests.driven import Driven, driven
 
 JOB_ARROWS = """
 under-construction -> queued
@@ -131,6 +135,282 @@ def test_f4_soft_failed_is_same_as_queued_but_has_been_failed_by_a_worker_in_an_
     }
 
 
-def test_f4_a_paused_task_is_one_that_its_job_holds() -> None:
+def test_f4_a_paused_task_is_ready_with_us() -> None:
     assert ours("Flamenco", "task", "paused") == (TaskState.READY,)
     assert TaskState.READY in TASK_MOVES[TaskState.QUEUED]
+
+
+# ---- every arrow, driven: real turns of the tracker, on what a simulated worker tells and what is ordered ------
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Iterator[Driven]:
+    """Return a world with a worker, to submit one job."""
+    with driven(tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize("arrow", [f"f1_{one}" for one in JOB_ARROWS] + [f"f4_{one}" for one in TASK_ARROWS])
+def test_every_arrow_has_a_test_that_is_named_after_it(arrow: str) -> None:
+    assert callable(globals()[f"test_{arrow}".replace(" -> ", "_to_").replace("-", "_")])
+
+
+def test_f1_under_construction_to_queued(one: Driven) -> None:
+    one.submit(chain(one.work(discovers=True), one.work()))
+    one.start()
+    assert one.state is JobState.UNDER_CONSTRUCTION
+    one.end()
+    assert one.state is JobState.QUEUED
+
+
+def test_f1_under_construction_to_active(one: Driven) -> None:
+    one.submit(group(one.work(discovers=True), one.work()))
+    one.start(0)
+    assert one.state is JobState.UNDER_CONSTRUCTION
+    one.start(1)
+    assert one.state is JobState.ACTIVE
+
+
+def test_f1_queued_to_active(one: Driven) -> None:
+    one.submit(one.work())
+    assert one.state is JobState.QUEUED
+    one.start()
+    assert one.state is JobState.ACTIVE
+
+
+def test_f1_queued_to_canceled(one: Driven) -> None:
+    one.submit(one.work())
+    one.order(OrderKind.CANCEL)
+    one.notice()
+    assert one.moves == [
+        (JobState.QUEUED, JobState.CANCEL_REQUESTED),
+        (JobState.CANCEL_REQUESTED, JobState.CANCELED),
+    ]
+
+
+def test_f1_active_to_completed(one: Driven) -> None:
+    one.submit(one.work())
+    one.run()
+    assert one.moves == [(JobState.QUEUED, JobState.ACTIVE), (JobState.ACTIVE, JobState.COMPLETED)]
+
+
+def test_f1_active_to_canceled(one: Driven) -> None:
+    """By the user, terminated immediately on all workers."""
+    one.submit(one.work())
+    one.start()
+    one.order(OrderKind.CANCEL, grace=0.0)
+    assert (one.state, one.answer) == (JobState.CANCEL_REQUESTED, None)
+    one.notice()
+    assert one.moves[-2:] == [
+        (JobState.ACTIVE, JobState.CANCEL_REQUESTED),
+        (JobState.CANCEL_REQUESTED, JobState.CANCELED),
+    ]
+    assert one.tasks == [TaskState.CANCELED]
+
+
+def test_f1_active_to_failed(one: Driven) -> None:
+    one.submit(one.work())
+    one.run(how="failed")
+    assert one.moves[-1] == (JobState.ACTIVE, JobState.FAILED)
+
+
+def test_f1_completed_to_queued(one: Driven) -> None:
+    one.submit(one.work())
+    one.run()
+    one.order(OrderKind.REQUEUE)
+    one.notice()
+    assert one.moves[-2:] == [(JobState.COMPLETED, JobState.REQUEUEING), (JobState.REQUEUEING, JobState.QUEUED)]
+    assert one.tasks == [TaskState.QUEUED]
+
+
+def test_f1_failed_to_queued(one: Driven) -> None:
+    one.submit(one.work())
+    one.run(how="failed")
+    one.order(OrderKind.REQUEUE)
+    assert one.moves[-2:] == [(JobState.FAILED, JobState.REQUEUEING), (JobState.REQUEUEING, JobState.QUEUED)]
+
+
+def test_f1_failed_to_canceled(one: Driven) -> None:
+    one.submit(one.work())
+    one.run(how="failed")
+    one.order(OrderKind.CANCEL)
+    assert one.moves[-1] == (JobState.FAILED, JobState.CANCELED)
+
+
+def test_f1_cancel_requested_to_canceled(one: Driven) -> None:
+    one.submit(one.work())
+    one.start()
+    one.order(OrderKind.CANCEL, grace=None)
+    one.notice()
+    assert one.state is JobState.CANCEL_REQUESTED
+    one.end()
+    assert one.moves[-1] == (JobState.CANCEL_REQUESTED, JobState.CANCELED)
+
+
+def test_f1_canceled_to_queued(one: Driven) -> None:
+    one.submit(one.work())
+    one.order(OrderKind.CANCEL)
+    one.notice()
+    one.order(OrderKind.REQUEUE)
+    assert one.moves[-2:] == [(JobState.CANCELED, JobState.REQUEUEING), (JobState.REQUEUEING, JobState.QUEUED)]
+
+
+def test_f1_requeueing_to_queued(one: Driven) -> None:
+    one.submit(chain(one.work(), one.work()))
+    one.run(0)
+    one.run(1)
+    one.order(OrderKind.REQUEUE)
+    one.notice()
+    assert one.moves[-1] == (JobState.REQUEUEING, JobState.QUEUED)
+    assert one.tasks == [TaskState.QUEUED, TaskState.PENDING]
+
+
+def test_f1_paused_is_left_by_resuming(one: Driven) -> None:
+    one.submit(chain(one.work(), one.work()))
+    one.start(0)
+    one.order(OrderKind.PAUSE)
+    one.end(0)
+    one.notice()
+    assert (one.state, one.tasks) == (JobState.PAUSED, [TaskState.COMPLETED, TaskState.READY])
+    one.order(OrderKind.RESUME)
+    one.notice()
+    assert (one.state, one.tasks) == (JobState.ACTIVE, [TaskState.COMPLETED, TaskState.QUEUED])
+
+
+def test_f4_queued_to_active(one: Driven) -> None:
+    one.submit(one.work())
+    assert one.tasks == [TaskState.QUEUED]
+    one.start()
+    assert one.tasks == [TaskState.ACTIVE]
+
+
+def test_f4_queued_to_canceled(one: Driven) -> None:
+    one.submit(group(one.work(), one.work()))
+    one.order(OrderKind.CANCEL, 0)
+    assert one.tasks == [TaskState.CANCELED, TaskState.QUEUED]
+
+
+def test_f4_active_to_completed(one: Driven) -> None:
+    one.submit(one.work())
+    one.start()
+    one.end()
+    assert one.tasks == [TaskState.COMPLETED]
+
+
+def test_f4_active_to_canceled(one: Driven) -> None:
+    one.submit(group(one.work(), one.work()))
+    one.start(0)
+    one.order(OrderKind.CANCEL, 0, grace=0.0)
+    assert (one.tasks[0], one.answer) == (TaskState.ACTIVE, None)
+    one.notice()
+    assert one.tasks == [TaskState.CANCELED, TaskState.QUEUED]
+
+
+def test_f4_active_to_failed(one: Driven) -> None:
+    one.submit(one.work())
+    one.start()
+    one.end(how="failed")
+    assert one.tasks == [TaskState.FAILED]
+
+
+def test_f4_active_to_soft_failed(one: Driven) -> None:
+    one.submit(one.work())
+    one.start()
+    one.end(how="retried")
+    assert one.tasks == [TaskState.SOFT_FAILED]
+
+
+def test_f4_completed_to_queued(one: Driven) -> None:
+    one.submit(group(one.work(), one.work()))
+    one.run(0)
+    one.run(1)
+    one.order(OrderKind.REQUEUE, 0)
+    one.notice()
+    assert one.tasks == [TaskState.QUEUED, TaskState.COMPLETED]
+
+
+def test_f4_soft_failed_to_queued(one: Driven) -> None:
+    """The worker that has the retry is lost: the tracker sends the next delivery."""
+    one.submit(one.work())
+    one.run(how="retried")
+    one.start()
+    one.lose_worker()
+    assert (one.tasks, one.row(0).delivery) == ([TaskState.QUEUED], 2)
+
+
+def test_f4_soft_failed_to_completed(one: Driven) -> None:
+    one.submit(one.work())
+    one.run(how="retried")
+    assert one.tasks == [TaskState.SOFT_FAILED]
+    one.run()
+    assert one.tasks == [TaskState.COMPLETED]
+
+
+def test_f4_soft_failed_to_failed(one: Driven) -> None:
+    one.submit(one.work())
+    one.run(how="retried")
+    one.run(how="failed")
+    assert one.tasks == [TaskState.FAILED]
+
+
+def test_f4_soft_failed_to_canceled(one: Driven) -> None:
+    one.submit(one.work())
+    one.run(how="retried")
+    one.order(OrderKind.CANCEL, 0)
+    assert one.tasks == [TaskState.CANCELED]
+
+
+def test_f4_failed_to_queued(one: Driven) -> None:
+    one.submit(one.work())
+    one.run(how="failed")
+    one.order(OrderKind.REQUEUE, 0)
+    one.notice()
+    assert one.tasks == [TaskState.QUEUED]
+
+
+def test_f4_failed_to_canceled(one: Driven) -> None:
+    one.submit(one.work())
+    one.run(how="failed")
+    one.order(OrderKind.CANCEL, 0)
+    assert (one.tasks, one.state) == ([TaskState.CANCELED], JobState.CANCELED)
+
+
+def test_f4_canceled_to_queued(one: Driven) -> None:
+    one.submit(group(one.work(), one.work()))
+    one.order(OrderKind.CANCEL, 0)
+    one.notice()
+    one.run(1)
+    assert one.state is JobState.CANCELED
+    one.order(OrderKind.REQUEUE, 0)
+    one.notice()
+    assert one.tasks == [TaskState.QUEUED, TaskState.COMPLETED]
+
+
+def test_f4_a_paused_task_is_ready_and_held_and_queued_when_its_job_goes_on(one: Driven) -> None:
+    one.submit(chain(one.work(), one.work()))
+    one.start(0)
+    one.order(OrderKind.PAUSE)
+    one.end(0)
+    assert (one.tasks[1], one.row(1).held) == (TaskState.READY, True)
+    one.notice()
+    one.order(OrderKind.RESUME)
+    one.notice()
+    assert (one.tasks[1], one.row(1).held) == (TaskState.QUEUED, False)
+
+
+def test_f2_a_completed_job_that_is_requeued_runs_all_its_tasks_again(one: Driven) -> None:
+    one.submit(group(one.work(), one.work()))
+    one.run(0)
+    one.run(1)
+    one.order(OrderKind.REQUEUE)
+    one.notice()
+    assert one.tasks == [TaskState.QUEUED, TaskState.QUEUED]
+
+
+def test_f3_a_job_with_uncompleted_tasks_that_is_requeued_runs_these_only(one: Driven) -> None:
+    one.submit(group(one.work(), one.work()))
+    one.run(0)
+    one.run(1, how="failed")
+    one.order(OrderKind.REQUEUE)
+    one.notice()
+    assert one.tasks == [TaskState.COMPLETED, TaskState.QUEUED]

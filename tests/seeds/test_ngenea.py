@@ -3,18 +3,22 @@
 import json
 import os
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from celery import chain
+from celery import chain, group
 from sqlalchemy import update
 
 from jobrunner.condition import seconds_behind
 from jobrunner.event_log import WrittenBatch, open_writer
+from jobrunner.order_kinds import OrderKind
 from jobrunner.states import ENDED_JOB, ENDED_TASK, JOB_MOVES, TASK_MOVES, WELL, JobState, TaskState, success
 from jobrunner.store import leases, reading
 from jobrunner.store.schema import lease
 from jobrunner.terminology import ours, theirs
 from jobrunner.wire import VERSION
+from tests.driven import Driven, driven
 from tests.house import PATIENCE, House, on_each_broker
 from tests.waiting import until
 
@@ -77,22 +81,168 @@ def test_n1_failure_is_also_a_discovery_that_failed_the_job_could_not_complete(r
     assert (job.wait(PATIENCE), job.view.reason) == (JobState.FAILED, "construction")
 
 
-def test_n1_success_and_failure_come_after_started() -> None:
-    assert {JobState.COMPLETED, JobState.FAILED} <= JOB_MOVES[JobState.ACTIVE]
+# ---- the arrows, driven: real turns of the tracker, on what a simulated worker tells and what is ordered -------
 
 
-def test_n1_pausing_waits_for_ongoing_tasks_and_becomes_paused() -> None:
-    assert JobState.PAUSING in JOB_MOVES[JobState.ACTIVE]
-    assert JobState.PAUSED in JOB_MOVES[JobState.PAUSING]
+@pytest.fixture
+def one(tmp_path: Path) -> Iterator[Driven]:
+    """Return a world with a worker, to submit one job."""
+    with driven(tmp_path) as made:
+        yield made
+
+
+def passed(one: Driven) -> list[str]:
+    """Return the states that the job has been in, as Ngenea Hub calls them; what it has no name for is left out."""
+    states = [one.moves[0][0], *(new for _, new in one.moves)]
+    return [name for state in states for name in theirs("Ngenea Hub", state)]
+
+
+def test_n1_pending_to_started(one: Driven) -> None:
+    one.submit(chain(one.work(discovers=True), one.work()))
+    one.run(0)
+    one.start(1)
+    assert passed(one) == ["Pending", "Started"]
+
+
+def test_n1_pending_to_failure(one: Driven) -> None:
+    one.submit(one.work(discovers=True))
+    one.run(how="failed")
+    assert passed(one)[-1] == "Failure"
+
+
+def test_n1_pending_to_pausing(one: Driven) -> None:
+    one.submit(chain(one.work(discovers=True), one.work()))
+    one.start()
+    one.order(OrderKind.PAUSE)
+    assert passed(one) == ["Pending", "Pausing"]
+
+
+def test_n1_pending_to_dequeuing(one: Driven) -> None:
+    one.submit(one.work(discovers=True))
+    one.start()
+    one.order(OrderKind.CANCEL)
+    assert passed(one) == ["Pending", "Dequeuing"]
+
+
+def test_n1_started_to_success(one: Driven) -> None:
+    one.submit(one.work())
+    one.run()
+    assert passed(one) == ["Started", "Success"]
+
+
+def test_n1_started_to_failure(one: Driven) -> None:
+    one.submit(one.work())
+    one.run(how="failed")
+    assert passed(one) == ["Started", "Failure"]
+
+
+def test_n1_started_to_pausing_waits_for_ongoing_tasks(one: Driven) -> None:
+    one.submit(chain(one.work(), one.work()))
+    one.start(0)
+    one.order(OrderKind.PAUSE)
+    one.notice()
+    assert (passed(one), one.answer) == (["Started", "Pausing"], None)
+    assert one.tasks == [TaskState.ACTIVE, TaskState.PENDING]
+
+
+def test_n1_pausing_to_paused(one: Driven) -> None:
+    one.submit(chain(one.work(), one.work()))
+    one.start(0)
+    one.order(OrderKind.PAUSE)
+    one.notice()
+    one.end(0)
+    assert passed(one) == ["Started", "Pausing", "Paused"]
+    assert one.answer is not None
+    assert one.answer.outcome == "done"
+
+
+def test_n1_pausing_to_success(one: Driven) -> None:
+    """Nothing was left to hold."""
+    one.submit(one.work())
+    one.start()
+    one.order(OrderKind.PAUSE)
+    one.end()
+    assert passed(one) == ["Started", "Pausing", "Success"]
+
+
+def test_n1_pausing_to_started(one: Driven) -> None:
+    one.submit(chain(one.work(), one.work()))
+    one.start(0)
+    one.order(OrderKind.PAUSE)
+    one.order(OrderKind.RESUME)
+    assert passed(one) == ["Started", "Pausing", "Started"]
+
+
+def test_n1_paused_to_started_when_resumed(one: Driven) -> None:
+    one.submit(chain(one.work(), one.work()))
+    one.start(0)
+    one.order(OrderKind.PAUSE)
+    one.notice()
+    one.end(0)
+    one.order(OrderKind.RESUME)
+    one.notice()
+    one.run(1)
+    assert passed(one) == ["Started", "Pausing", "Paused", "Started", "Success"]
+
+
+def test_n1_paused_to_cancelled(one: Driven) -> None:
+    one.submit(chain(one.work(), one.work()))
+    one.start(0)
+    one.order(OrderKind.PAUSE)
+    one.notice()
+    one.end(0)
+    one.order(OrderKind.CANCEL)
+    one.notice()
+    assert passed(one) == ["Started", "Pausing", "Paused", "Dequeuing", "Cancelled"]
+
+
+def test_n1_started_to_dequeuing_removes_tasks_from_the_queue(one: Driven) -> None:
+    one.submit(group(one.work(), one.work()))
+    one.start(0)
+    one.order(OrderKind.CANCEL, grace=None)
+    assert passed(one) == ["Started", "Dequeuing"]
+    assert one.tasks == [TaskState.ACTIVE, TaskState.CANCELED]
+
+
+def test_n1_dequeuing_to_cancelled(one: Driven) -> None:
+    """All remaining tasks cancelled."""
+    one.submit(group(one.work(), one.work()))
+    one.start(0)
+    one.order(OrderKind.CANCEL, grace=0.0)
+    one.notice()
+    assert passed(one) == ["Started", "Dequeuing", "Cancelled"]
+    assert one.tasks == [TaskState.CANCELED, TaskState.CANCELED]
+
+
+def test_n1_pausing_is_passed_on_the_way_from_started_to_paused() -> None:
     assert JobState.PAUSED not in JOB_MOVES[JobState.ACTIVE]
 
 
-def test_n1_paused_can_be_resumed_or_cancelled() -> None:
-    assert {JobState.ACTIVE, JobState.QUEUED, JobState.CANCEL_REQUESTED} <= JOB_MOVES[JobState.PAUSED]
-
-
-def test_n1_dequeuing_is_cancelled_by_request_and_becomes_cancelled() -> None:
+def test_n1_dequeuing_ends_in_cancelled_only() -> None:
     assert JOB_MOVES[JobState.CANCEL_REQUESTED] == {JobState.CANCELED}
+
+
+def test_n2_cancelled_because_a_previous_task_failed(one: Driven) -> None:
+    one.submit(chain(one.work(), one.work()))
+    one.run(0, how="failed")
+    assert [theirs("Ngenea Hub", state) for state in one.tasks] == [("Failure",), ("Cancelled",)]
+
+
+def test_n2_cancelled_because_the_job_was(one: Driven) -> None:
+    one.submit(chain(one.work(), one.work()))
+    one.order(OrderKind.CANCEL)
+    one.notice()
+    assert [theirs("Ngenea Hub", state) for state in one.tasks] == [("Cancelled",), ("Cancelled",)]
+
+
+def test_n2_pending_to_started_to_success(one: Driven) -> None:
+    one.submit(one.work())
+    names = [theirs("Ngenea Hub", one.tasks[0])]
+    one.start()
+    names.append(theirs("Ngenea Hub", one.tasks[0]))
+    one.end()
+    names.append(theirs("Ngenea Hub", one.tasks[0]))
+    assert names == [("Pending",), ("Started",), ("Success",)]
 
 
 def test_n1_success_failure_and_cancelled_are_the_ends() -> None:
