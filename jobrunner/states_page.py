@@ -6,13 +6,12 @@ Run as `python -m jobrunner.states_page > docs/states.md`; a test compares the f
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
-from types import MappingProxyType
 from typing import TypeVar, get_args
 
 from jobrunner.counterparts import Member, counterpart, ends_named
 from jobrunner.event_types import ACTIVE_EVENTS, INACTIVE_EVENTS
 from jobrunner.markdown import code, codes, table
-from jobrunner.order_kinds import JOB_ORDERS, TASK_ORDERS, OrderKind
+from jobrunner.order_kinds import JOB_ORDERS, OBSERVED_ORDERS, TASK_ORDERS, OrderKind
 from jobrunner.states import (
     ENDED_JOB,
     ENDED_TASK,
@@ -83,18 +82,6 @@ An order is stored, applied by the tracker, and answered when what it asks for i
 it is refused, and the answer lists those that do. Where all is as ordered already, nothing changes, and that is well.
 """
 
-EFFECTS: Mapping[OrderKind, str] = MappingProxyType(
-    {
-        OrderKind.PAUSE: "Nothing of the job starts any more; what runs ends.",
-        OrderKind.RESUME: "It goes on where it was; what was held back is sent.",
-        OrderKind.CANCEL: "Nothing of it starts any more; what runs is ended, or may finish.",
-        OrderKind.REQUEUE: "What is incomplete runs again, with what comes after it, or all of it does.",
-        OrderKind.SKIP: "The task counts as ended well, and what comes after it may run.",
-        OrderKind.FAIL: "The task counts as failed.",
-        OrderKind.SET: "The job gets another priority, note or labels.",
-    }
-)
-
 _TAKES = """\
 Which order a job or a task takes in which state (x):
 """
@@ -144,10 +131,11 @@ def page() -> str:
         _meanings("reason", CancelReason),
         _corrections(),
         _ORDERS,
-        table(("order", "effect"), ((code(kind), EFFECTS[kind]) for kind in OrderKind)),
+        _meanings("order", OrderKind),
         _TAKES,
         _takers("job state", JobState, JOB_ORDERS),
         _takers("task state", TaskState, TASK_ORDERS),
+        f"A job that is only observed takes {codes(one for one in OrderKind if one in OBSERVED_ORDERS)}, its tasks none.\n",
         _WORKERS,
         _meanings("state", WorkerState),
         _NAMES,
