@@ -135,7 +135,7 @@ def page() -> str:
         _TAKES,
         _takers("job state", JobState, JOB_ORDERS),
         _takers("task state", TaskState, TASK_ORDERS),
-        f"A job that is only observed takes {codes(one for one in OrderKind if one in OBSERVED_ORDERS)}, its tasks none.\n",
+        f"An observed job takes {codes(one for one in OrderKind if one in OBSERVED_ORDERS)}, its tasks none.\n",
         _WORKERS,
         _meanings("state", WorkerState),
         _NAMES,

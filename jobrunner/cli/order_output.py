@@ -64,6 +64,6 @@ def history_table(lines: Iterable[HistoryLine]) -> Table:
             one.new or "",
             one.trigger or "",
             one.who or "",
-            f"{one.line} ({one.why})" if one.why else one.line,
+            " ".join(filter(None, (one.line, one.why and f"({one.why})"))),
         )
     return table
