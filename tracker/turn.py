@@ -244,7 +244,8 @@ class Turn:
             self._dropped(task, decider, present)
             return
         state = state_after(task, decider, present)
-        note = _what_failed(state, present) or (task.note if state is TaskState.QUEUED else None)
+        kept = task.note if state is task.state is TaskState.QUEUED else None
+        note = _what_failed(state, present) or kept
         if state in WELL and decider.key in torn:
             state, note = TaskState.FAILED, _TORN
         before = task.state

@@ -1,7 +1,7 @@
 """What survives whom: trackers, workers, pool processes and brokers are killed with signal 9 while jobs run.
 
 The guarantee: every task ends exactly once in the database; it is started at least once, and more than once only after
-a retry, a lost worker or a takeover.
+a retry or a lost worker.
 """
 
 import os
@@ -108,6 +108,22 @@ def test_a_tracker_killed_with_work_in_flight_goes_on_where_it_was(
         )
     assert twice == set()
     assert all(task.delivery <= 2 for task in job.tasks())
+
+
+@pytest.mark.chaos
+def test_a_tracker_killed_twenty_times_while_it_publishes_starts_no_task_twice(house: House) -> None:
+    house.broker()
+    house.worker()
+    job = house.jobs.submit(thousand_tasks(house))
+    for kill in range(20):
+        tracker = house.tracker(f"tracker{kill}")
+        before = job.progress
+        until(lambda: job.progress != before, timeout=PATIENCE, what="the tracker to move tasks")  # noqa: B023
+        tracker.kill()
+    house.tracker()
+    assert job.wait(20 * PATIENCE) is JobState.COMPLETED
+    house.check_completed_once(job)
+    assert ran_twice(house, job) == set()
 
 
 def test_what_was_committed_but_not_published_is_sent_by_the_next_tracker(house: House) -> None:

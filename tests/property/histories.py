@@ -87,7 +87,7 @@ def _attempted(draw: st.DrawFn, say: "_Speaker") -> TaskState | None:
     if end == "held":
         _refused(draw, say, worker)
     if end in {"held", "waiting"}:
-        return TaskState.SOFT_FAILED if say.retries or say.was_tried else TaskState.QUEUED
+        return TaskState.SOFT_FAILED if say.retries or say.handed_back or say.started else TaskState.QUEUED
     say("started", worker)
     _given_in_vain(draw, say)
     strangers = [one for one in WORKERS if one not in say.heard]
@@ -113,8 +113,9 @@ def _handed_back(draw: st.DrawFn, say: "_Speaker", worker: str) -> None:
         _refused(draw, say, first)  # and the tracker has forwarded it
         return
     say.history.kinds.add("redelivery")
-    say.was_tried = True
+    say.handed_back.add(first)
     if draw(st.booleans()):
+        say.started.add(first)
         say("started", first)
     say(draw(st.sampled_from(["rejected", "cancelled"])), first)
 
@@ -122,8 +123,9 @@ def _handed_back(draw: st.DrawFn, say: "_Speaker", worker: str) -> None:
 def _refused(draw: st.DrawFn, say: "_Speaker", worker: str) -> None:
     """A gate does not let the task start; that of a thread speaks after the pool has told that it has."""
     say.history.kinds.add("held")
+    say.handed_back.discard(worker)  # of what a process passes on, the last counts
     if draw(st.booleans()):
-        say.was_tried = True
+        say.started.add(worker)
         say("started", worker)
     say("held", worker)
 
@@ -156,7 +158,8 @@ class _Speaker:
     history: History
     clock: "count[int]"
     retries: int
-    was_tried: bool = False
+    handed_back: set[str] = field(default_factory=set)
+    started: set[str] = field(default_factory=set)
     heard: set[str] = field(default_factory=set)
 
     def __call__(self, type_: str, worker: str) -> None:
