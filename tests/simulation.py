@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobrunner.order_kinds import OrderKind
+from jobrunner.records import HeldMessage
 from jobrunner.snapshot import Refusal, Sent, Snapshot
 from jobrunner.store import tracking
 from jobrunner.wire import HEADER, RUN_HEADER, SNAPSHOT_APPLIED
@@ -23,7 +24,7 @@ from tracker.absorb import absorb
 from tracker.chores import do_chores
 from tracker.fold import Event
 from tracker.orders import apply_orders
-from tracker.recover import QueueWatch, give_up_worker, resend_outbox
+from tracker.recover import QueueWatch, Voided, give_up_worker, resend_outbox, void_outbox
 from tracker.turn import Outgoing, Turn
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ _BETWEEN = 100
 class Message:
     """A task message on the broker; of what the tracker has not sent, `first` is None."""
 
+    task_id: str
     celery_id: str
     root_id: str
     retries: int = 0
@@ -83,6 +85,7 @@ class Message:
         told = json.loads(headers)
         ours = told.get(HEADER, {})
         return cls(
+            task_id=ours.get("task", told["id"]),
             celery_id=told["id"],
             root_id=told["root_id"],
             retries=told["retries"],
@@ -103,7 +106,7 @@ class Execution:
 
 @dataclass
 class Worker:
-    """A worker process. What it has said and not yet written is `untold`."""
+    """A worker process. What it has said and not yet written is `untold`; `tasks` it has had."""
 
     name: str
     source: str
@@ -111,6 +114,7 @@ class Worker:
     terminates: bool = True
     snapshot: Snapshot | None = None
     consumes: bool = False
+    tasks: set[str] = field(default_factory=set)
     prefetched: list[Message] = field(default_factory=list)
     running: list[Execution] = field(default_factory=list)
     untold: list[Event] = field(default_factory=list)
@@ -148,6 +152,8 @@ class World:
         self.backend = ""
         self.workers: dict[str, Worker] = {}
         self.dead: set[str] = set()
+        #: Tasks that a lost worker has had: they may run twice.
+        self.lost: set[str] = set()
         self.unacked: list[Message] = []
         self.turns = 0
         self._numbers = count(1)
@@ -160,12 +166,15 @@ class World:
     def _take_over(self) -> None:
         """Begin as another tracker: it knows what was committed."""
         self._noted: list[tuple[str, int]] = []
+        self._forwarded: list[str] = []
         self._in_doubt = True
+        self._voided: Voided | None = None
         self._queues = QueueWatch()
         self._replaced: set[str] = set()
         self._late: str | None = None
         with self.runner.database.read() as connection:
             self._sources = tracking.workers_to_hear(connection)
+            self.dead |= self._sources.keys() - self.workers.keys()
             self.backend = tracking.load_snapshot(connection).dumps()
 
     def turn(self, number: int, trouble: Trouble = Trouble.NONE, sent: int = 0) -> None:
@@ -184,7 +193,7 @@ class World:
             self._take_over()
             return
         self._position += len(events)
-        self._noted = []
+        self._noted, self._forwarded = [], []
         if trouble is Trouble.KILLED_AFTER_COMMIT:
             self._take_over()
             return
@@ -193,8 +202,9 @@ class World:
             self._late = snapshot
         self._publish(outgoing, trouble, sent)
 
-    def _transaction(self, turn: Turn, events: list[Event]) -> list[Outgoing]:
+    def _transaction(self, turn: Turn, events: list[Event]) -> list[Outgoing | HeldMessage]:
         tracking.mark_sent(turn.connection, self._noted, turn.now)
+        tracking.forget_held(turn.connection, self._forwarded)
         self._hear(turn, events)
         absorb(turn, events, self._replaced)
         if turn.drained:
@@ -203,7 +213,7 @@ class World:
         apply_orders(turn)
         turn.move_on()
         do_chores(turn)
-        outgoing = turn.take_ready()
+        outgoing = [*turn.take_ready(), *turn.take_held()]
         turn.settle()
         return outgoing
 
@@ -221,8 +231,13 @@ class World:
 
     def _recover(self, turn: Turn) -> None:
         if self._in_doubt:
-            resend_outbox(turn)
-            self._in_doubt = False
+            self._voided, self._in_doubt = void_outbox(turn), False
+        voided = self._voided
+        known = voided and turn.stored >= voided.version
+        if voided and known and not tracking.unacknowledged(turn.connection, voided.version):
+            resend_outbox(turn, voided)
+            self._voided = None
+        tracking.drop_obsolete(turn.connection)
         for name in sorted(self.dead):
             give_up_worker(turn, name, living_source=None, redelivers=self.redelivers)
             tracking.lose_worker(turn.connection, name)
@@ -231,7 +246,7 @@ class World:
         if not any(one.untold for one in self.workers.values()):  # they take milliseconds, and the look seconds
             self._queues.look(turn, lambda _: not self.queue)
 
-    def _publish(self, outgoing: list[Outgoing], trouble: Trouble, sent: int) -> None:
+    def _publish(self, outgoing: list[Outgoing | HeldMessage], trouble: Trouble, sent: int) -> None:
         if trouble in {Trouble.KILLED_PUBLISHING, Trouble.BROKER_BREAKS}:
             self.queue += [self._message(one) for one in outgoing[:sent]]
             if trouble is Trouble.KILLED_PUBLISHING:
@@ -239,24 +254,30 @@ class World:
             self._in_doubt = True
         else:
             self.queue += [self._message(one) for one in outgoing]
-            self._noted = [(one.letter.task_id, one.letter.delivery) for one in outgoing]
+            self._forwarded = [one.id for one in outgoing if isinstance(one, HeldMessage)]
+            letters = [one.letter for one in outgoing if isinstance(one, Outgoing)]
+            self._noted = [(one.task_id, one.delivery) for one in letters]
 
-    def _message(self, one: Outgoing) -> Message:
+    def _message(self, one: Outgoing | HeldMessage) -> Message:
+        if isinstance(one, HeldMessage):
+            return Message.read(one.headers)
         letter = one.letter
-        batch = str(round(moment(self.turns * _BETWEEN).timestamp() * 1e6))
         return Message(
+            task_id=letter.task_id,
             celery_id=one.celery_id,
             root_id=letter.job_id,
             retries=letter.first_retries,
             run=letter.run,
-            batch=batch,
+            batch=one.batch,
             first=letter.first_retries,
         )
 
     @property
     def is_read(self) -> bool:
         """Whether the tracker has nothing left to read or to note."""
-        return self._position == len(self.log) and not self._noted and not self._in_doubt
+        return self._position == len(self.log) and not (
+            self._noted or self._forwarded or self._in_doubt or self._voided
+        )
 
     # ---- workers -------------------------------------------------------------------------------------------
 
@@ -274,6 +295,7 @@ class World:
     def kill(self, worker: Worker) -> None:
         """Kill a worker: what it has not written is lost, and what it had not begun goes back some time."""
         del self.workers[worker.name]
+        self.lost |= worker.tasks
         self.dead.add(worker.name)
         back = [replace(one, redelivered=True) for one in worker.prefetched]
         if self.redelivers:
@@ -308,6 +330,7 @@ class World:
     def prefetch(self, worker: Worker, message: Message) -> None:
         """Hand a message to a worker."""
         self.queue.remove(message)
+        worker.tasks.add(message.task_id)
         worker.prefetched.append(message)
         self.tell(worker, "received", message)
 
@@ -344,8 +367,10 @@ class World:
 
     def call(self, worker: Worker, one: Execution) -> None:
         """Let a body send a subtask; that is told before anything else happens."""
+        celery_id = f"subtask-{next(self._numbers)}"
         message = Message(
-            celery_id=f"subtask-{next(self._numbers)}",
+            task_id=celery_id,
+            celery_id=celery_id,
             root_id=one.message.root_id,
             run=one.message.run,
             parent=one.message.celery_id,
@@ -356,7 +381,7 @@ class World:
 
     # ---- what workers say ----------------------------------------------------------------------------------
 
-    def tell(self, worker: Worker, type_: str, message: Message, **fields: Any) -> None:
+    def tell(self, worker: Worker, type_: str, message: Message, /, **fields: Any) -> None:
         """Let a worker say something of a task."""
         if message.parent is not None and type_ in {"sent", "received"}:
             fields |= {"name": "subtask", "parent_id": message.parent}
@@ -366,7 +391,7 @@ class World:
             # its job waits for it for ever. It takes a worker that dies within milliseconds.
             self.flush(worker)
 
-    def say(self, worker: Worker, type_: str, message: Message | None = None, **fields: Any) -> None:
+    def say(self, worker: Worker, type_: str, message: Message | None = None, /, **fields: Any) -> None:
         """Let a worker say something."""
         at = self.turns * _BETWEEN + next(self._moments) / 10_000
         told = event(type_, at=at, worker=worker.name, source=worker.source, fields=fields)
