@@ -244,8 +244,8 @@ _HELD = EventType(
         " worker does not know. Monitors get no copy"
     ),
     effect=(
-        "`ready`, and sent again once nothing holds it; what the tracker has not sent itself stays as it was, and its"
-        " message is forwarded, as it is, once nothing holds it"
+        "`ready`, and sent again once nothing holds it; what the tracker has not sent itself stays `queued` or"
+        " `soft-failed`, and its message is forwarded, as it is, once nothing holds it"
     ),
     fields=(
         *_HANDED_BACK,
