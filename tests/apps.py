@@ -21,6 +21,7 @@ from tracker.absorb import absorb
 from tracker.chores import do_chores
 from tracker.fold import Event
 from tracker.orders import apply_orders
+from tracker.sending import take_ready
 from tracker.turn import Turn
 
 #: A user's module for tests of the command line, with two tasks and two named jobs, one of which returns no canvas.
@@ -121,7 +122,7 @@ def take_turn(runner: JobRunner, *events: Event) -> None:
         apply_orders(turn)
         turn.move_on()
         do_chores(turn)
-        turn.take_ready()
+        take_ready(turn)
         turn.settle()
 
 

@@ -21,6 +21,7 @@ from jobrunner.store.database import Database
 from jobrunner.store.schema import attempt, metadata, task
 from tests.house import House
 from tests.waiting import until
+from tracker.sending import take_ready
 from tracker.turn import Turn
 
 #: The workers that tell, each of its own tasks.
@@ -57,7 +58,7 @@ def _send(database: Database) -> int:
     with database.write() as connection:
         turn = Turn(connection, now)
         turn.take_up()
-        outgoing = turn.take_ready()
+        outgoing = take_ready(turn)
         turn.settle()
         tracking.mark_sent(connection, [(one.letter.task_id, one.letter.delivery) for one in outgoing], now)
     return len(outgoing)

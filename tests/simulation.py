@@ -25,7 +25,8 @@ from tracker.chores import do_chores
 from tracker.fold import Event
 from tracker.orders import apply_orders
 from tracker.recover import QueueWatch, Voided, give_up_worker, resend_outbox, void_outbox
-from tracker.turn import Outgoing, Turn
+from tracker.sending import Outgoing, take_held, take_ready
+from tracker.turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -213,7 +214,7 @@ class World:
         apply_orders(turn)
         turn.move_on()
         do_chores(turn)
-        outgoing = [*turn.take_ready(), *turn.take_held()]
+        outgoing = [*take_ready(turn), *take_held(turn)]
         turn.settle()
         return outgoing
 

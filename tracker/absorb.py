@@ -16,6 +16,7 @@ from jobrunner.store.database import is_away
 from jobrunner.wire import SNAPSHOT_APPLIED
 from tracker.events import Told, integer
 from tracker.fold import Event
+from tracker.folding import fold
 from tracker.recover import forget_receipts
 from tracker.replay import replay
 from tracker.turn import Turn
@@ -23,7 +24,7 @@ from tracker.turn import Turn
 
 def absorb(turn: Turn, events: Sequence[Event], replaced: Collection[str]) -> None:
     """Let events move tasks, plans and workers; of `replaced` processes no worker is told any more."""
-    turn.fold(events)
+    fold(turn, events)
     turn.move_on()
     replay(turn, events)
     for event in events:

@@ -3,6 +3,7 @@
 Which job has one is a flag in its row, so a tracker that takes over goes on with them. Every turn does a bounded part.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from jobrunner.order_kinds import Intent, OrderKind
 from jobrunner.records import Answer, Job, Order
 from jobrunner.states import ENDED_JOB, ENDED_TASK, JobState, TaskState
 from jobrunner.store import tracking
+from jobrunner.text import SENTENCE, bounded
 from tracker.holding import is_known, let_go
 from tracker.ordered import done
 from tracker.requeue import BATCH, reset_some
@@ -18,6 +20,9 @@ from tracker.settle import Cause, move_job
 from tracker.task_orders import ended_tasks
 from tracker.turn import Turn
 
+logger = logging.getLogger(__name__)
+
+_LEFT = Cause(trigger="a worker's pool")
 #: Jobs that one turn sees to, chosen at random: none may be kept from its end by others that wait for long.
 _JOBS = 100
 _TRANSITIONAL = frozenset({JobState.PAUSING, JobState.CANCEL_REQUESTED, JobState.REQUEUEING})
@@ -28,11 +33,27 @@ _UNSTARTED = (TaskState.PENDING, TaskState.READY, TaskState.QUEUED, TaskState.SO
 def do_chores(turn: Turn) -> None:
     """Do the next part of all that is left to do."""
     turn.move_on()
+    _note_left(turn)
     if not tracking.chore_jobs(turn.connection, 1):
         return
     turn.settle()
     for job in tracking.chore_jobs(turn.connection, _JOBS):
         _Chore(turn, job, tracking.open_orders(turn.connection, job.id)).do()
+
+
+def _note_left(turn: Turn) -> None:
+    """Say in their jobs which tasks run on although they were canceled: those who wait for that should know."""
+    if not turn.left:
+        return
+    tasks = tracking.tasks_by_celery_id(turn.connection, turn.left)
+    jobs = tracking.jobs_by_id(turn.connection, {task.job_id for task in tasks.values()})
+    for celery_id, task in tasks.items():
+        job, line = jobs[task.job_id], f"{task.id} runs to its end: the pool of {turn.left[celery_id]} cannot end it"
+        if job.state is JobState.CANCEL_REQUESTED and line not in (job.note or ""):
+            logger.warning("Job %s: %s.", job.id, line, extra={"action": "left-to-finish", "task": task.id})
+            job.note = bounded(f"{job.note}; {line}", SENTENCE)
+            turn.tell(job.id, line, _LEFT, task_id=task.id)
+    tracking.update_jobs(turn.connection, jobs.values())
 
 
 @dataclass(slots=True)
@@ -104,7 +125,7 @@ class _Chore:
         job.held, job.ended_at = False, turn.now
         self._move(JobState.CANCELED, OrderKind.CANCEL)
         number = job.counts[TaskState.CANCELED] + len(rows)
-        return self._answers([OrderKind.CANCEL], done(f"It is canceled: {number} tasks were."))
+        return self._answers([OrderKind.CANCEL], done(f"It was {job.note}. {number} tasks are canceled."))
 
     def _requeue(self) -> dict[str, Answer]:
         text = reset_some(self.turn, self.job)

@@ -19,7 +19,7 @@ from jobrunner.records import HeldMessage
 from jobrunner.servers import TIMEOUTS
 from jobrunner.wire import COPY, HEADER, INPUTS_IN_HEADER, INPUTS_KEY, VERSION, Inputs, TaskHeader
 from tracker.outlets import UNFIT, Outlet, Sending, open_outlet, reason
-from tracker.turn import Outgoing
+from tracker.sending import Outgoing
 
 #: What the tracker publishes: deliveries of tasks, and messages of others that it forwards.
 Parcel: TypeAlias = Outgoing | HeldMessage

@@ -23,6 +23,7 @@ from tracker.chores import do_chores
 from tracker.dispatch import Dispatch, Parcel
 from tracker.eventlog import Batch, Entry, EventLog
 from tracker.events import Told, read_events
+from tracker.folding import fold
 from tracker.hearing import Hearing
 from tracker.orders import apply_orders
 from tracker.outbox import BROKER_ERRORS, Outbox
@@ -31,6 +32,7 @@ from tracker.plain import PlainReceiver
 from tracker.recover import QueueWatch, Voided, give_up_worker, resend_outbox, void_outbox
 from tracker.rejects import Tally
 from tracker.release import Release
+from tracker.sending import take_held, take_ready
 from tracker.snapshot import SnapshotStore
 from tracker.turn import Turn
 
@@ -60,9 +62,6 @@ _PACE = 0.05
 _LOAD = 10
 #: Plain events that one turn takes.
 _PLAIN = 5_000
-
-
-_LEFT = {"action": "left"}
 
 
 class LeaseLostError(Exception):
@@ -209,7 +208,7 @@ class Tracker:
             if batch is None or batch.drained:
                 self._recover(turn, stored)
             self._hearing.note(turn)
-            turn.fold(self._outbox.failed)
+            fold(turn, self._outbox.failed)
             turn.take_up()
             apply_orders(turn)
             turn.move_on()
@@ -225,8 +224,6 @@ class Tracker:
         self._tally.note(told.rejects, told.unknown, time.monotonic())
         self._tally.note_foreign(turn.foreign)
         self._tally.note_unplaced(turn.unplaced)
-        for celery_id, worker in turn.left.items():
-            logger.warning("Task %s runs on: the pool of worker %s cannot end it.", celery_id, worker, extra=_LEFT)
         self._hearing.tell_losses()
         if batch is not None:
             self._position = batch.position
@@ -247,7 +244,7 @@ class Tracker:
             self._unsent = tracking.work_waiting(turn.connection, turn.now)
             return []
         self._unsent = False
-        return [*turn.take_ready(), *(turn.take_held() if self._has_held else ())]
+        return [*take_ready(turn), *(take_held(turn) if self._has_held else ())]
 
     def _read(self) -> Batch | None:
         asked, wait = time.monotonic(), 0 if self._outbox.is_waiting else _WAIT

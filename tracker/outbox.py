@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from jobrunner.records import HeldMessage
 from tracker.dispatch import Dispatch, Parcel
 from tracker.fold import Event
-from tracker.turn import Outgoing
+from tracker.sending import Outgoing
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,9 @@ from jobrunner.records import Attempt, Standing, Task
 from jobrunner.snapshot import Kind
 from jobrunner.states import FailureReason, TaskState
 from jobrunner.store import tracking
-from tracker.turn import Turn, batch_of
+from tracker.folding import reconsider
+from tracker.sending import batch_of
+from tracker.turn import Turn
 
 _Held: TypeAlias = list[tuple[Task, Attempt]]
 
@@ -151,14 +153,14 @@ def _drop(turn: Turn, held: _Held) -> None:
     """
     dropped = [replace(attempt, received_at=None, last_event=None, standing=Standing.NONE) for _, attempt in held]
     tracking.update_attempts(turn.connection, dropped)
-    turn.reconsider(task for task, _ in held)
+    reconsider(turn, [task for task, _ in held])
 
 
 def _not_ours(turn: Turn, lost: _Held) -> list[Task]:
     """Return the tasks of which the tracker has no message; those of which it has follow the gate that refused it."""
     kept = tracking.held_ids(turn.connection, {task.id for task, _ in lost})
     ours, others = _apart(lost, lambda _, one: (one.celery_id, one.retries) in kept)
-    turn.reconsider(task for task, _ in ours)
+    reconsider(turn, [task for task, _ in ours])
     return [task for task, _ in others]
 
 

@@ -20,6 +20,7 @@ from tracker.absorb import absorb_apart
 from tracker.eventlog.entries import decode
 from tracker.events import Told, read_events
 from tracker.rejects import Reason
+from tracker.sending import take_ready
 from tracker.turn import Turn
 
 #: Fields of an event that are odd, and no reason to reject it.
@@ -53,7 +54,7 @@ def sent(runner: JobRunner, number: int) -> tuple[str, list[str]]:
     with runner.database.write() as connection:
         turn = Turn(connection, MIDNIGHT)
         turn.take_up()
-        letters = turn.take_ready()
+        letters = take_ready(turn)
         turn.settle()
     return job_id, [one.letter.task_id for one in letters]
 

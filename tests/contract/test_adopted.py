@@ -20,6 +20,7 @@ from tests.apps import new_runner, read_rows, store, take_turn
 from tests.builders import MIDNIGHT, entry, raw_event
 from tracker.events import read_events
 from tracker.recover import QueueWatch, give_up_worker, void_outbox
+from tracker.sending import take_ready
 from tracker.turn import Turn
 
 #: What a worker tells of a task that ends well.
@@ -230,7 +231,7 @@ def test_the_tracker_never_sends_it(runner: JobRunner, first: str) -> None:
         assert [watch.look(one, lambda _: True) for _ in range(3)] == [0, 0, 0]
         assert give_up_worker(one, "w1@host", living_source=None, redelivers=False) == 0
         one.move_on()
-        assert one.take_ready() == []
+        assert take_ready(one) == []
 
 
 @pytest.mark.parametrize("redelivers", [True, False])

@@ -19,7 +19,8 @@ from tests.builders import MIDNIGHT, entry, held_message, moment, raw_event
 from tracker.absorb import absorb
 from tracker.events import read_events
 from tracker.recover import QueueWatch, forget_receipts, give_up_worker, resend_outbox, void_outbox
-from tracker.turn import Outgoing, Turn
+from tracker.sending import Outgoing, take_held, take_ready
+from tracker.turn import Turn
 
 FIRST, SECOND = "first@host", "second@host"
 
@@ -81,7 +82,7 @@ def _turn(runner: JobRunner, *events: dict[str, Any], later: float) -> tuple[lis
         absorb(one, read_events(entries).events, ())
         one.take_up()
         one.move_on()
-        taken = one.take_ready(), one.take_held()
+        taken = take_ready(one), take_held(one)
         one.settle()
     assert check(runner.database) == []
     return taken

@@ -19,7 +19,9 @@ from tests.apps import new_runner, read_rows, store
 from tests.builders import MIDNIGHT, entry, raw_event
 from tracker.absorb import absorb_apart
 from tracker.events import read_events
+from tracker.folding import fold
 from tracker.recover import QueueWatch, give_up_worker, void_outbox
+from tracker.sending import take_ready
 from tracker.turn import Turn
 
 ROOT = "root"
@@ -47,7 +49,7 @@ def hear(runner: JobRunner, *events: dict[str, Any], source: str | None = "proce
     """Let a turn fold events, and return it."""
     with runner.database.write() as connection:
         turn = Turn(connection, MIDNIGHT)
-        turn.fold(read_events([entry(*events, source=source)]).events)
+        fold(turn, read_events([entry(*events, source=source)]).events)
         turn.move_on()
         turn.settle()
     return turn
@@ -183,7 +185,7 @@ def test_nothing_that_is_observed_is_ever_sent(runner: JobRunner) -> None:
             assert give_up_worker(turn, "w1@host", living_source=None, redelivers=redelivers) == 0
         turn.take_up()
         turn.move_on()
-        assert turn.take_ready() == []
+        assert take_ready(turn) == []
         turn.settle()
     assert read_rows(runner.database, "task") == before
     assert check(runner.database) == []
@@ -195,7 +197,7 @@ def test_a_worker_without_jobrunner_may_have_a_task_of_a_plan(runner: JobRunner)
     with runner.database.write() as connection:
         turn = Turn(connection, MIDNIGHT)
         turn.take_up()
-        turn.take_ready()
+        take_ready(turn)
         turn.settle()
     for uuid in tasks(runner, job_id):
         events = [told(type_, uuid, None, retries=None) for type_ in ("started", "succeeded")]

@@ -20,7 +20,7 @@ from tests.waiting import PATIENCE, until
 from tracker.dispatch import Dispatch
 from tracker.outbox import BROKER_ERRORS
 from tracker.outlets import Outlet, Sending, TooLateError, Untaken, open_outlet
-from tracker.turn import Outgoing
+from tracker.sending import Outgoing
 
 if TYPE_CHECKING:
     from tests.servers.rabbitmq import RabbitMQ

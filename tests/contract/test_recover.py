@@ -10,7 +10,9 @@ from jobrunner.store import reading
 from tests.apps import new_runner, store
 from tests.builders import MIDNIGHT, event
 from tracker.fold import Event
+from tracker.folding import fold
 from tracker.recover import give_up_worker
+from tracker.sending import take_ready
 from tracker.turn import Turn
 
 
@@ -28,7 +30,7 @@ def task_id(runner: JobRunner) -> str:
     with runner.database.write() as connection:
         turn = Turn(connection, MIDNIGHT)
         turn.take_up()
-        (one,) = turn.take_ready()
+        (one,) = take_ready(turn)
         turn.settle()
     return one.letter.task_id
 
@@ -36,7 +38,7 @@ def task_id(runner: JobRunner) -> str:
 def tell(runner: JobRunner, *events: Event) -> None:
     with runner.database.write() as connection:
         turn = Turn(connection, MIDNIGHT)
-        turn.fold(events)
+        fold(turn, events)
         turn.move_on()
         turn.settle()
 

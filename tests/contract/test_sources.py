@@ -15,6 +15,7 @@ from jobrunner.store.sources import inputs_of
 from jobrunner.wire import Inputs
 from tests.apps import new_runner, read_rows, store
 from tests.builders import MIDNIGHT
+from tracker.sending import take_ready
 from tracker.turn import Turn
 
 
@@ -93,6 +94,6 @@ def test_a_task_is_sent_with_the_place_of_the_value_that_it_takes(runner: JobRun
         change(runner, takes, state="ready")
     with runner.database.write() as connection:
         turn = Turn(connection, MIDNIGHT)
-        sent = {out.letter.task_id: out.inputs for out in turn.take_ready()}
+        sent = {out.letter.task_id: out.inputs for out in take_ready(turn)}
         turn.settle()
     assert sent == {two: ids.celery_id(one, 2), join: [right, right]}

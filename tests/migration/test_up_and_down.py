@@ -18,6 +18,7 @@ from jobrunner.store.upgrade import create_if_empty, upgrade
 from tests.apps import new_runner, read_rows, store
 from tests.builders import MIDNIGHT, entry, raw_event
 from tracker.events import read_events
+from tracker.folding import fold
 from tracker.turn import Turn
 
 FIRST = "0001"
@@ -136,7 +137,7 @@ def test_what_was_only_observed_goes_with_the_way_down(empty_database_url: str) 
     heard = [raw_event(type="task-received", uuid="a", name="a", root_id="a"), raw_event(uuid="a")]
     with database.write() as connection:
         turn = Turn(connection, MIDNIGHT)
-        turn.fold(read_events([entry(*heard)]).events)
+        fold(turn, read_events([entry(*heard)]).events)
         turn.move_on()
         turn.settle()
         tracking.save_worker(connection, "w1@host", "1", 1, online=True, now=MIDNIGHT, lossy=True)

@@ -29,6 +29,7 @@ from tracker.fold import Event
 from tracker.orders import apply_orders
 from tracker.rebuild import rebuild
 from tracker.recover import give_up_worker
+from tracker.sending import take_ready
 from tracker.turn import Turn
 
 #: Seconds between two turns: longer than any task is held back.
@@ -83,7 +84,7 @@ class Tracking(RuleBasedStateMachine):
             apply_orders(turn)
             turn.move_on()
             do_chores(turn)
-            self.sent += [one.celery_id for one in turn.take_ready()]
+            self.sent += [one.celery_id for one in take_ready(turn)]
             turn.settle()
 
     @rule(spec=specs, barrier=st.booleans())

@@ -16,6 +16,8 @@ from tests.builders import MIDNIGHT, event, moment
 from tests.property.histories import History, stories, told
 from tests.property.test_fold import disturbed, rows_after
 from tracker.fold import Event, is_foreign
+from tracker.folding import fold
+from tracker.sending import take_ready
 from tracker.turn import Turn
 
 
@@ -33,7 +35,7 @@ def new_job(runner: JobRunner) -> tuple[str, dict[str, str]]:
     with runner.database.write() as connection:
         turn = Turn(connection, MIDNIGHT)
         turn.take_up()
-        sent = [one.letter.task_id for one in turn.take_ready() if one.letter.job_id == job_id]
+        sent = [one.letter.task_id for one in take_ready(turn) if one.letter.job_id == job_id]
         turn.settle()
     return job_id, dict(zip(("first", "second"), sent, strict=True))
 
@@ -42,7 +44,7 @@ def fold_all(runner: JobRunner, task_ids: dict[str, str], batches: Sequence[Sequ
     for batch in batches:
         with runner.database.write() as connection:
             turn = Turn(connection, MIDNIGHT)
-            turn.fold([replace(one, uuid=task_ids[which]) for which, one in batch])
+            fold(turn, [replace(one, uuid=task_ids[which]) for which, one in batch])
             turn.move_on()
             turn.settle()
 
@@ -148,6 +150,6 @@ def test_reports_of_processes_that_do_not_have_the_task_are_counted_by_worker(ru
     with runner.database.write() as connection:
         turn = Turn(connection, MIDNIGHT)
         for one in (told("started", at=1), told("succeeded", at=2, worker="w2@host")):
-            turn.fold([replace(one, uuid=task_ids["first"])])
+            fold(turn, [replace(one, uuid=task_ids["first"])])
         turn.settle()
     assert turn.foreign == {"w2@host": 1}

@@ -17,6 +17,8 @@ from tests.builders import MIDNIGHT, event
 from tests.house import PATIENCE, House
 from tests.waiting import until
 from tracker.fold import Event
+from tracker.folding import fold
+from tracker.sending import take_ready
 from tracker.turn import Turn
 
 
@@ -114,8 +116,8 @@ def test_a5_a_task_is_only_updated_by_the_worker_process_that_has_been_dispatche
         with runner.database.write() as connection:
             turn = Turn(connection, MIDNIGHT)
             turn.take_up()
-            turn.take_ready()
-            turn.fold(events)
+            take_ready(turn)
+            fold(turn, events)
             turn.move_on()
             turn.settle()
 

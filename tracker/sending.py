@@ -1,0 +1,98 @@
+"""What a turn puts into the outbox: messages of tasks that are ready, and those that gates have handed back."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from jobrunner import ids
+from jobrunner.plan import Source
+from jobrunner.records import Attempt, HeldMessage, Letter
+from jobrunner.states import TaskState
+from jobrunner.store import tracking
+from jobrunner.store.sources import inputs_of
+from jobrunner.wire import Inputs
+from tracker.turn import Turn
+
+#: Messages that one turn takes: bounds how long others wait for the database.
+_LETTERS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A message to publish after the commit: the stored letter, and where the task's input comes from."""
+
+    letter: Letter
+    inputs: Inputs | None
+    #: When it was put into the outbox, with all that goes out with it.
+    queued_at: datetime
+
+    @property
+    def celery_id(self) -> str:
+        """The Celery id of this delivery."""
+        return ids.celery_id(self.letter.task_id, self.letter.delivery)
+
+    @property
+    def queue(self) -> str:
+        """The queue that it is for."""
+        return self.letter.queue
+
+    @property
+    def retries(self) -> int:
+        """Celery's retries with which it goes out."""
+        return self.letter.first_retries
+
+    @property
+    def batch(self) -> str:
+        """The name of all that was put into the outbox by one turn."""
+        return batch_of(self.queued_at)
+
+
+def batch_of(queued_at: datetime) -> str:
+    """Return the name of all that was put into the outbox at a moment: microseconds since 1970."""
+    return str(round(queued_at.timestamp() * 1_000_000))
+
+
+def take_ready(turn: Turn) -> list[Outgoing]:
+    """Put what is ready into the outbox; to be published once this turn is committed.
+
+    What is ready in a job that is held is held with it; what is to be skipped ends here.
+    """
+    ready = tracking.take_ready(turn.connection, turn.now, _LETTERS)
+    tracking.park_tasks(turn.connection, [one.task_id for one in ready if one.held])
+    _skip(turn, [one.task_id for one in ready if one.ordered and not one.held])
+    letters = [one for one in ready if not one.held and not one.ordered]
+    sources = [Source(task=letter.takes_task, group=letter.takes_group) for letter in letters]
+    inputs = inputs_of(turn.connection, {source for source in sources if source != Source()})
+    outgoing = [
+        Outgoing(letter=one, inputs=inputs.get(source), queued_at=turn.now)
+        for one, source in zip(letters, sources, strict=True)
+    ]
+    for letter in letters:
+        turn.changes.move(letter.job_id, TaskState.READY, TaskState.QUEUED, 1)
+    tracking.queue_tasks(
+        turn.connection, [(one.letter.task_id, one.letter.delivery, one.celery_id) for one in outgoing], turn.now
+    )
+    # The Celery id of a later delivery cannot be told from the task's own: its row is there before its first event.
+    later = [one for one in outgoing if one.letter.delivery > 1]
+    tracking.insert_attempts(turn.connection, [_unheard(one) for one in later])
+    return outgoing
+
+
+def _skip(turn: Turn, task_ids: Collection[str]) -> None:
+    """End tasks as was ordered while they still waited."""
+    for task in tracking.tasks_by_id(turn.connection, task_ids).values():
+        turn.move(task, TaskState.SKIPPED)
+    if task_ids:
+        turn.move_on()
+
+
+def take_held(turn: Turn) -> list[HeldMessage]:
+    """Take messages of others that may run now, to be forwarded once this turn is committed (C3)."""
+    return tracking.take_held(turn.connection, turn.now, _LETTERS)
+
+
+def _unheard(one: Outgoing) -> Attempt:
+    letter = one.letter
+    return Attempt(
+        task_id=letter.task_id, delivery=letter.delivery, retries=letter.first_retries, celery_id=one.celery_id
+    )
