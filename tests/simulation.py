@@ -215,6 +215,7 @@ class World:
         turn.move_on()
         do_chores(turn)
         outgoing = [*take_ready(turn), *take_held(turn)]
+        outgoing: list[Outgoing | HeldMessage] = [*turn.take_ready(), *turn.take_held()]
         turn.settle()
         return outgoing
 
