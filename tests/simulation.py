@@ -214,8 +214,7 @@ class World:
         apply_orders(turn)
         turn.move_on()
         do_chores(turn)
-        outgoing = [*take_ready(turn), *take_held(turn)]
-        outgoing: list[Outgoing | HeldMessage] = [*turn.take_ready(), *turn.take_held()]
+        outgoing: list[Outgoing | HeldMessage] = [*take_ready(turn), *take_held(turn)]
         turn.settle()
         return outgoing
 
