@@ -119,6 +119,7 @@ class _Chore:
             turn.changes.move_many(job.id, state, TaskState.CANCELED, number, discovers=discovers)
         if job.counts[TaskState.ACTIVE]:
             tracking.stop_running(turn.connection, job.id)
+        turn.goes_on |= len(rows) == BATCH
         if len(rows) == BATCH or not self._stands_still:
             return {}
         tracking.drop_held_messages(turn.connection, job.id)
@@ -130,6 +131,7 @@ class _Chore:
     def _requeue(self) -> dict[str, Answer]:
         text = reset_some(self.turn, self.job)
         if text is None:
+            self.turn.goes_on = True
             return {}
         tracking.save_orders(self.turn.connection, [self.job])
         self.turn.settle()
@@ -146,6 +148,7 @@ class _Chore:
         job = self.job
         if job.held and is_known(self.turn, job):
             job.held = tracking.release_tasks(self.turn.connection, job.id, BATCH) == BATCH
+            self.turn.goes_on |= job.held
         return {}
 
     def _clear(self) -> dict[str, Answer]:

@@ -93,7 +93,7 @@ class Tracker:
         self._queues = QueueWatch()
         self._outbox.reset()
         self._trouble: str | None = None
-        self._unsent = self._has_held = False
+        self._unsent = self._has_held = self._goes_on = False
         self._voided: Voided | None = None
         self._voided_at = 0.0
         self._renewed = self._looked = self._calm_at = time.monotonic()
@@ -218,6 +218,7 @@ class Tracker:
             snapshot = self._snapshots.newer(connection)
         if snapshot is not None:
             self._snapshots.keep(snapshot)
+        self._goes_on = turn.goes_on
         self._apart = self._apart and batch is None and not self._heard
         self._outbox.note()
         self._heard = []
@@ -247,7 +248,7 @@ class Tracker:
         return [*take_ready(turn), *(take_held(turn) if self._has_held else ())]
 
     def _read(self) -> Batch | None:
-        asked, wait = time.monotonic(), 0 if self._outbox.is_waiting else _WAIT
+        asked, wait = time.monotonic(), 0 if self._outbox.is_waiting or self._goes_on else _WAIT
         try:
             batch = self._log.read(self._position, wait)
         except BROKER_ERRORS as error:
@@ -268,7 +269,7 @@ class Tracker:
 
     def _due(self) -> bool:
         """Whether a turn without events has anything to do: notes, a lease to renew, new rows, tasks that are due."""
-        if self._outbox.has_news or self._outbox.in_doubt or self._outbox.is_due:
+        if self._goes_on or self._outbox.has_news or self._outbox.in_doubt or self._outbox.is_due:
             return True
         if time.monotonic() - self._renewed > _RENEW:
             return True

@@ -15,6 +15,9 @@ from tracker.turn import Turn
 
 #: Messages that one turn takes: bounds how long others wait for the database.
 _LETTERS = 500
+#: Tasks that are held with their jobs at once, and how often in a turn: what is behind them in the line must not wait.
+_PARKED = 5_000
+_PARKINGS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +61,11 @@ def take_ready(turn: Turn) -> list[Outgoing]:
     What is ready in a job that is held is held with it; what is to be skipped ends here.
     """
     ready = tracking.take_ready(turn.connection, turn.now, _LETTERS)
-    tracking.park_tasks(turn.connection, [one.task_id for one in ready if one.held])
+    for _ in range(_PARKINGS):
+        if not (held := {one.job_id for one in ready if one.held}):
+            break
+        turn.goes_on |= tracking.park_tasks(turn.connection, held, _PARKED) == _PARKED
+        ready = tracking.take_ready(turn.connection, turn.now, _LETTERS)
     _skip(turn, [one.task_id for one in ready if one.ordered and not one.held])
     letters = [one for one in ready if not one.held and not one.ordered]
     sources = [Source(task=letter.takes_task, group=letter.takes_group) for letter in letters]

@@ -53,6 +53,8 @@ class Turn:
     #: Whether all was read that workers had told, and the version of the snapshot that they could read before that.
     drained: bool = True
     stored: float = math.inf
+    #: Whether there is more to do of what this turn has done a part of.
+    goes_on: bool = False
     _changes: Changes = field(default_factory=Changes)
 
     def move(self, task: Task, state: TaskState, *, ended_at: datetime | None = None, corrects: bool = False) -> None:

@@ -147,15 +147,19 @@ def stop_running(connection: Connection, job_id: str) -> None:
     connection.execute(_STOP, {"job_id_": job_id})
 
 
-_PARK = update(task).where(IsOneOf(task.c.id)).values(held=True)
+_ready = (
+    select(task.c.id)
+    .where(IsOneOf(task.c.job_id), text("task.state = 'ready' AND NOT task.held"))
+    .limit(bindparam("number"))
+)
+_PARK = update(task).where(task.c.id.in_(_ready)).values(held=True)
 _parked = select(task.c.id).where(task.c.job_id == bindparam("job_id_"), text("task.held")).limit(bindparam("number"))
 _RELEASE = update(task).where(task.c.id.in_(_parked)).values(held=False)
 
 
-def park_tasks(connection: Connection, task_ids: Collection[str]) -> None:
-    """Hold tasks that are ready with their jobs."""
-    if task_ids:
-        connection.execute(_PARK, {"ids": list(task_ids)})
+def park_tasks(connection: Connection, job_ids: Collection[str], limit: int) -> int:
+    """Hold up to `limit` tasks that are ready with these jobs, and return how many."""
+    return connection.execute(_PARK, {"ids": list(job_ids), "number": limit}).rowcount
 
 
 def release_tasks(connection: Connection, job_id: str, limit: int) -> int:
