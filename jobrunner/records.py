@@ -186,6 +186,16 @@ class Addition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """So many tasks of a job that were in one state, and all discover work or all do not: their rows are deleted."""
+
+    job_id: str
+    state: TaskState
+    discovers: bool
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryLine:
     """What was decided about a job, or a task of it, and why: a sentence for people.
 
@@ -313,8 +323,8 @@ class Letter:
     first_retries: int
     takes_task: str | None
     takes_group: str | None
-    held: bool
-    ordered: str | None
+    held: bool = False
+    ordered: str | None = None
     body: bytes
     content_type: str
     content_encoding: str

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from jobrunner.additions import AddedTask, Part
-from jobrunner.records import Addition, Attempt, AttemptKey, Creator, HistoryLine, Standing, Task
+from jobrunner.records import Addition, Attempt, AttemptKey, Creator, Gone, HistoryLine, Standing, Task
 from jobrunner.states import ENDED_TASK, WELL, TaskState
 from jobrunner.store import tracking
 from tracker.fold import Event, deciding, delivery_of
@@ -194,11 +194,11 @@ def _has_failed(addition: Addition, task: Task, present: Iterable[Attempt]) -> b
     return any(one.key == addition.attempt and one.standing in _FAILED for one in present)
 
 
-def settle(connection: "Connection", tasks: Mapping[str, Task], now: datetime) -> Counter[str]:
-    """Keep or delete what these tasks have added, and return how many tasks left each job; who has grown is moved."""
+def settle(connection: "Connection", tasks: Mapping[str, Task], now: datetime) -> Sequence[Gone]:
+    """Keep or delete what these tasks have added, and return which tasks left their jobs; who has grown is moved."""
     additions = [one for one in tracking.unkept_additions(connection, tasks) if one.kept is None]
     if not additions:
-        return Counter()
+        return ()
     decision = decide(tasks, additions, tracking.attempts_of(connection, {one.task_id for one in additions}))
     tracking.decide_additions(
         connection, {one.id: True for one in decision.kept} | {one.id: False for one in decision.deleted}
@@ -220,21 +220,20 @@ def _graft(connection: "Connection", tasks: Mapping[str, Task], kept: Collection
     tracking.move_values(connection, [one for one in kept if one.expands])
 
 
-def _delete(connection: "Connection", deleted: Collection[Addition], now: datetime) -> Counter[str]:
+def _delete(connection: "Connection", deleted: Collection[Addition], now: datetime) -> Sequence[Gone]:
     if not deleted:
-        return Counter()
+        return ()
+    gone = tracking.count_added(connection, {one.id for one in deleted})
     tracking.delete_added(connection, {one.id for one in deleted})
-    numbers = Counter[str]()
     by_creator = Counter[str]()
     for one in deleted:
-        numbers[one.job_id] += one.tasks
         by_creator[one.task_id] += one.tasks
     creators = tracking.creators(connection, by_creator)
     lines = [_line(creators[task_id], number, now) for task_id, number in by_creator.items() if number]
     tracking.insert_history(connection, lines)
     for told in lines:
         logger.info("Job %s: %s.", told.job_id, told.line, extra={"action": "additions-deleted", "job": told.job_id})
-    return numbers
+    return gone
 
 
 def _line(creator: Creator, number: int, now: datetime) -> HistoryLine:

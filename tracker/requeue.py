@@ -84,8 +84,8 @@ def _reset(turn: Turn, job: Job, rows: list[tuple[str, TaskState, bool]]) -> Non
     for (state, discovers), number in Counter((state, discovers) for _, state, discovers in rows).items():
         turn.changes.move_many(job.id, state, TaskState.PENDING, number, discovers=discovers)
     children, additions = tracking.offspring(turn.connection, ids)
-    for state, discovers, number in tracking.count_states(turn.connection, children):
-        turn.changes.move_many(job.id, state, None, number, discovers=discovers)
+    for one in tracking.count_states(turn.connection, children):
+        turn.changes.move_many(job.id, one.state, None, one.number, discovers=one.discovers)
     tracking.ungraft(turn.connection, additions)
     tracking.shrink_levels(turn.connection, children)
     tracking.delete_offspring(turn.connection, children, {one["id"] for one in additions})

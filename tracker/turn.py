@@ -99,8 +99,8 @@ class Turn:
             self._changes.move(job_id, TaskState.CANCELED, TaskState.PENDING, tracking.restore(self.connection, job_id))
         tracking.doubt_values(self.connection, self._changes.revived)
         tracking.update_tasks(self.connection, self._tasks.values())
-        for job_id, number in settle_additions(self.connection, self._tasks, self.now).items():
-            self._changes.add(job_id, TaskState.PENDING, -number)
+        for one in settle_additions(self.connection, self._tasks, self.now):
+            self._changes.move_many(one.job_id, one.state, None, one.number, discovers=one.discovers)
         ended_well = [Place(task.block_id, task.position) for task in self._ended_well]
         blocks = tracking.blocks_upward(self.connection, {place.block for place in ended_well + self._run_again})
         held = retreat(self._run_again, blocks)  # first: what waits for these must not open

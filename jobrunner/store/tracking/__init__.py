@@ -5,6 +5,7 @@ Each statement works on many rows at once; none is issued per row. Rows come and
 
 from jobrunner.store.tracking.additions import (
     additions_by_id,
+    count_added,
     creators,
     decide_additions,
     delete_added,
@@ -151,6 +152,7 @@ __all__ = [
     "change_job",
     "children_of",
     "chore_jobs",
+    "count_added",
     "count_behind",
     "count_states",
     "creators",

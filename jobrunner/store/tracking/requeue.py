@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 from jobrunner.plan import Place
-from jobrunner.records import Block, Children, Requeue
+from jobrunner.records import Block, Children, Gone, Requeue
 from jobrunner.states import ENDED_TASK, WELL, CancelReason, TaskState
 from jobrunner.store.bulk import Update
 from jobrunner.store.schema import addition, attempt, block, held_message, message, task
@@ -126,15 +126,17 @@ def offspring(connection: Connection, task_ids: Collection[str]) -> tuple[set[st
     return found, additions
 
 
-_COUNTED = select(task.c.state, task.c.discovers, func.count().label("number")).where(IsOneOf(task.c.id))
-_COUNTED = _COUNTED.group_by(task.c.state, task.c.discovers)
+_COUNTED = (
+    select(task.c.job_id, task.c.state, task.c.discovers, func.count().label("number"))
+    .where(IsOneOf(task.c.id))
+    .group_by(task.c.job_id, task.c.state, task.c.discovers)
+)
 
 
-def count_states(connection: Connection, task_ids: Collection[str]) -> list[tuple[TaskState, bool, int]]:
-    """Return how many of these tasks are in each state: (state, whether they discover work, number)."""
-    return [
-        (TaskState(row["state"]), row["discovers"], row["number"]) for row in rows_of(connection, _COUNTED, task_ids)
-    ]
+def count_states(connection: Connection, task_ids: Collection[str]) -> list[Gone]:
+    """Return in which states these tasks are, which are about to be deleted."""
+    rows = rows_of(connection, _COUNTED, task_ids)
+    return [Gone(**row | {"state": TaskState(row["state"])}) for row in rows]
 
 
 _DELETE_TASKS = (
