@@ -104,9 +104,13 @@ class House:
         queues: str = "celery",
         module: str = "workers",
         pool: str = "prefork",
+        more: Sequence[str] = (),
         **settings: str,
     ) -> Process:
-        """Start a worker of two processes and wait until it takes tasks; `settings` are environment variables."""
+        """Start a worker of two processes and wait until it takes tasks; `settings` are environment variables.
+
+        `more` are further options of Celery's worker.
+        """
         command = ["jobrunner.cli", "worker"] if module == "jobrunner" else [module]
         options = [
             "--without-mingle",
@@ -121,6 +125,7 @@ class House:
             queues,
             "-n",
             f"{name}@house",
+            *more,
         ]
         process = self.start(name, [sys.executable, "-m", *command, "-A", PROJ, *options], **settings)
         process.says(f"{name}@house ready.")
@@ -195,6 +200,14 @@ class House:
         with self.jobs.database.read() as connection:
             status = leases.tracker_status(connection)
         return status.holder if status and status.alive else None
+
+    def waiting(self, queue: str = "celery") -> int:
+        """Return how many messages of a queue no worker has in hand."""
+        with self.app.connection_for_read() as connection, connection.channel() as channel:
+            try:
+                return int(channel.queue_declare(queue, passive=True).message_count)
+            except connection.channel_errors:  # on Redis an empty queue is none
+                return 0
 
     def workers_online(self) -> set[str]:
         """Return the names of the workers that the tracker knows to be online."""

@@ -5,6 +5,7 @@ apps of one process.
 """
 
 import hashlib
+import json
 import os
 import signal
 import threading
@@ -22,6 +23,7 @@ from tests.waiting import until
 app = Celery("tests.integration.proj", set_as_current=False)
 app.conf.task_routes = {"*.on_its_own_queue": {"queue": "own"}}
 app.conf.result_expires = float(os.environ.get("PROJ_RESULT_EXPIRES", "86400"))
+app.conf.broker_transport_options = json.loads(os.environ.get("PROJ_TRANSPORT", "{}"))
 jobs = JobRunner(app)
 
 #: A task whose every failure is worth another try, at once.
@@ -153,6 +155,13 @@ def record(self: Any, number: int, folder: str) -> int:
     return number
 
 
+@plain()
+def last(seconds: float, name: str, path: str) -> None:
+    """Write down that we start, and take our time."""
+    _append(path, name)
+    threading.Event().wait(seconds)
+
+
 @plain(bind=True)
 def what_the_database_says(self: Any) -> list[list[Any]]:
     """Return state, delivery and Celery id of all tasks of this job, as they are while this one runs."""
@@ -203,6 +212,16 @@ def threads() -> list[str]:
 @plain()
 def fail(message: Any) -> None:
     raise ValueError(message)
+
+
+@plain()
+def need(number: int, words: str, needed: str, path: str) -> int:
+    """Write down what we were given, and fail unless a file is there; return the number."""
+    _append(path, f"{number} {len(words)}")
+    if not Path(needed).exists():
+        message = f"no {needed}"
+        raise FileNotFoundError(message)
+    return number
 
 
 @task()

@@ -1,5 +1,8 @@
 """A Celery application that has never heard of jobrunner; its broker comes from Celery's own variables."""
 
+import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ from celery import Celery, Task
 from tests.waiting import until
 
 app = Celery("shop")
+app.conf.broker_transport_options = json.loads(os.environ.get("PROJ_TRANSPORT", "{}"))
 
 
 @app.task
@@ -45,6 +49,14 @@ def hold(path: str) -> None:
     """Say that we are there, and wait for a file."""
     Path(path).with_suffix(".here").touch()
     until(Path(path).exists, timeout=100, what=f"{path} to appear")
+
+
+@app.task
+def last(seconds: float, name: str, path: str) -> None:
+    """Write down that we start, and take our time."""
+    with Path(path).open("a") as lines:
+        lines.write(f"{name}\n")
+    threading.Event().wait(seconds)
 
 
 @app.task
