@@ -87,10 +87,20 @@ class Request(request.Request):
     def _hold(self, refusal: Refusal) -> None:
         request.info("Task %s[%s] is held: %s", self.name, self.id, refusal)
         request.task_ready(self)
-        if tell_held(self, refusal):
+        if (refusal is Refusal.REDELIVERED and self._is_here_as_well) or tell_held(self, refusal):
             self.acknowledge()
         else:
             self.reject(requeue=True)
+
+    @property
+    def _is_here_as_well(self) -> bool:
+        """Whether this worker has another copy of the message in hand.
+
+        To the tracker both are one execution: to tell that this one is dropped would be to say that nobody has it.
+        """
+        known = [known() for known in list(state.reserved_requests.data)]  # threads change it while one looks
+        mine = self.id, self.request_dict.get("retries")
+        return any(one not in {None, self} and (one.id, one.request_dict.get("retries")) == mine for one in known)
 
     # ---- the end -------------------------------------------------------------------------------------------
 
