@@ -110,24 +110,6 @@ def test_a_tracker_killed_with_work_in_flight_goes_on_where_it_was(
     assert all(task.delivery <= 2 for task in job.tasks())
 
 
-@pytest.mark.chaos
-def test_trackers_killed_twenty_times_while_they_publish_start_no_task_twice(house: House) -> None:
-    house.broker()
-    house.worker()
-    jobs, step = [], house.proj.step
-    for kill in range(20):
-        tracker = house.tracker(f"tracker{kill}")
-        path = house.path(f"lines{kill}")
-        jobs.append(house.jobs.submit(group(step.s(i, str(i), path) for i in range(50))))
-        until(lambda: TaskState.PENDING not in jobs[-1].progress.counts, timeout=PATIENCE, what="tasks to be committed")
-        tracker.kill()
-    house.tracker()
-    for kill, job in enumerate(jobs):
-        assert job.wait(PATIENCE) is JobState.COMPLETED
-        house.check_completed_once(job)
-        assert sorted(house.lines(f"lines{kill}"), key=int) == [str(i) for i in range(50)]
-
-
 def test_what_was_committed_but_not_published_is_sent_by_the_next_tracker(house: House) -> None:
     house.broker()
     house.worker()
