@@ -1,9 +1,12 @@
 """What the CAF job tracking worker says (C), as far as states, moves and a running house show it."""
 
-from celery import chain
+from celery import chain, group
 
+from jobrunner.handle import Job
 from jobrunner.states import JOB_MOVES, OPEN_TASK, TASK_MOVES, JobState, TaskState
-from tests.house import PATIENCE, House
+from tests.apps import read_rows
+from tests.house import PATIENCE, House, on_sqlite
+from tests.waiting import until
 
 
 def test_c1_each_message_is_reported_before_it_is_forwarded_to_the_intended_worker(running: House) -> None:
@@ -17,6 +20,36 @@ def test_c1_each_message_is_reported_before_it_is_forwarded_to_the_intended_work
     assert first[1] == ["pending", 0, ids[1]]
     assert second[0] == ["completed", 1, ids[0]]
     assert second[1] in ([state, 1, ids[1]] for state in ("queued", "active"))
+
+
+@on_sqlite
+def test_c3_a_message_is_re_routed_to_the_tracker_which_checks_for_cancellation_and_forwards_it_to_the_right_queue(
+    running: House,
+) -> None:
+    """A message that only the broker has is handed back by the worker as long as its job is held."""
+    gate, proj = running.gate("open"), running.proj
+
+    def held() -> dict[str, str]:
+        return {one["job_id"]: one["queue"] for one in read_rows(running.jobs.database, "held_message")}
+
+    def sender(name: str) -> Job:
+        append = proj.append.si("sent", running.path(name)).set(queue="elsewhere")
+        return running.jobs.submit(group(proj.call.si(append), proj.hold.si(1, str(gate))))
+
+    resumed, canceled = jobs = sender("resumed"), sender("canceled")
+    gate.reached(2)
+    until(lambda: all(len(job.tasks()) == 3 for job in jobs), timeout=PATIENCE, what="the sending to be reported")
+    orders = [job.pause() for job in jobs]
+    gate.open()
+    assert [one.wait(PATIENCE).outcome for one in orders] == ["done", "done"]
+    running.worker("elsewhere", queues="elsewhere")
+    until(lambda: len(held()) == 2, timeout=PATIENCE, what="the messages to be re-routed")
+    assert held() == {job.id: "elsewhere" for job in jobs}
+    canceled.cancel()
+    resumed.resume()
+    assert [job.wait(PATIENCE) for job in jobs] == [JobState.COMPLETED, JobState.CANCELED]
+    assert [running.lines(name) for name in ("resumed", "canceled")] == [["sent"], []]
+    until(lambda: not held(), timeout=PATIENCE, what="the tracker to have no more of them")
 
 
 def test_c4_a_job_is_not_executed_until_all_jobs_it_depends_on_have_completed() -> None:
