@@ -44,6 +44,10 @@ class Refusal(StrEnum):
     UNINFORMED = "uninformed"
 
 
+FINAL = frozenset({Refusal.CANCELED, Refusal.VOID})
+"""Refusals for good: nobody will want the message again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
     """What the snapshot says of one job; `grace` in seconds, None to let finish what runs."""

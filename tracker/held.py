@@ -9,12 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jobrunner.records import Attempt, HeldMessage, Task
-from jobrunner.snapshot import Refusal
+from jobrunner.snapshot import FINAL, Refusal
 from jobrunner.text import NAME, bounded
 from jobrunner.wire import TASK_HELD
 from tracker.fold import PASSING, Event
 
-_FINAL = frozenset({Refusal.CANCELED, Refusal.VOID})
 _RESTS = frozenset({Refusal.PAUSED, Refusal.UNINFORMED})
 #: Properties with which it goes out again: one of the others is made anew, and others only its sender may set.
 _PROPERTIES = ("exchange", "routing_key", "priority", "reply_to", "delivery_mode", "message_id", "type", "app_id")
@@ -22,7 +21,7 @@ _PROPERTIES = ("exchange", "routing_key", "priority", "reply_to", "delivery_mode
 
 def is_final(why: str) -> bool:
     """Whether the message is of no use to anybody any more."""
-    return why in _FINAL
+    return why in FINAL
 
 
 def rests(why: str) -> bool:
@@ -43,7 +42,7 @@ def held_messages(events: Iterable[Event], tasks: Mapping[str, Task]) -> list[He
 
 def _message(event: Event, task: Task) -> HeldMessage | None:
     told = event.fields.get("message")
-    if event.uuid != task.celery_id or event.fields.get("reason") in _FINAL or not isinstance(told, dict):
+    if event.uuid != task.celery_id or event.fields.get("reason") in FINAL or not isinstance(told, dict):
         return None
     try:
         return _read(told, task, event.retries or 0)

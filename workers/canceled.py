@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import Celery
 
-from jobrunner.snapshot import Refusal, Snapshot
+from jobrunner.snapshot import FINAL, Snapshot
 from workers.gate import Gate, Headers, now, sent_of, speaks_of
 from workers.stored import Stored
 
@@ -14,14 +14,13 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks.
 _REST = 1.0
-_CANCELED = {Refusal.CANCELED, Refusal.VOID}
 
 
 def is_canceled(app: Celery, request: Headers) -> bool:
     """Whether the task of this request was canceled, or its job."""
     sent = sent_of(request)
     snapshot = _snapshot(app)
-    return snapshot is not None and speaks_of(snapshot, sent) and snapshot.refusal(sent) in _CANCELED
+    return snapshot is not None and speaks_of(snapshot, sent) and snapshot.refusal(sent) in FINAL
 
 
 def _snapshot(app: Any) -> Snapshot | None:

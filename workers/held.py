@@ -10,14 +10,12 @@ from typing import Any
 from celery.events.event import Event
 
 from jobrunner.errors import JobrunnerError, RefusedError
-from jobrunner.snapshot import Refusal
+from jobrunner.snapshot import FINAL, Refusal
 from jobrunner.wire import TASK_HELD
 from workers.gate import is_from_tracker
 
 logger = logging.getLogger(__name__)
 
-#: Refusals that stand: nobody will want the message again.
-_FOR_GOOD = {Refusal.CANCELED, Refusal.VOID}
 #: Seconds for which the event log is waited for, and until a message that it can never take is looked at again.
 _PATIENCE = 5.0
 _REST = 1.0
@@ -46,7 +44,7 @@ def tell_held(request: Any, refusal: Refusal) -> bool:
         retries=headers.get("retries") or 0,
         reason=refusal,
     )
-    if refusal in _FOR_GOOD or is_from_tracker(headers):
+    if refusal in FINAL or is_from_tracker(headers):
         flusher.add(event, monitored=False)
         return True
     try:
