@@ -1,6 +1,5 @@
 """The handles of a submitted job and of its tasks: what they are doing, what came of it, and orders about them."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from celery import Celery
 
 from jobrunner.errors import ConfigurationError, JobFailedError, NotFoundError, ValueLostError, WaitTimeoutError
+from jobrunner.looking import looks
 from jobrunner.order_arguments import GRACE, cancel_arguments, requeue_arguments, set_arguments
 from jobrunner.order_kinds import OrderKind, Scope
 from jobrunner.orders import Order, give
@@ -20,9 +20,6 @@ from jobrunner.store.reading import JobView, TaskView
 from jobrunner.store.sources import inputs_of, producer_of
 from jobrunner.values import fetch
 
-#: Seconds between two looks while waiting: from the first, doubling, to the last.
-_FIRST_LOOK = 0.02
-_LAST_LOOK = 0.5
 #: Share of a job whose tasks have all ended and which has not: more may be on their way.
 _ALMOST = 0.99
 
@@ -111,20 +108,14 @@ class Job:
         Raises:
             WaitTimeoutError: it had not ended after `timeout` seconds. The job goes on.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause = _FIRST_LOOK
-        while True:
+        for _ in looks(timeout):
             view = self.view
             if each is not None:
                 each(view)
             if view.state in ENDED_JOB:
                 return view.state
-            left = _LAST_LOOK if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                msg = f"Job {self.id} is still {view.state} after {timeout:g} s."
-                raise WaitTimeoutError(msg, "It goes on; wait for it again, or look at it with `jobrunner show`.")
-            time.sleep(min(pause, left))
-            pause = min(pause * 2, _LAST_LOOK)
+        msg = f"Job {self.id} is still {view.state} after {timeout:g} s."
+        raise WaitTimeoutError(msg, "It goes on; wait for it again, or look at it with `jobrunner show`.")
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the job and return its value: what Celery's `.get()` would return for the same canvas.

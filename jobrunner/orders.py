@@ -7,21 +7,17 @@ are back. Nothing here decides whether it is taken.
 import getpass
 import os
 import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jobrunner import ids, records
 from jobrunner.errors import NotFoundError, RefusedError, WaitTimeoutError
+from jobrunner.looking import looks
 from jobrunner.order_kinds import OrderKind
 from jobrunner.records import Answer
 from jobrunner.store.database import Database
 from jobrunner.store.orders import OrderView, insert_orders, read_orders
 from jobrunner.text import NAME, SENTENCE, bounded, check_texts
-
-#: Seconds between two looks while waiting: from the first, doubling, to the last.
-_FIRST_LOOK = 0.02
-_LAST_LOOK = 0.5
 
 
 class Order:
@@ -121,10 +117,8 @@ def give(
 
 def await_answers(database: Database, order_ids: Sequence[str], timeout: float | None) -> dict[str, OrderView]:
     """Wait until all of these orders are answered, but no longer than `timeout` seconds; return how far each is."""
-    deadline = None if timeout is None else time.monotonic() + timeout
-    pause = _FIRST_LOOK
     known: dict[str, OrderView] = {}
-    while True:
+    for _ in looks(timeout):
         left = [id_ for id_ in order_ids if id_ not in known or known[id_].answer is None]
         with database.read() as connection:
             found = read_orders(connection, left)
@@ -132,11 +126,9 @@ def await_answers(database: Database, order_ids: Sequence[str], timeout: float |
             msg = f"There is no order {missing[0]} in {database.where}."
             raise NotFoundError(msg, "It may have been pruned with its job.")
         known |= found
-        remaining = _LAST_LOOK if deadline is None else deadline - time.monotonic()
-        if remaining <= 0 or all(one.answer is not None for one in known.values()):
-            return known
-        time.sleep(min(pause, remaining))
-        pause = min(pause * 2, _LAST_LOOK)
+        if all(one.answer is not None for one in known.values()):
+            break
+    return known
 
 
 def whoami() -> str:
