@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobrunner.errors import RefusedError
+from jobrunner.order_arguments import GRACE
 from jobrunner.order_kinds import JOB_ORDERS, OrderKind
 from jobrunner.records import Answer, Order, Requeue, Task
 from jobrunner.states import ENDED_JOB, ENDED_TASK, CancelReason, FailureReason, JobState, TaskState
@@ -19,8 +20,6 @@ _ENDS = {
     OrderKind.SKIP: TaskState.SKIPPED,
     OrderKind.FAIL: TaskState.FAILED,
 }
-#: Seconds of grace for what runs of a task that is skipped or failed.
-_GRACE = 10.0
 
 
 @dataclass(slots=True)
@@ -49,7 +48,7 @@ class TaskOrder(Ordered):
         task.ordered, task.note = end, f"{end} {self.by}"
         out = task.state in OUT
         if out:
-            void(self.turn, job, task, self.order.arguments.get("grace", _GRACE))
+            void(self.turn, job, task, self.order.arguments.get("grace", GRACE))
         if task.state is TaskState.ACTIVE or (end is TaskState.SKIPPED and task.state is TaskState.PENDING):
             tracking.update_tasks(self.turn.connection, [task])
         else:

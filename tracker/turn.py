@@ -55,7 +55,8 @@ class Turn:
     stored: float = math.inf
     #: Whether there is more to do of what this turn has done a part of.
     goes_on: bool = False
-    _changes: Changes = field(default_factory=Changes)
+    #: What has changed in jobs since they were settled last.
+    changes: Changes = field(default_factory=Changes)
 
     def move(self, task: Task, state: TaskState, *, ended_at: datetime | None = None, corrects: bool = False) -> None:
         """Move one task; its row and the plan follow in `move_on`, its job in `settle`.
@@ -71,7 +72,7 @@ class Turn:
         task.ended_at = (ended_at or self.now) if state in ENDED_TASK else None
         if task.state is state:
             return
-        self._changes.move_one(task, state, corrects=corrects)
+        self.changes.move_one(task, state, corrects=corrects)
         if (task.state in WELL) != (state in WELL) and task.block_id:
             if state in WELL:
                 self._ended_well.append(task)
@@ -91,16 +92,16 @@ class Turn:
     def open(self, job_id: str, place: Place) -> None:
         """Make the tasks that wait for this place ready."""
         number = tracking.open_place(self.connection, place.block, place.position, self.now)
-        self._changes.move(job_id, TaskState.PENDING, TaskState.READY, number)
+        self.changes.move(job_id, TaskState.PENDING, TaskState.READY, number)
 
     def move_on(self) -> None:
         """Write the tasks that moved, and open what their ends open."""
-        for job_id in self._changes.revived:
-            self._changes.move(job_id, TaskState.CANCELED, TaskState.PENDING, tracking.restore(self.connection, job_id))
-        tracking.doubt_values(self.connection, self._changes.revived)
+        for job_id in self.changes.revived:
+            self.changes.move(job_id, TaskState.CANCELED, TaskState.PENDING, tracking.restore(self.connection, job_id))
+        tracking.doubt_values(self.connection, self.changes.revived)
         tracking.update_tasks(self.connection, self._tasks.values())
         for one in settle_additions(self.connection, self._tasks, self.now):
-            self._changes.move_many(one.job_id, one.state, None, one.number, discovers=one.discovers)
+            self.changes.move_many(one.job_id, one.state, None, one.number, discovers=one.discovers)
         ended_well = [Place(task.block_id, task.position) for task in self._ended_well]
         blocks = tracking.blocks_upward(self.connection, {place.block for place in ended_well + self._run_again})
         held = retreat(self._run_again, blocks)  # first: what waits for these must not open
@@ -116,16 +117,11 @@ class Turn:
         self._ended_well.clear()
         self._run_again.clear()
 
-    @property
-    def changes(self) -> Changes:
-        """What has changed in jobs, for who moves many tasks at once."""
-        return self._changes
-
     def settle(self) -> None:
         """Let every job of which a task has moved follow its tasks."""
         tracking.insert_history(self.connection, self.history)
         self.history.clear()
-        self._changes.settle(self.connection, self.now)
+        self.changes.settle(self.connection, self.now)
 
     def tell(self, job_id: str, line: str, cause: Cause, *, task_id: str | None = None) -> None:
         """Write a line into the history of a job."""
