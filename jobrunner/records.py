@@ -125,8 +125,10 @@ class Requeue:
     reset: int = 0
 
     @classmethod
-    def loads(cls, text: str) -> "Requeue":
-        """Read what `dumps` has written."""
+    def loads(cls, text: str | None) -> "Requeue":
+        """Read what `dumps` has written; None is nothing."""
+        if text is None:
+            return cls()
         values = json.loads(text)
         values["tasks"], values["behind"] = tuple(values["tasks"]), tuple(tuple(one) for one in values["behind"])
         return cls(**values)

@@ -101,7 +101,7 @@ class _Chore:
     @property
     def _stands_still(self) -> bool:
         """Whether nothing of the job runs, and nothing can start."""
-        runs = self.job.counts[TaskState.ACTIVE] or tracking.running_task(self.turn.connection, self.job.id)
+        runs = self.job.counts[TaskState.ACTIVE] or tracking.is_running(self.turn.connection, self.job.id)
         return not runs and is_known(self.turn, self.job)
 
     def _pause(self) -> dict[str, Answer]:
@@ -122,7 +122,6 @@ class _Chore:
         turn.goes_on |= len(rows) == BATCH
         if len(rows) == BATCH or not self._stands_still:
             return {}
-        tracking.drop_held_messages(turn.connection, job.id)
         job.held, job.ended_at = False, turn.now
         self._move(JobState.CANCELED, OrderKind.CANCEL)
         number = job.counts[TaskState.CANCELED] + len(rows)

@@ -60,7 +60,7 @@ def _rebuilt(turn: Turn, job_id: str) -> Rebuilt:
 
 def reset_some(turn: Turn, job: Job) -> str | None:
     """Reset the next tasks of a job; when all are, open its plan again and return what was done, for people."""
-    what = Requeue.loads(job.requeue or "{}")
+    what = Requeue.loads(job.requeue)
     rows = tracking.tasks_to_reset(turn.connection, job.id, what, BATCH)
     if rows:
         _reset(turn, job, rows)

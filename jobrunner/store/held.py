@@ -1,16 +1,16 @@
 """Why a job is held by an order, or what an order about it waits for. Nothing here writes."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, literal_column, select
 
 from jobrunner.order_kinds import Intent, OrderKind
-from jobrunner.records import Standing
+from jobrunner.records import Requeue, Standing
 from jobrunner.states import JobState, TaskState
 from jobrunner.store.reading import IN_HAND, JobView
-from jobrunner.store.schema import attempt, history, job, task, worker
+from jobrunner.store.schema import attempt, history, job, task
+from jobrunner.store.tracking.holds import unacknowledged
 
 #: States in which an order holds a job, or is not done yet.
 _HELD = frozenset({JobState.PAUSED, JobState.PAUSING, JobState.CANCEL_REQUESTED, JobState.REQUEUEING})
@@ -55,7 +55,7 @@ def held_view(connection: Connection, view: JobView) -> HeldView | None:
         why=why,
         running=_running(connection, view.id),
         running_number=_running_number(connection, view.id),
-        unacknowledged=_unacknowledged(connection, view.hold_version),
+        unacknowledged=() if view.hold_version is None else unacknowledged(connection, view.hold_version),
         reset=reset,
         left=left,
     )
@@ -87,22 +87,10 @@ def _running_number(connection: Connection, job_id: str) -> int:
     return connection.execute(query).scalar_one()
 
 
-def _unacknowledged(connection: Connection, version: int | None) -> list[str]:
-    """Return the workers that live and have not said that they go by this version of the snapshot, or a later one."""
-    if version is None:
-        return []
-    query = select(worker.c.name).where(
-        worker.c.online.is_(True),
-        worker.c.lossy.is_(False),
-        worker.c.snapshot.is_(None) | (worker.c.snapshot < version),
-    )
-    return list(connection.execute(query.order_by(worker.c.name)).scalars())
-
-
 def _reset(connection: Connection, view: JobView) -> tuple[int, int | None]:
     """Return how many tasks a requeue has reset, and how many are left; that is not known if it began with a task."""
     text = connection.execute(select(job.c.requeue).where(job.c.id == view.id)).scalar()
-    what = json.loads(text or "{}")
-    stays = {TaskState.PENDING} if what.get("all") else {TaskState.PENDING, TaskState.COMPLETED, TaskState.SKIPPED}
+    what = Requeue.loads(text)
+    stays = {TaskState.PENDING} if what.all else {TaskState.PENDING, TaskState.COMPLETED, TaskState.SKIPPED}
     left = sum(number for state, number in view.counts.items() if state not in stays)
-    return what.get("reset", 0), left if what.get("all") or what.get("incomplete") else None
+    return what.reset, left if what.all or what.incomplete else None

@@ -6,13 +6,13 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, literal_column, select, text, update
+from sqlalchemy import Connection, bindparam, func, literal_column, select, text, update
 
 from jobrunner.order_kinds import OrderKind
 from jobrunner.records import Answer, Job, Order, Standing, Task
 from jobrunner.states import CancelReason, TaskState
 from jobrunner.store.bulk import Update
-from jobrunner.store.schema import attempt, held_message, job, orders, task, worker
+from jobrunner.store.schema import attempt, job, orders, task, worker
 from jobrunner.store.tracking.jobs import jobs_by_id
 from jobrunner.store.tracking.rows import NOW, TASK, IsOneOf, as_task, rows_of
 
@@ -93,7 +93,7 @@ def labels_of(connection: Connection, job_id: str) -> dict[str, str]:
 
 
 _RUNNING = (
-    select(task.c.id, task.c.name, attempt.c.worker)
+    select(task.c.id)
     .join_from(attempt, task, task.c.id == attempt.c.task_id)
     .join(worker, (worker.c.name == attempt.c.worker) & (worker.c.source == attempt.c.process))
     .where(
@@ -102,15 +102,13 @@ _RUNNING = (
         (task.c.state == TaskState.ACTIVE) | task.c.ordered.is_not(None),
         worker.c.online.is_(True),
     )
-    .order_by(task.c.arrival)
     .limit(1)
 )
 
 
-def running_task(connection: Connection, job_id: str) -> tuple[str, str, str] | None:
-    """Return a task of a job that a living worker runs: (id, name, worker); one that was ended by order counts."""
-    row = connection.execute(_RUNNING, {"job_id_": job_id}).first()
-    return None if row is None else (row.id, row.name, row.worker)
+def is_running(connection: Connection, job_id: str) -> bool:
+    """Whether a living worker runs a task of a job; one that was ended by order counts."""
+    return connection.execute(_RUNNING, {"job_id_": job_id}).first() is not None
 
 
 _SOME = (
@@ -165,11 +163,6 @@ def park_tasks(connection: Connection, job_ids: Collection[str], limit: int) -> 
 def release_tasks(connection: Connection, job_id: str, limit: int) -> int:
     """Let up to `limit` held tasks of a job be sent, and return how many."""
     return connection.execute(_RELEASE, {"job_id_": job_id, "number": limit}).rowcount
-
-
-def drop_held_messages(connection: Connection, job_id: str) -> None:
-    """Forget messages that gates have handed back: nobody will run them."""
-    connection.execute(delete(held_message).where(held_message.c.job_id == job_id))
 
 
 _TASKS = select(*TASK).where(IsOneOf(task.c.id))
