@@ -65,6 +65,16 @@ def rebuild(root: str, blocks: Mapping[str, Block], tasks: Mapping[str, Children
     )
 
 
+def chains_around(blocks: Mapping[str, Block], here: Place) -> Iterator[Place]:
+    """Yield the places of all chains around a place, from the inside."""
+    around: Place | None = here
+    while around is not None and around.block in blocks:
+        block = blocks[around.block]
+        if block.kind == BlockKind.CHAIN:
+            yield around
+        around = None if block.parent_id is None else Place(block.parent_id, block.position)
+
+
 def _downward(root: str, inner: Mapping[str | None, list[Block]]) -> Iterator[str]:
     """Yield a block and all in it, each after the one around it."""
     waiting = [root]

@@ -12,7 +12,7 @@ from jobrunner.records import Job, Requeue, Task
 from jobrunner.states import ENDED_JOB, OPEN_TASK, JobState, TaskState
 from jobrunner.store import tracking
 from tracker.holding import let_go
-from tracker.rebuild import Rebuilt, rebuild
+from tracker.rebuild import Rebuilt, chains_around, rebuild
 from tracker.settle import Cause, move_job
 from tracker.turn import Turn
 
@@ -28,29 +28,29 @@ def begin_requeue(turn: Turn, job: Job, what: Requeue, cause: Cause) -> None:
         tracking.doubt_values(turn.connection, [job.id])
     if what.after is not None:
         task = tracking.tasks_by_id(turn.connection, [what.after])[what.after]
-        what = what.with_behind(_chains_around(turn, task))
+        what = what.with_behind((one.block, one.position) for one in _chains_around(turn, task))
     job.intent = Intent.PAUSE if job.intent == Intent.PAUSE else None
     job.held, job.chore, job.requeue = True, True, what.dumps()
     job.outcome = job.note = job.ended_at = None
     turn.history.append(move_job(job, JobState.REQUEUEING, cause, turn.now))
 
 
-def _chains_around(turn: Turn, task: Task) -> list[tuple[str, int]]:
+def _chains_around(turn: Turn, task: Task) -> list[Place]:
+    """Return the places of all chains around a task: what comes after one of them comes after it."""
     blocks = tracking.blocks_upward(turn.connection, [task.block_id])
-    return [(one.block, one.position) for one in tracking.chains_around(blocks, task.block_id, task.position)]
+    return list(chains_around(blocks, Place(task.block_id, task.position)))
 
 
 def open_behind(turn: Turn, task: Task) -> int:
     """Return how many tasks that come after this one are under way."""
-    places = [Place(*one) for one in _chains_around(turn, task)]
-    return tracking.count_behind(turn.connection, task.job_id, places, OPEN_TASK)
+    return tracking.count_behind(turn.connection, task.job_id, _chains_around(turn, task), OPEN_TASK)
 
 
 def may_run(turn: Turn, task: Task) -> bool:
     """Whether all that comes before a task has ended well."""
     rebuilt = _rebuilt(turn, task.job_id)
     first = {place.block: place.position for place in rebuilt.unfinished}
-    return all(first.get(block, position) >= position for block, position in _chains_around(turn, task))
+    return all(first.get(one.block, one.position) >= one.position for one in _chains_around(turn, task))
 
 
 def _rebuilt(turn: Turn, job_id: str) -> Rebuilt:

@@ -101,7 +101,6 @@ from jobrunner.store.tracking.producers import producers
 from jobrunner.store.tracking.rejected import insert_rejected
 from jobrunner.store.tracking.requeue import (
     blocks_of,
-    chains_around,
     children_of,
     count_behind,
     count_states,
@@ -147,7 +146,6 @@ __all__ = [
     "blocks_upward",
     "cancel_pending",
     "cancel_some",
-    "chains_around",
     "change_job",
     "children_of",
     "chore_jobs",

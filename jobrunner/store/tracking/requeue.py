@@ -1,6 +1,6 @@
 """What a requeue changes: tasks wait again, what they had added or sent is gone, blocks are counted anew."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -216,13 +216,3 @@ def shrink_levels(connection: Connection, task_ids: Collection[str]) -> None:
     """Note that these tasks are about to leave their blocks; levels of a job with a barrier outlast what joined."""
     for row in rows_of(connection, _LEVELS, task_ids):
         connection.execute(_SHRINK, {"id_": row["block_id"], "number": row["number"]})
-
-
-def chains_around(blocks: Mapping[str, Block], block_id: str, position: int) -> Iterator[Place]:
-    """Yield the places of all chains around a task, from the inside: what comes after one of them comes after it."""
-    here: Place | None = Place(block_id, position)
-    while here is not None and here.block in blocks:
-        found = blocks[here.block]
-        if found.kind == "chain":
-            yield here
-        here = None if found.parent_id is None else Place(found.parent_id, found.position)
