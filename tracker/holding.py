@@ -41,5 +41,9 @@ def is_known(turn: Turn, job: Job) -> bool:
     """
     if job.hold_version is None:
         return True
-    told = turn.drained and turn.stored >= job.hold_version
-    return told and not tracking.unacknowledged(turn.connection, job.hold_version)
+    return turn.drained and workers_know(turn, job.hold_version)
+
+
+def workers_know(turn: Turn, version: int) -> bool:
+    """Whether workers could read this version of the snapshot, and all that live have said that they go by it."""
+    return turn.stored >= version and not tracking.unacknowledged(turn.connection, version)

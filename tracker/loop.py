@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from celery import Celery
@@ -29,9 +29,9 @@ from tracker.orders import apply_orders
 from tracker.outbox import BROKER_ERRORS, Outbox
 from tracker.outlets import TooLateError
 from tracker.plain import PlainReceiver
-from tracker.recover import QueueWatch, Voided, give_up_worker, resend_outbox, void_outbox
 from tracker.rejects import Tally
 from tracker.release import Release
+from tracker.resending import Resending
 from tracker.sending import take_held, take_ready
 from tracker.snapshot import SnapshotStore
 from tracker.turn import Turn
@@ -46,17 +46,8 @@ LEASE = 5.0
 _RENEW = LEASE / 3
 #: Seconds that an idle turn waits for events; also how late a submission without a wake-up is seen.
 _WAIT = 0.2
-#: Seconds between two looks for a lease, a broker or a database that is away, and between looks at suspicious queues.
+#: Seconds between two looks for a lease, a broker or a database that is away.
 _RETRY = 0.5
-_LOOK = 5.0
-#: Seconds after the broker came back in which nothing is taken for lost: workers try to reach it every 2 s, and have
-#: yet to tell what they have done meanwhile.
-_CALM = 3.0
-#: Seconds that workers have to say that they know what is void; some may not be able to.
-_UNKNOWING = 60.0
-#: How long after the end of a job its messages may still be on a broker, and how much is forgotten at a time.
-_RETIRED = timedelta(days=7)
-_RETIRE = 100
 #: Under load, seconds from the begin of one turn to the next: a turn costs the same for one event as for fifty.
 _PACE = 0.05
 _LOAD = 10
@@ -90,13 +81,11 @@ class Tracker:
     def _reset(self) -> None:
         self._position: str | None = None
         self._hearing = Hearing()
-        self._queues = QueueWatch()
         self._outbox.reset()
+        self._resending = Resending(self._dispatch, self._outbox, self._hearing)
         self._trouble: str | None = None
-        self._unsent = self._has_held = self._goes_on = False
-        self._voided: Voided | None = None
-        self._voided_at = 0.0
-        self._renewed = self._looked = self._calm_at = time.monotonic()
+        self._unsent = self._goes_on = False
+        self._renewed = time.monotonic()
         self._drained_at: float | None = None
 
     def stop(self) -> None:
@@ -138,7 +127,7 @@ class Tracker:
             self._renewed = asked
             self._position = leases.read_position(connection, self._log.name)
             self._hearing.know(connection)
-            self._has_held = tracking.has_held_messages(connection)
+            self._resending.has_held = tracking.has_held_messages(connection)
             snapshot = tracking.load_snapshot(connection)
         self._snapshots.until = asked + LEASE
         self._snapshots.start(snapshot)
@@ -205,8 +194,8 @@ class Tracker:
             told = self._absorb(turn, [*(batch.entries if batch else ()), *self._heard])
             if batch is not None:
                 leases.write_position(connection, self._log.name, batch.position)
-            if batch is None or batch.drained:
-                self._recover(turn, stored)
+            if self._trouble is None and (batch is None or batch.drained):
+                self._resending.decide(turn)
             self._hearing.note(turn)
             fold(turn, self._outbox.failed)
             turn.take_up()
@@ -238,14 +227,14 @@ class Tracker:
         tracking.forget_held(connection, self._outbox.forwarded())
 
     def _take_ready(self, turn: Turn) -> list[Parcel]:
-        self._has_held |= turn.has_held
+        self._resending.has_held |= turn.has_held
         if self._trouble or self._outbox.is_full:
             return []
         if self._snapshots.stored is None:  # nobody would start it
             self._unsent = tracking.work_waiting(turn.connection, turn.now)
             return []
         self._unsent = False
-        return [*take_ready(turn), *(take_held(turn) if self._has_held else ())]
+        return [*take_ready(turn), *(take_held(turn) if self._resending.has_held else ())]
 
     def _read(self) -> Batch | None:
         asked, wait = time.monotonic(), 0 if self._outbox.is_waiting or self._goes_on else _WAIT
@@ -260,8 +249,7 @@ class Tracker:
         if self._trouble is not None:
             logger.info("The broker is back.", extra={"action": "broker-back"})
             self._trouble = None
-            self._calm_at = time.monotonic() + _CALM
-            self._hearing.excuse()
+            self._resending.excuse()
         return batch
 
     def _drained_ago(self) -> float | None:
@@ -278,9 +266,7 @@ class Tracker:
 
     def _absorb(self, turn: Turn, entries: Sequence[Entry]) -> Told:
         for arrival in self._hearing.arrivals(entries):
-            # A node's name is unique: whoever bore it before is gone, and what that process held is lost.
-            number = self._give_up(turn, arrival.name, living_source=arrival.source)
-            self._tell(number, f"of the worker {arrival.name} before")
+            self._resending.replace(turn, arrival.name, arrival.source)
             tracking.save_worker(turn.connection, arrival.name, arrival.source, arrival.pid, online=True, now=turn.now)
         self._hearing.count(turn, entries)
         told = read_events(entries)
@@ -293,50 +279,6 @@ class Tracker:
         del told.rejects.rows[self._tally.room(time.monotonic()) :]
         tracking.insert_rejected(turn.connection, told.rejects.rows, turn.now)
         return told
-
-    def _recover(self, turn: Turn, stored: int | None) -> None:
-        """What may be decided only while the event log is drained; `stored` was, before it was read."""
-        if self._trouble is not None or time.monotonic() < self._calm_at:
-            return
-        if self._outbox.in_doubt:
-            self._voided, self._voided_at = void_outbox(turn), time.monotonic()
-            self._outbox.in_doubt, self._has_held = False, tracking.has_held_messages(turn.connection)
-        if self._voided is not None and self._is_known(turn, self._voided, stored):
-            self._tell(resend_outbox(turn, self._voided), "left in the outbox")
-            self._voided = None
-        for name in self._hearing.silent():
-            self._tell(self._give_up(turn, name, living_source=None), f"of the lost worker {name}")
-            tracking.lose_worker(turn.connection, name)
-        self._hearing.forget_series(turn)
-        if time.monotonic() - self._looked > _LOOK:
-            self._looked = time.monotonic()
-            if self._has_held:
-                tracking.drop_obsolete(turn.connection)
-                self._has_held = tracking.has_held_messages(turn.connection)
-            tracking.retire_entries(turn.connection, turn.now - _RETIRED, _RETIRE)
-            # The broker is asked before anything is written; if it is away, the next read will tell.
-            self._quietly(lambda: self._tell(self._queues.look(turn, self._dispatch.is_empty), "lost by their queue"))
-
-    def _is_known(self, turn: Turn, voided: Voided, stored: int | None) -> bool:
-        """Whether no worker starts what is void, or some have not said so for too long.
-
-        A worker that comes up reads what is stored after it has said which version it goes by.
-        """
-        if time.monotonic() - self._voided_at > _UNKNOWING:
-            logger.warning("Not all workers know which messages are void.", extra={"action": "void-unknown"})
-            return True
-        return (
-            stored is not None
-            and stored >= voided.version
-            and not tracking.unacknowledged(turn.connection, voided.version)
-        )
-
-    def _give_up(self, turn: Turn, name: str, *, living_source: str | None) -> int:
-        return give_up_worker(turn, name, living_source=living_source, redelivers=self._dispatch.redelivers)
-
-    def _tell(self, number: int, which: str) -> None:
-        if number:
-            logger.warning("Sending %d tasks again %s.", number, which, extra={"action": "sent-again", "tasks": number})
 
     # ---- the broker ----------------------------------------------------------------------------------------
 
