@@ -159,7 +159,7 @@ def show(job: str, everything: bool, as_json: bool) -> None:
     with database.read() as connection:
         tracker = leases.tracker_status(connection)
         why = why_waiting(view, tracker, reading.workers_online(connection), held_view(connection, view))
-        history = reading.list_history(connection, view.id, limit=None if everything else _LINES)
+        history = reading.list_history(connection, view.id, limit=None if everything else _LINES, moves=everything)
     behind = seconds_behind(view, tracker)
     if as_json:
         lines = {"history": [dataclasses.asdict(one) for one in history]}

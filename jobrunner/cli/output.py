@@ -210,8 +210,7 @@ def job_lines(
     if view.ended_at:
         yield f"ended      {stamp(view.ended_at)}, after {_took(view)}"
     for one in history:
-        if one.line:  # moves are shown by `--history`
-            yield f"history    {stamp(one.at)}  {one.line}"
+        yield f"history    {stamp(one.at)}  {one.line}"
 
 
 def _ordered_lines(view: JobView) -> Iterator[str]:

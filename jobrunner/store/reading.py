@@ -287,8 +287,10 @@ def _worker_view(row: Row[*tuple[Any, ...]]) -> WorkerView:
     return WorkerView(**values, state=WorkerState.ONLINE if online else gone)
 
 
-def list_history(connection: Connection, job_id: str, *, limit: int | None) -> list[HistoryLine]:
-    """Return what was decided last about a job and its tasks, in order; all of it without a limit."""
+def list_history(connection: Connection, job_id: str, *, limit: int | None, moves: bool = False) -> list[HistoryLine]:
+    """Return what was decided last about a job and its tasks, in order; with `moves`, also what only moved the job."""
     columns = [history.c[name] for name in HistoryLine.__slots__]
     query = select(*columns).where(history.c.job_id == job_id).order_by(history.c.id.desc()).limit(limit)
+    if not moves:
+        query = query.where(history.c.new.is_(None))
     return [HistoryLine(**row._asdict()) for row in reversed(connection.execute(query).all())]
