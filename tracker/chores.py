@@ -92,10 +92,10 @@ class _Chore:
     def _answers(self, kinds: Collection[OrderKind], answer: Answer) -> dict[str, Answer]:
         return {one.id: answer for one in self.orders if one.task_id is None and one.kind in kinds}
 
-    def _move(self, state: JobState, kind: OrderKind) -> None:
-        """Move the job because of an order that is being carried out."""
-        by = next((one for one in reversed(self.orders) if one.kind is kind), None)
-        cause = Cause(trigger=kind, who=by.asked_by if by else None, why=by.why if by else None)
+    def _move(self, state: JobState, *kinds: OrderKind) -> None:
+        """Move the job because of an order, of one of these kinds, that is being carried out."""
+        by = next((one for one in reversed(self.orders) if one.kind in kinds), None)
+        cause = Cause(trigger=kinds[0]) if by is None else Cause(trigger=by.kind, who=by.asked_by, why=by.why)
         self.turn.history.append(move_job(self.job, state, cause, self.turn.now))
 
     @property
@@ -137,7 +137,9 @@ class _Chore:
         self.job = job = tracking.jobs_by_id(self.turn.connection, [self.job.id])[self.job.id]
         job.kept = sum(job.counts[state] for state in ENDED_TASK) - job.discovered
         job.started_at = None
-        self._move(JobState.PAUSED if job.intent == Intent.PAUSE else JobState.QUEUED, OrderKind.REQUEUE)
+        self._move(
+            JobState.PAUSED if job.intent == Intent.PAUSE else JobState.QUEUED, OrderKind.REQUEUE, OrderKind.SKIP
+        )
         self.turn.changes.add(job.id, TaskState.PENDING, 0)  # it may have nothing to do
         answer = done(f"It is {job.state}: {text}.")
         of_tasks = {one.id: answer for one in self.orders if one.task_id is not None}  # skipped, or requeued

@@ -152,7 +152,7 @@ def _verdict(job: Job) -> Verdict:
 
 
 def _end(connection: "Connection", job: Job, now: datetime) -> None:
-    job.ended_at = now
+    job.ended_at, job.note = now, None
     if job.state is JobState.COMPLETED:
         job.outcome = JobOutcome.NOOP if _had_nothing_to_do(connection, job) else JobOutcome.OK
     failed = tracking.failed_task(connection, job.id) if job.counts[TaskState.FAILED] else None
