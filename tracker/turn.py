@@ -1,8 +1,9 @@
 """One turn of the tracker: everything that happens between BEGIN and COMMIT.
 
-A turn folds a batch of events into attempts and tasks (`tracker.folding`), takes up new jobs and orders, moves plans
-on, settles the jobs that were touched, and puts what is ready into the outbox (`tracker.sending`). It loads and writes
-rows in bulk; no statement is issued per task.
+A turn folds a batch of events into attempts and tasks (`tracker.folding`), takes up new jobs and orders
+(`tracker.orders`), moves plans on, does a part of what orders leave to do (`tracker.chores`), puts what is ready into
+the outbox (`tracker.sending`), and settles the jobs that were touched. It loads and writes rows in bulk; no statement
+is issued per task.
 """
 
 import logging
