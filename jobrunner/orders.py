@@ -10,11 +10,11 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jobrunner import ids, records
+from jobrunner import ids, order_records
 from jobrunner.errors import NotFoundError, RefusedError, WaitTimeoutError
 from jobrunner.looking import looks
 from jobrunner.order_kinds import OrderKind
-from jobrunner.records import Answer
+from jobrunner.order_records import Answer
 from jobrunner.store.database import Database
 from jobrunner.store.orders import OrderView, insert_orders, read_orders
 from jobrunner.text import NAME, SENTENCE, bounded, check_texts
@@ -23,7 +23,7 @@ from jobrunner.text import NAME, SENTENCE, bounded, check_texts
 class Order:
     """An order by its id. Every property is read afresh."""
 
-    def __init__(self, order: records.Order, *, database: Database) -> None:
+    def __init__(self, order: order_records.Order, *, database: Database) -> None:
         self.id = order.id
         self.kind = order.kind
         self.job_id = order.job_id
@@ -95,7 +95,7 @@ def give(
     check_texts(limit=SENTENCE, reason=why)
     asked_by = by or whoami()
     rows = [
-        records.Order(
+        order_records.Order(
             id=ids.uuid7(),
             kind=kind,
             job_id=job_id,

@@ -1,13 +1,10 @@
 """Rows of the database as plain values: what the store hands out and takes back, and what fold and advance work on."""
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
-from typing import Any, Literal, TypeAlias
+from typing import TypeAlias
 
-from jobrunner.order_kinds import OrderKind
 from jobrunner.states import JobState, TaskState
 
 
@@ -109,44 +106,6 @@ class Children:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Requeue:
-    """Which tasks of a job wait again: all of these kinds, and `tasks` by their ids.
-
-    `upstream` are those that were canceled because of what was before them, and `behind` all after these (block,
-    position) of chains; if it is all `after` a task, the tracker fills that in. `reset` is how many wait already.
-    """
-
-    all: bool = False
-    incomplete: bool = False
-    upstream: bool = False
-    tasks: tuple[str, ...] = ()
-    after: str | None = None
-    behind: tuple[tuple[str, int], ...] = ()
-    reset: int = 0
-
-    @classmethod
-    def loads(cls, text: str | None) -> "Requeue":
-        """Read what `dumps` has written; None is nothing."""
-        if text is None:
-            return cls()
-        values = json.loads(text)
-        values["tasks"], values["behind"] = tuple(values["tasks"]), tuple(tuple(one) for one in values["behind"])
-        return cls(**values)
-
-    def with_behind(self, places: Iterable[tuple[str, int]]) -> "Requeue":
-        """Return it with all that comes after these places as well."""
-        return replace(self, behind=tuple(sorted({*self.behind, *places})))
-
-    def counting(self, number: int) -> "Requeue":
-        """Return it with so many more tasks that wait."""
-        return replace(self, reset=self.reset + number)
-
-    def dumps(self) -> str:
-        """Return it as JSON."""
-        return json.dumps(asdict(self))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Creator:
     """A task that adds tasks to its job, as far as these need to know it."""
 
@@ -214,27 +173,6 @@ class HistoryLine:
     trigger: str | None = None
     who: str | None = None
     why: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What somebody asks for; `arguments` by kind, as JSON holds them."""
-
-    id: str
-    kind: OrderKind
-    job_id: str
-    task_id: str | None
-    arguments: Mapping[str, Any]
-    asked_by: str
-    why: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What became of an order: `done`, `refused` or `not-found`, and in words what changed, or why not."""
-
-    outcome: Literal["done", "refused", "not-found"]
-    text: str
 
 
 @dataclass(slots=True, kw_only=True)

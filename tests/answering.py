@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sqlalchemy import select, update
 
-from jobrunner.records import Answer
+from jobrunner.order_records import Answer
 from jobrunner.store.database import Database
 from jobrunner.store.schema import orders
 from tests.builders import MIDNIGHT

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from jobrunner import JobRunner, ids, submit
 from jobrunner.order_kinds import OrderKind
-from jobrunner.records import Answer, Order
+from jobrunner.order_records import Answer, Order
 from jobrunner.store.database import Database
 from jobrunner.store.orders import insert_orders, read_orders
 from jobrunner.store.schema import metadata

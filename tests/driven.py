@@ -10,7 +10,7 @@ from celery.canvas import Signature
 from sqlalchemy import select
 
 from jobrunner.order_kinds import OrderKind
-from jobrunner.records import Answer
+from jobrunner.order_records import Answer
 from jobrunner.states import JobState, TaskState
 from jobrunner.store.check import wrong_counters
 from jobrunner.store.schema import history, job, orders, task

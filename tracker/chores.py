@@ -9,7 +9,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from jobrunner.order_kinds import Intent, OrderKind
-from jobrunner.records import Answer, Job, Order
+from jobrunner.order_records import Answer, Order
+from jobrunner.records import Job
 from jobrunner.states import ENDED_JOB, ENDED_TASK, JobState, TaskState
 from jobrunner.store import tracking
 from jobrunner.text import SENTENCE, bounded

@@ -3,7 +3,7 @@
 import json
 
 from jobrunner.order_kinds import Intent, OrderKind, Scope
-from jobrunner.records import Answer, Requeue
+from jobrunner.order_records import Answer, Requeue
 from jobrunner.snapshot import Kind
 from jobrunner.states import ENDED_JOB, JobState
 from jobrunner.store import tracking

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from jobrunner.errors import RefusedError
 from jobrunner.order_kinds import refusal
-from jobrunner.records import Answer, Job, Order
+from jobrunner.order_records import Answer, Order
+from jobrunner.records import Job
 from jobrunner.states import JobState, TaskState
 from jobrunner.store import tracking
 from jobrunner.text import SENTENCE, bounded

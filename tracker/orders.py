@@ -5,7 +5,7 @@ are changed; `tracker.chores` sees to those, in every turn until they are done, 
 """
 
 from jobrunner.errors import RefusedError
-from jobrunner.records import Answer, Order
+from jobrunner.order_records import Answer, Order
 from jobrunner.store import tracking
 from tracker.job_orders import JobOrder
 from tracker.task_orders import TaskOrder

@@ -7,8 +7,9 @@ task goes on counting its deliveries, so that nothing of an earlier run can be t
 from collections import Counter
 
 from jobrunner.order_kinds import Intent
+from jobrunner.order_records import Requeue
 from jobrunner.plan import Place
-from jobrunner.records import Job, Requeue, Task
+from jobrunner.records import Job, Task
 from jobrunner.states import ENDED_JOB, OPEN_TASK, JobState, TaskState
 from jobrunner.store import tracking
 from tracker.holding import let_go

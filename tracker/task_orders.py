@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from jobrunner.errors import RefusedError
 from jobrunner.order_arguments import GRACE
 from jobrunner.order_kinds import JOB_ORDERS, OrderKind
-from jobrunner.records import Answer, Order, Requeue, Task
+from jobrunner.order_records import Answer, Order, Requeue
+from jobrunner.records import Task
 from jobrunner.states import ENDED_JOB, ENDED_TASK, CancelReason, FailureReason, JobState, TaskState
 from jobrunner.store import tracking
 from tracker.holding import void

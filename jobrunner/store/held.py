@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, literal_column, select
 
 from jobrunner.order_kinds import Intent, OrderKind
-from jobrunner.records import Requeue, Standing
+from jobrunner.order_records import Requeue
+from jobrunner.records import Standing
 from jobrunner.states import JobState, TaskState
 from jobrunner.store.reading import IN_HAND, JobView
 from jobrunner.store.schema import attempt, history, job, task

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import JSON, ColumnElement, Connection, Select, cast, select, type_coerce
 
-from jobrunner.records import Answer, Order
+from jobrunner.order_records import Answer, Order
 from jobrunner.states import JobState, TaskState
 from jobrunner.store.bulk import insert_rows
 from jobrunner.store.reading import CHUNK

@@ -261,7 +261,7 @@ orders = Table(
     Column("asked_at", Moment, nullable=False),
     Column("applied_at", Moment),
     Column("answered_at", Moment),  # what was ordered is done, or refused
-    Column("answer", Text),  # JSON, see jobrunner.records.Answer
+    Column("answer", Text),  # JSON, see jobrunner.order_records.Answer
     _partial("ix_orders_unapplied", "id", "applied_at IS NULL"),
     _partial("ix_orders_unanswered", "job_id", "answered_at IS NULL"),
 )

@@ -9,7 +9,7 @@ from celery import chain, group
 from sqlalchemy import select, update
 
 from jobrunner.order_kinds import JOB_ORDERS, TASK_ORDERS, OrderKind
-from jobrunner.records import Requeue
+from jobrunner.order_records import Requeue
 from jobrunner.states import (
     ENDED_JOB,
     JOB_CORRECTIONS,

@@ -12,7 +12,7 @@ from celery.canvas import Signature
 from jobrunner import JobRunner
 from jobrunner.additions import parts
 from jobrunner.order_kinds import OrderKind
-from jobrunner.records import Answer
+from jobrunner.order_records import Answer
 from jobrunner.store.check import check
 from tests.apps import answer_to, new_runner, order, read_rows, store, take_turn
 from tests.builders import event

@@ -15,7 +15,8 @@ from sqlalchemy import update
 from jobrunner import JobRunner
 from jobrunner.condition import why_unanswered
 from jobrunner.order_kinds import OrderKind
-from jobrunner.records import Answer, Attempt, HistoryLine
+from jobrunner.order_records import Answer
+from jobrunner.records import Attempt, HistoryLine
 from jobrunner.states import TaskState
 from jobrunner.store import leases, schema, tracking
 from jobrunner.store.held import held_view

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, literal_column, select, text, update
 
 from jobrunner.order_kinds import OrderKind
-from jobrunner.records import Answer, Job, Order, Standing, Task
+from jobrunner.order_records import Answer, Order
+from jobrunner.records import Job, Standing, Task
 from jobrunner.states import CancelReason, TaskState
 from jobrunner.store.bulk import Update
 from jobrunner.store.schema import attempt, job, orders, task, worker

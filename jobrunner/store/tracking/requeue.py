@@ -17,8 +17,9 @@ from sqlalchemy import (
     update,
 )
 
+from jobrunner.order_records import Requeue
 from jobrunner.plan import Place
-from jobrunner.records import Block, Children, Gone, Requeue
+from jobrunner.records import Block, Children, Gone
 from jobrunner.states import ENDED_TASK, WELL, CancelReason, TaskState
 from jobrunner.store.bulk import Update
 from jobrunner.store.schema import addition, attempt, block, held_message, message, task
