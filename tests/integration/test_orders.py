@@ -6,14 +6,16 @@ Each test has a short form in the suite, and a long one on all databases and bro
 import time
 from collections import Counter
 from datetime import datetime
+from random import Random
 
 import pytest
-from celery import group
+from celery import chord, group
 
 from jobrunner.embedded.guardian import alive
 from jobrunner.handle import Job
 from jobrunner.orders import Order
-from jobrunner.states import JobState, TaskState
+from jobrunner.states import ENDED_JOB, JobState, TaskState
+from jobrunner.store.check import check
 from tests.apps import read_rows
 from tests.house import PATIENCE, House
 from tests.process import Process
@@ -27,6 +29,10 @@ pytestmark = [
 #: Tasks that wait on the broker: in the suite, and in the long form.
 _QUEUED, _MANY_QUEUED = 60, 500
 _CANCELED, _MANY_CANCELED = 60, 1_000
+#: Tasks of a job that is paused all the time.
+_SPANS = 1_800
+#: Orders given while some are killed, and the chance that somebody is.
+_ORDERS, _KILLS = 30, 0.4
 #: Seconds of grace for what ignores TERM, and how much later at most it must be gone: workers look once a second.
 _GRACE, _LATE = 1.0, 5.0
 
@@ -105,6 +111,46 @@ def test_a_paused_job_starts_nothing_whoever_comes_and_goes_on_with_each_task_on
     house.check_completed_once(job)
 
 
+@pytest.mark.chaos
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_however_often_a_job_is_paused_each_task_starts_once_and_none_while_it_is(
+    house: House, pool: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A third of them are sent by tasks, so that nobody but the gates has their messages; some are retried."""
+    house.broker()
+    house.tracker()
+    for name in ("one", "two"):
+        house.worker(name, pool=pool, more=("--prefetch-multiplier", "16"))
+    proj, path = house.proj, house.path("spans")
+    spans = [proj.span.si(number, str(number), path) for number in range(_SPANS)]
+    called = (proj.call.si(*spans[number : number + 20]) for number in range(0, _SPANS // 3, 20))
+    retried = (proj.second_try.si(number, 0.5) for number in range(_SPANS // 100))
+    job = house.jobs.submit(group(*called, *spans[_SPANS // 3 :], *retried))
+    until(lambda: len(house.lines("spans")) > 10, timeout=PATIENCE, what="tasks to run")
+    pauses = []
+    while job.state not in ENDED_JOB:
+        done = len(house.lines("spans"))
+        order = job.pause()
+        if order.wait(PATIENCE).outcome != "done":
+            break  # it has ended before
+        paused_at = answered_at(house, order).timestamp()
+        assert job.state is JobState.PAUSED
+        pauses.append((paused_at, time.time()))
+        job.resume()
+        more = lambda done=done: len(house.lines("spans")) > done or job.state in ENDED_JOB  # noqa: E731
+        until(more, timeout=PATIENCE, what="tasks to run")
+    with capsys.disabled():
+        print(f"\n{job.view.total} tasks, paused {len(pauses)} times on {pool}")  # noqa: T201
+    assert job.wait(PATIENCE * 3) is JobState.COMPLETED
+    house.check_completed_once(job)
+    assert Counter(len(times) for times in starts(house).values()) == {1: _SPANS}
+    found = sorted(at for times in starts(house).values() for at in times)
+    assert not [(at, one) for at in found for one in pauses if one[0] < at < one[1]]
+    assert len(pauses) > 1
+    assert check(house.jobs.database) == []
+
+
 # ---- cancel ------------------------------------------------------------------------------------------------
 
 
@@ -157,3 +203,52 @@ def check_canceled(house: House, away: Process | None, queued: int, *, restarted
     assert sorted(map(int, house.lines(f"lines-{name}"))) == list(range(queued))
     house.check_completed_once(job)
     return seconds
+
+
+# ---- whatever happens --------------------------------------------------------------------------------------
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_what_is_answered_holds_whoever_is_killed(house: House, seed: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Orders come at random while tracker and workers die; in the end the job is completed, and all is counted."""
+    house.broker()
+    random, tracker = Random(seed), house.tracker()  # noqa: S311  a life to be lived again, no secret
+    workers = [house.worker(name, pool=pool) for name, pool in (("one", "prefork"), ("two", "threads"))]
+    proj, path = house.proj, house.path("spans")
+    spans = [proj.span.si(number, str(number), path) for number in range(_SPANS)]
+    called = (proj.call.si(*spans[number : number + 20]) for number in range(0, _SPANS // 3, 20))
+    job = house.jobs.submit(chord([*called, *spans[_SPANS // 3 :]], proj.append.si("joined", house.path("joined"))))
+    quiet, killed, goes_on = [], [], True
+    for _ in range(_ORDERS):
+        if job.state is JobState.COMPLETED:
+            break
+        order = random.choice([job.pause, job.cancel]) if goes_on else job.requeue if canceled(job) else job.resume
+        given, given_at = order(), time.time()
+        if random.random() < _KILLS:
+            process = random.choice([tracker, *workers])
+            process.kill()
+            process.start()
+            killed.append(process.log.stem)
+        answer = given.wait(PATIENCE * 2)
+        if answer.outcome == "done" and goes_on:
+            answered = answered_at(house, given).timestamp()
+        elif answer.outcome == "done":
+            quiet.append((answered, given_at))
+        goes_on ^= answer.outcome == "done"
+    if not goes_on:
+        (job.requeue if canceled(job) else job.resume)()
+    assert job.wait(PATIENCE * 3) is JobState.COMPLETED
+    with capsys.disabled():
+        print(f"\n{len(quiet)} pauses and cancels, {len(killed)} killed: {', '.join(killed)}")  # noqa: T201
+    house.check_completed_once(job)
+    found = sorted(at for times in starts(house).values() for at in times)
+    assert not [(at, one) for at in found for one in quiet if one[0] < at < one[1]]
+    assert {int(name) for name in starts(house)} == set(range(_SPANS))
+    assert house.lines("joined") == ["joined"]
+    assert check(house.jobs.database) == []
+
+
+def canceled(job: Job) -> bool:
+    return job.state is JobState.CANCELED
