@@ -108,6 +108,7 @@ class Outbox:
 
     def doubt(self) -> None:
         """Note that the broker is away: all that is unsent is decided anew."""
+        self.in_doubt |= bool(self._again)
         self._again = []
 
     def _hold_back(self, untaken: list[Parcel]) -> None:

@@ -74,7 +74,7 @@ _OPEN = (
     attempt.c.task_id == task.c.id,
     attempt.c.delivery == task.c.delivery,
     attempt.c.standing == literal_column(str(int(Standing.STARTED))),
-    task.c.state.in_(IN_HAND),
+    task.c.state.in_(IN_HAND) | task.c.ordered.is_not(None),  # canceled, and not gone yet
 )
 
 
