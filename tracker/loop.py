@@ -185,28 +185,44 @@ class Tracker:
         self._heard = self._heard or self._plain.take(_PLAIN)  # kept until they are committed: nobody else has them
         if batch is None and not self._heard and not self._due():
             return
-        now = _now()
         with self._database.write() as connection:
             self._renew(connection)
             drained = self._drained_at is not None and self._drained_at >= began
-            turn = Turn(connection, now, drained=drained, stored=stored)
-            self._note_sent(connection, now)
-            told = self._absorb(turn, [*(batch.entries if batch else ()), *self._heard])
-            if batch is not None:
-                leases.write_position(connection, self._log.name, batch.position)
-            if self._trouble is None and (batch is None or batch.drained):
-                self._resending.decide(turn)
-            self._hearing.note(turn)
-            fold(turn, self._outbox.failed)
-            turn.take_up()
-            apply_orders(turn)
-            turn.move_on()
-            do_chores(turn)
-            outgoing = self._take_ready(turn)
-            turn.settle()
+            turn = Turn(connection, _now(), drained=drained, stored=stored)
+            told = self._hear(turn, batch)
+            outgoing = self._move(turn)
             snapshot = self._snapshots.newer(connection)
         if snapshot is not None:
             self._snapshots.keep(snapshot)
+        self._note_committed(turn, told, batch)
+        self._publish(([] if self._trouble else self._outbox.take_due()) + outgoing)
+        if len(told.events) > _LOAD:
+            self._stop.wait(max(0.0, began + _PACE - time.monotonic()))
+
+    def _hear(self, turn: Turn, batch: Batch | None) -> Told:
+        """Take in what was told since the last turn, and what follows from what was not."""
+        self._note_sent(turn.connection, turn.now)
+        told = self._absorb(turn, [*(batch.entries if batch else ()), *self._heard])
+        if batch is not None:
+            leases.write_position(turn.connection, self._log.name, batch.position)
+        if self._trouble is None and (batch is None or batch.drained):
+            self._resending.decide(turn)
+        self._hearing.note(turn)
+        fold(turn, self._outbox.failed)
+        return told
+
+    def _move(self, turn: Turn) -> list[Parcel]:
+        """Let jobs and tasks go where events and orders lead them, and return what is to be published."""
+        turn.take_up()
+        apply_orders(turn)
+        turn.move_on()
+        do_chores(turn)
+        outgoing = self._take_ready(turn)
+        turn.settle()
+        return outgoing
+
+    def _note_committed(self, turn: Turn, told: Told, batch: Batch | None) -> None:
+        """Go on from what is in the database now, and tell people what they should know of it."""
         self._goes_on = turn.goes_on
         self._apart = self._apart and batch is None and not self._heard
         self._outbox.note()
@@ -218,9 +234,6 @@ class Tracker:
         if batch is not None:
             self._position = batch.position
             self._quietly(lambda: self._log.trim(batch.position))
-        self._publish(([] if self._trouble else self._outbox.take_due()) + outgoing)
-        if len(told.events) > _LOAD:
-            self._stop.wait(max(0.0, began + _PACE - time.monotonic()))
 
     def _note_sent(self, connection: "Connection", now: datetime) -> None:
         tracking.mark_sent(connection, self._outbox.sent(), now)
