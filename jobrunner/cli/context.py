@@ -49,6 +49,17 @@ def app_option(function: _F) -> _F:
     return option(function)
 
 
+def in_order(options: Sequence[Callable[[_F], _F]]) -> Callable[[_F], _F]:
+    """Return what adds several options to a command, shown in this order by its help."""
+
+    def add(function: _F) -> _F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
 def json_option(function: _F) -> _F:
     """Add `--json` to a command that prints."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from jobrunner.cli import output
-from jobrunner.cli.context import json_option, open_database
+from jobrunner.cli.context import in_order, json_option, open_database
 from jobrunner.cli.order_output import ORDERED, Result, exit_code, results_table
 from jobrunner.cli.targets import choose
 from jobrunner.condition import why_unanswered
@@ -49,13 +49,7 @@ def order_options(kind: OrderKind) -> Callable[[_F], _F]:
     ]
     if kind in _DESTRUCTIVE:
         options.insert(1, click.option("--yes", is_flag=True, help="Do not ask before more than one gets it."))
-
-    def add(function: _F) -> _F:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return add
+    return in_order(options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from jobrunner.cli.context import find_job, only_job
+from jobrunner.cli.context import find_job, in_order, only_job
 from jobrunner.order_arguments import check_labels
 from jobrunner.order_kinds import JOB_ORDERS, TASK_ORDERS, OrderKind
 from jobrunner.states import ENDED_JOB, ENDED_TASK, JobState, TaskState
@@ -112,13 +112,7 @@ def target_options(kind: OrderKind) -> Callable[[_F], _F]:
     ]
     if of_tasks:
         options.append(click.option("--job", "of_job", metavar="JOB", help="All tasks of this job."))
-
-    def add(function: _F) -> _F:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return add
+    return in_order(options)
 
 
 def choose(
