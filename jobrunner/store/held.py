@@ -11,7 +11,7 @@ from jobrunner.records import Standing
 from jobrunner.states import JobState, TaskState
 from jobrunner.store.reading import IN_HAND, JobView
 from jobrunner.store.schema import attempt, history, job, task
-from jobrunner.store.tracking.holds import unacknowledged
+from jobrunner.store.tracking.snapshot import unacknowledged
 
 #: States in which an order holds a job, or is not done yet.
 _HELD = frozenset({JobState.PAUSED, JobState.PAUSING, JobState.CANCEL_REQUESTED, JobState.REQUEUEING})

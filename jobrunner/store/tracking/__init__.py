@@ -29,16 +29,6 @@ from jobrunner.store.tracking.held import (
     take_held,
 )
 from jobrunner.store.tracking.history import insert_history
-from jobrunner.store.tracking.holds import (
-    add_entries,
-    load_snapshot,
-    next_version,
-    note_snapshot,
-    remove_entries,
-    retire_entries,
-    snapshot_version,
-    unacknowledged,
-)
 from jobrunner.store.tracking.jobs import (
     failed_task,
     jobs_by_id,
@@ -117,6 +107,16 @@ from jobrunner.store.tracking.series import (
     forget_series,
     known_series,
     save_series,
+)
+from jobrunner.store.tracking.snapshot import (
+    add_entries,
+    load_snapshot,
+    next_version,
+    note_snapshot,
+    remove_entries,
+    retire_entries,
+    snapshot_version,
+    unacknowledged,
 )
 from jobrunner.store.tracking.tasks import (
     attempts_of,
