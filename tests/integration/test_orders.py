@@ -34,7 +34,7 @@ _SPANS = 1_800
 #: Orders given while some are killed, and the chance that somebody is.
 _ORDERS, _KILLS = 30, 0.4
 #: Seconds of grace for what ignores TERM, and how much later at most it must be gone: workers look once a second.
-_GRACE, _LATE = 1.0, 5.0
+_GRACE, _LATE = 1.0, 10.0
 
 
 def answered_at(house: House, order: Order) -> datetime:
@@ -187,7 +187,7 @@ def check_canceled(house: House, away: Process | None, queued: int, *, restarted
         until(lambda: job.state is JobState.CANCEL_REQUESTED, timeout=PATIENCE, what="the tracker to take the order")
     if away:
         assert order.answer is None
-        away.start()
+        away.start().says("ready." if restarted else "Tracking;")
     began = time.monotonic()
     until(lambda: not alive(pid), timeout=PATIENCE, what="the process to be gone")
     seconds = time.monotonic() - began
