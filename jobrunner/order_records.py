@@ -58,6 +58,15 @@ class Requeue:
         """Return it with all that comes after these places as well."""
         return replace(self, behind=tuple(sorted({*self.behind, *places})))
 
+    def with_all_of(self, other: "Requeue") -> "Requeue":
+        """Return it with all that another requeue of the same job is about."""
+        return replace(
+            self,
+            all=self.all or other.all,
+            incomplete=self.incomplete or other.incomplete,
+            tasks=tuple(sorted({*self.tasks, *other.tasks})),
+        )
+
     def counting(self, number: int) -> "Requeue":
         """Return it with so many more tasks that wait."""
         return replace(self, reset=self.reset + number)

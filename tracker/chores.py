@@ -27,6 +27,8 @@ _LEFT = Cause(trigger="a worker's pool")
 #: Jobs that one turn sees to, chosen at random: none may be kept from its end by others that wait for long.
 _JOBS = 100
 _TRANSITIONAL = frozenset({JobState.PAUSING, JobState.CANCEL_REQUESTED, JobState.REQUEUEING})
+#: Orders on tasks for which a job is requeued: who skips what has failed lets go on what comes after it.
+_REQUEUES = frozenset({OrderKind.REQUEUE, OrderKind.SKIP})
 #: States of tasks that are canceled at once; `soft-failed` waits for its next attempt.
 _UNSTARTED = (TaskState.PENDING, TaskState.READY, TaskState.QUEUED, TaskState.SOFT_FAILED)
 
@@ -123,6 +125,7 @@ class _Chore:
         turn.goes_on |= len(rows) == BATCH
         if len(rows) == BATCH or not self._stands_still:
             return {}
+        tracking.keep_ends(turn.connection, job.id)
         job.held, job.ended_at = False, turn.now
         self._move(JobState.CANCELED, OrderKind.CANCEL)
         number = job.counts[TaskState.CANCELED] + len(rows)
@@ -143,7 +146,10 @@ class _Chore:
         )
         self.turn.changes.add(job.id, TaskState.PENDING, 0)  # it may have nothing to do
         answer = done(f"It is {job.state}: {text}.")
-        of_tasks = {one.id: answer for one in self.orders if one.task_id is not None}  # skipped, or requeued
+        before = Answer(outcome="refused", text="It was requeued before that.")
+        of_tasks = {
+            one.id: answer if one.kind in _REQUEUES else before for one in self.orders if one.task_id is not None
+        }
         return self._answers([OrderKind.REQUEUE], answer) | of_tasks
 
     def _release(self) -> dict[str, Answer]:

@@ -10,7 +10,7 @@ from jobrunner.store import tracking
 from jobrunner.text import SENTENCE, bounded
 from tracker.holding import hold, let_go
 from tracker.ordered import OUT, Ordered, done
-from tracker.requeue import begin_requeue
+from tracker.requeue import begin_requeue, end_requeue
 
 
 class JobOrder(Ordered):
@@ -50,7 +50,7 @@ class JobOrder(Ordered):
             return done("It is not paused.")
         job.intent, job.note, job.chore = None, None, True
         let_go(self.turn, job)
-        self._supersede("It was resumed before that.")
+        self._supersede("It was resumed before that.", OrderKind.PAUSE)
         if job.state is not JobState.REQUEUEING:
             self.follow()
         self.save()
@@ -61,14 +61,18 @@ class JobOrder(Ordered):
         if job.state is JobState.CANCELED and job.intent == Intent.CANCEL:
             return done("It is canceled already.")
         grace = self.order.arguments.get("grace")
-        self._supersede("It was canceled before that.")
+        self._supersede("It was canceled before that.", OrderKind.PAUSE, OrderKind.REQUEUE)
         job.intent, job.note = Intent.CANCEL, f"canceled {self.by}"
         if job.state in ENDED_JOB:
+            hold(self.turn, job, Kind.CANCELED, grace)  # an event may tell that something of it runs all the same
+            tracking.keep_ends(self.turn.connection, job.id)
             if job.state is not JobState.CANCELED:
                 self.move(JobState.CANCELED)
             self.save()
             return done("It is canceled: it had ended, and nothing of it ran any more.")
-        job.held, job.chore, job.requeue = True, True, None
+        if job.state is JobState.REQUEUEING:
+            end_requeue(self.turn, job)
+        job.held, job.chore = True, True
         if job.hold_version is not None or any(job.counts[state] for state in OUT):
             hold(self.turn, job, Kind.CANCELED, grace)
         if job.state is not JobState.CANCEL_REQUESTED:
@@ -78,8 +82,6 @@ class JobOrder(Ordered):
 
     def _requeue(self) -> Answer | None:
         job = self.job
-        if job.state is JobState.REQUEUEING:
-            return None
         scope = self.order.arguments.get("scope")
         scope = scope or (Scope.ALL if job.state is JobState.COMPLETED else Scope.INCOMPLETE)
         if scope == Scope.ALL:
@@ -87,7 +89,10 @@ class JobOrder(Ordered):
         else:
             senders = tracking.senders_of_unfinished(self.turn.connection, job.id)
             what = Requeue(incomplete=True, tasks=tuple(senders))
-        begin_requeue(self.turn, job, what, self.cause)
+        if job.state is JobState.REQUEUEING:
+            job.requeue = Requeue.loads(job.requeue or "{}").with_all_of(what).dumps()
+        else:
+            begin_requeue(self.turn, job, what, self.cause)
         self.save()
         return None
 
@@ -105,10 +110,8 @@ class JobOrder(Ordered):
         self.tell(bounded(line, SENTENCE))
         return done(line)
 
-    def _supersede(self, text: str) -> None:
-        """Answer the orders before this one that will not be carried out any more."""
-        left = [one for one in tracking.open_orders(self.turn.connection, self.job.id) if one.kind != self.order.kind]
+    def _supersede(self, text: str, *kinds: OrderKind) -> None:
+        """Answer the orders before this one that will not be carried out any more, also those to requeue a task."""
+        left = [one for one in tracking.open_orders(self.turn.connection, self.job.id) if one.kind in kinds]
         answer = Answer(outcome="refused", text=text)
-        tracking.answer_orders(
-            self.turn.connection, {one.id: answer for one in left if one.task_id is None}, self.turn.now
-        )
+        tracking.answer_orders(self.turn.connection, {one.id: answer for one in left}, self.turn.now)

@@ -20,18 +20,16 @@ def apply_orders(turn: Turn) -> None:
     orders = tracking.new_orders(turn.connection, _ORDERS)
     if not orders:
         return
-    answers = {}
     for order in orders:
         turn.move_on()
-        turn.settle()  # an order finds its job as those before it have left it
+        turn.settle()  # an order finds its job, and the orders before it, as those have left them
         try:
             answer = _apply(turn, order)
         except RefusedError as refused:
             answer = Answer(outcome="refused", text=str(refused))
+        tracking.mark_orders(turn.connection, [order.id], turn.now)
         if answer is not None:
-            answers[order.id] = answer
-    tracking.mark_orders(turn.connection, [one.id for one in orders], turn.now)
-    tracking.answer_orders(turn.connection, answers, turn.now)
+            tracking.answer_orders(turn.connection, {order.id: answer}, turn.now)
     turn.move_on()
 
 

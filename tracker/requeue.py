@@ -36,6 +36,12 @@ def begin_requeue(turn: Turn, job: Job, what: Requeue, cause: Cause) -> None:
     turn.history.append(move_job(job, JobState.REQUEUEING, cause, turn.now))
 
 
+def end_requeue(turn: Turn, job: Job) -> None:
+    """Leave it at what was reset so far, and count the plan by that."""
+    job.requeue = None
+    tracking.update_blocks(turn.connection, _rebuilt(turn, job.id).changed)
+
+
 def _chains_around(turn: Turn, task: Task) -> list[Place]:
     """Return the places of all chains around a task: what comes after one of them comes after it."""
     blocks = tracking.blocks_upward(turn.connection, [task.block_id])

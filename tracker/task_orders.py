@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from jobrunner.errors import RefusedError
 from jobrunner.order_arguments import GRACE
-from jobrunner.order_kinds import JOB_ORDERS, OrderKind
+from jobrunner.order_kinds import JOB_ORDERS, Intent, OrderKind
 from jobrunner.order_records import Answer, Order, Requeue
 from jobrunner.records import Task
 from jobrunner.states import ENDED_JOB, ENDED_TASK, CancelReason, FailureReason, JobState, TaskState
@@ -40,14 +40,16 @@ class TaskOrder(Ordered):
 
     def _end(self, end: TaskState) -> Answer | None:
         task, job = self.task, self.job
-        if task.state is end or task.ordered == end:
-            return done(f"It is {end} already.") if task.state is end else done(f"It will be {end} already.")
+        out = task.state in OUT
+        if task.state is end:
+            return done(f"It is {end} already.")
+        if task.ordered == end and not out:
+            return done(f"It will be {end} already.")
         ended = job.state in ENDED_JOB
-        if ended and end is TaskState.SKIPPED:
+        if ended and end is TaskState.SKIPPED and job.intent != Intent.CANCEL:
             self._accept()
             return None
         task.ordered, task.note = end, f"{end} {self.by}"
-        out = task.state in OUT
         if out:
             void(self.turn, job, task, self.order.arguments.get("grace", GRACE))
         if task.state is TaskState.ACTIVE or (end is TaskState.SKIPPED and task.state is TaskState.PENDING):
@@ -105,11 +107,16 @@ class TaskOrder(Ordered):
 
 
 def ended_tasks(turn: Turn, orders: Sequence[Order]) -> dict[str, Answer]:
-    """Return the answers of orders on tasks that have ended meanwhile."""
+    """Return the answers of orders on tasks that have ended meanwhile, as the last of these orders has it."""
     ids = {one.task_id for one in orders if one.task_id is not None}
     tasks = tracking.tasks_by_id(turn.connection, ids)
     return {
-        one.id: done(f"It is {tasks[one.task_id].state}.")
+        one.id: _end_of(tasks[one.task_id], _ENDS[one.kind])
         for one in orders
         if one.task_id in tasks and tasks[one.task_id].state in ENDED_TASK and one.kind is not OrderKind.REQUEUE
     }
+
+
+def _end_of(task: Task, end: TaskState) -> Answer:
+    text = f"It is {task.state}."
+    return done(text) if task.state is end else Answer(outcome="refused", text=text)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from jobrunner.order_kinds import Intent
 from jobrunner.plan import Place
 from jobrunner.records import HistoryLine, Task
 from jobrunner.states import ENDED_TASK, WELL, CancelReason, TaskState, check_task_move
@@ -97,7 +98,7 @@ class Turn:
 
     def move_on(self) -> None:
         """Write the tasks that moved, and open what their ends open."""
-        for job_id in self.changes.revived:
+        for job_id in self._revived():
             self.changes.move(job_id, TaskState.CANCELED, TaskState.PENDING, tracking.restore(self.connection, job_id))
         tracking.doubt_values(self.connection, self.changes.revived)
         tracking.update_tasks(self.connection, self._tasks.values())
@@ -117,6 +118,11 @@ class Turn:
         self._tasks.clear()
         self._ended_well.clear()
         self._run_again.clear()
+
+    def _revived(self) -> list[str]:
+        """The jobs that go on although they had ended; what was canceled does not, whatever an event corrects."""
+        jobs = tracking.jobs_by_id(self.connection, self.changes.revived) if self.changes.revived else {}
+        return [one.id for one in jobs.values() if one.intent != Intent.CANCEL]
 
     def settle(self) -> None:
         """Let every job of which a task has moved follow its tasks."""

@@ -146,6 +146,23 @@ def stop_running(connection: Connection, job_id: str) -> None:
     connection.execute(_STOP, {"job_id_": job_id})
 
 
+_KEEP = (
+    update(task)
+    .where(
+        task.c.job_id == bindparam("job_id_"),
+        task.c.state.in_((TaskState.FAILED, TaskState.CANCELED)),
+        task.c.ordered.is_(None),
+        task.c.reason.is_distinct_from(CancelReason.UPSTREAM),  # of these no event tells
+    )
+    .values(ordered=task.c.state)
+)
+
+
+def keep_ends(connection: Connection, job_id: str) -> None:
+    """Let the tasks of a canceled job that have failed stay so, whatever events tell."""
+    connection.execute(_KEEP, {"job_id_": job_id})
+
+
 _ready = (
     select(task.c.id)
     .where(IsOneOf(task.c.job_id), text("task.state = 'ready' AND NOT task.held"))

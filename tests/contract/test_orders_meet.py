@@ -1,0 +1,192 @@
+"""Orders that meet others which are not done yet, or events that come after them: every one has a true answer."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from celery import chain, group
+from sqlalchemy import select
+
+from jobrunner.order_kinds import OrderKind
+from jobrunner.states import JobState, TaskState
+from jobrunner.store.check import wrong_counters
+from jobrunner.store.schema import job, orders
+from tests.apps import order, store
+from tests.driven import Driven, driven
+from tracker import requeue, sending
+
+
+@pytest.fixture
+def here(tmp_path: Path, database_url: str) -> Iterator[Driven]:
+    with driven(tmp_path, database_url) as made:
+        yield made
+
+
+def answers(here: Driven) -> list[str]:
+    """What became of all orders, in the order in which they were given."""
+    with here.world.runner.database.read() as connection:
+        found = connection.execute(select(orders.c.answer).order_by(orders.c.id)).scalars().all()
+    return ["none" if one is None else ": ".join(json.loads(one).values()) for one in found]
+
+
+def has_chore(here: Driven) -> bool:
+    with here.world.runner.database.read() as connection:
+        return bool(connection.execute(select(job.c.chore).where(job.c.id == here.job_id)).scalar())
+
+
+def test_a_pause_that_is_resumed_in_the_same_turn_is_answered_and_leaves_no_chore(here: Driven) -> None:
+    here.submit(group(here.work(), here.work()))
+    here.start()
+    here.give(OrderKind.PAUSE)
+    here.give(OrderKind.RESUME)
+    here.turn()
+    here.notice()
+    assert answers(here) == ["refused: It was resumed before that.", "done: It is active."]
+    assert not has_chore(here)
+
+
+def test_to_requeue_a_task_is_answered_when_its_job_is_canceled_meanwhile(here: Driven) -> None:
+    here.submit(here.work())
+    here.run()
+    here.give(OrderKind.REQUEUE, 0)
+    here.give(OrderKind.CANCEL, grace=1.0)
+    here.rest()
+    here.turn()
+    assert here.state is JobState.CANCELED
+    assert answers(here)[0] == "refused: It was canceled before that."
+    assert not has_chore(here)
+
+
+def test_a_requeue_goes_on_when_the_job_is_resumed_and_says_so(here: Driven, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requeue, "BATCH", 1)
+    here.submit(group(here.work() for _ in range(3)))
+    for number in (0, 1):
+        here.run(number, "failed")
+    here.order(OrderKind.PAUSE)
+    here.notice()
+    here.order(OrderKind.REQUEUE, scope=None)
+    assert here.state is JobState.REQUEUEING
+    here.order(OrderKind.RESUME)
+    here.rest()
+    here.turn()
+    assert answers(here)[1:] == ["done: It is queued: 2 tasks run again.", "done: It is requeueing."]
+
+
+def test_requeue_all_of_a_job_that_is_being_requeued_in_part_runs_all(here: Driven) -> None:
+    here.submit(chain(here.work(), here.work()))
+    here.run(0)
+    here.run(1, "failed")
+    here.give(OrderKind.REQUEUE, scope=None)
+    here.give(OrderKind.REQUEUE, scope="all")
+    here.turn()
+    assert answers(here) == ["done: It is queued: 2 tasks run again."] * 2
+    assert here.tasks == [TaskState.READY, TaskState.PENDING]
+
+
+def test_a_task_that_was_left_to_finish_can_be_terminated_after_all(here: Driven) -> None:
+    here.submit(here.work())
+    here.start()
+    here.order(OrderKind.CANCEL, 0, grace=None)
+    here.notice()
+    assert here.tasks == [TaskState.ACTIVE]
+    here.order(OrderKind.CANCEL, 0, grace=0.0)
+    assert answers(here) == ["none", "none"]
+    here.notice()
+    assert answers(here) == ["done: It is canceled."] * 2
+
+
+def test_of_orders_that_want_different_ends_of_a_task_only_the_last_is_done(here: Driven) -> None:
+    here.submit(here.work())
+    here.start()
+    here.order(OrderKind.CANCEL, 0, grace=1.0)
+    here.order(OrderKind.SKIP, 0)
+    here.notice()
+    here.turn()
+    assert answers(here) == ["refused: It is skipped.", "done: It is skipped."]
+
+
+def test_what_was_failed_by_order_and_requeued_before_all_knew_does_not_say_that_it_was_done(here: Driven) -> None:
+    here.submit(here.work())
+    here.start()
+    here.order(OrderKind.FAIL, 0)
+    here.world.end(here.world.workers["worker"], here.world.workers["worker"].running[0], "failed")
+    here.turn()
+    here.order(OrderKind.REQUEUE, scope=None)
+    assert answers(here) == ["refused: It was requeued before that.", "done: It is queued: 1 tasks run again."]
+
+
+@pytest.mark.parametrize("told", ["started", "succeeded"])
+@pytest.mark.parametrize("when", ["it had failed", "another task of it ran"])
+def test_a_canceled_job_stays_so_when_an_event_corrects_a_failure(here: Driven, told: str, when: str) -> None:
+    here.submit(group(chain(here.work(), here.work()), here.work()))
+    here.run(0, "failed")
+    if when == "it had failed":
+        here.run(2)
+        assert here.state is JobState.FAILED
+    here.order(OrderKind.CANCEL, grace=1.0)
+    here.notice()
+    before = here.tasks
+    here.hear(told, 0, worker="another")
+    here.rest()
+    assert here.state is JobState.CANCELED
+    assert here.tasks == before
+
+
+def test_what_turns_up_of_a_failed_job_that_was_canceled_does_not_wake_it(here: Driven) -> None:
+    here.submit(chain(here.work(), here.work()))
+    here.start()
+    worker = here.world.workers["worker"]
+    (running,) = worker.running
+    here.end(0, "failed")
+    here.order(OrderKind.CANCEL, grace=1.0)
+    started: list[str] = []
+    here.world.gate = lambda message: started.append(message.celery_id)
+    here.world.call(worker, running)
+    here.rest()
+    assert here.state is JobState.CANCELED
+    assert here.tasks == [TaskState.FAILED, TaskState.CANCELED, TaskState.CANCELED]
+    assert started == []
+
+
+def test_a_task_of_a_canceled_job_can_be_skipped_and_the_job_stays_canceled(here: Driven) -> None:
+    here.submit(group(here.work(), here.work()))
+    here.run(0, "failed")
+    here.order(OrderKind.CANCEL, grace=1.0)
+    here.notice()
+    here.order(OrderKind.SKIP, 0)
+    assert answers(here)[-1] == "done: It is skipped."
+    here.hear("succeeded", 1, worker="another")
+    assert here.state is JobState.CANCELED
+    assert here.tasks == [TaskState.SKIPPED, TaskState.CANCELED]
+
+
+def test_a_requeue_that_is_canceled_in_the_middle_leaves_a_plan_that_is_counted_right(
+    here: Driven, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requeue, "BATCH", 1)
+    here.submit(chain(group(here.work(), here.work()), here.work()))
+    for number in range(3):
+        here.run(number)
+    here.order(OrderKind.REQUEUE, scope="all")
+    assert here.tasks == [TaskState.PENDING, TaskState.COMPLETED, TaskState.COMPLETED]
+    here.order(OrderKind.CANCEL, grace=1.0)
+    assert here.tasks == [TaskState.CANCELED, TaskState.COMPLETED, TaskState.COMPLETED]
+    with here.world.runner.database.read() as connection:
+        assert wrong_counters(connection) == []
+    monkeypatch.undo()
+    here.order(OrderKind.REQUEUE, scope=None)
+    for _ in range(5):
+        here.world.work_on()
+    assert here.state is JobState.COMPLETED
+
+
+def test_what_is_ready_in_a_large_paused_job_does_not_keep_others_waiting(
+    here: Driven, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "_LETTERS", 2)
+    large = store(here.world.runner, group(here.work() for _ in range(50)))
+    order(here.world.runner, OrderKind.PAUSE, large)
+    here.submit(here.work())
+    here.turn()
+    assert here.tasks == [TaskState.QUEUED]
