@@ -54,6 +54,13 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield url
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.chaos)])
+def any_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return a new database for tests that are about no database: one on SQLite, in `make chaos` one on PostgreSQL."""
+    with new_database_on(request.param, request, tmp_path) as url:
+        yield url
+
+
 @pytest.fixture
 def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """Return a house with a migrated database in which nothing runs yet, for a test that kills what it starts."""

@@ -31,9 +31,9 @@ _PASSED = {TaskState.PENDING, TaskState.READY, TaskState.QUEUED, TaskState.ACTIV
 
 
 @pytest.fixture
-def one(tmp_path: Path, database_url: str) -> Iterator[Driven]:
+def one(tmp_path: Path, any_database_url: str) -> Iterator[Driven]:
     """Return a world with a worker, to submit jobs one after another."""
-    with driven(tmp_path, database_url) as made:
+    with driven(tmp_path, any_database_url) as made:
         yield made
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import update
 from jobrunner import JobRunner
 from jobrunner.condition import why_unanswered
 from jobrunner.order_kinds import OrderKind
-from jobrunner.order_records import Answer
+from jobrunner.order_records import Answer, Requeue
 from jobrunner.records import Attempt, HistoryLine
 from jobrunner.states import TaskState
 from jobrunner.store import leases, schema, tracking
@@ -29,10 +29,10 @@ from tests.commands import Ended, Run
 
 
 @pytest.fixture
-def jobs(database_url: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobRunner]:
+def jobs(any_database_url: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobRunner]:
     assert callable(run)  # it has chosen a database of its own, first
-    monkeypatch.setenv("JOBRUNNER_DATABASE", database_url)
-    runner = new_runner(tmp_path, database=database_url)
+    monkeypatch.setenv("JOBRUNNER_DATABASE", any_database_url)
+    runner = new_runner(tmp_path, database=any_database_url)
     yield runner
     runner.database.close()
 
@@ -365,7 +365,7 @@ def test_a_job_that_is_being_requeued_says_how_far_that_is(
     job = submitted(jobs)
     lead(jobs)
     counts = {COUNTERS[TaskState.PENDING]: 1, COUNTERS[TaskState.COMPLETED]: 1, COUNTERS[TaskState.FAILED]: 1}
-    change(jobs, job, state="requeueing", applied_at=MIDNIGHT, requeue=json.dumps(what | {"reset": 9}), **counts)
+    change(jobs, job, state="requeueing", applied_at=MIDNIGHT, requeue=Requeue(**what, reset=9).dumps(), **counts)
     assert waits(run, job) == f"its tasks are being reset: {done}"
 
 
@@ -408,10 +408,11 @@ def test_the_whole_history_is_a_table_newest_last(jobs: JobRunner, run: Run) -> 
         "pausing (the disk is full)",
     ]
     assert out[-1].split()[2:] == ["task", task, "input-lost", "ran", "again"]
-    last = run("show", job, "--json").json["history"][-2]
+    last = run("show", job, "--json", "--history").json["history"][-2]
     assert {name: last[name] for name in told} == told
     assert (last["task_id"], last["line"]) == (None, "pausing")
-    assert len(run("show", job, "--json").json["history"]) == 50
+    decided = [one["line"] for one in run("show", job, "--json").json["history"]]
+    assert decided == [*(f"decided {n}" for n in range(11, 60)), "ran again"]
     assert len(run("show", job, "--json", "--history").json["history"]) == 62
 
 
