@@ -225,7 +225,7 @@ def test_what_is_answered_holds_whoever_is_killed(house: House, seed: int, capsy
         if job.state is JobState.COMPLETED:
             break
         order = random.choice([job.pause, job.cancel]) if goes_on else job.requeue if canceled(job) else job.resume
-        given, given_at = order(), time.time()
+        given_at, given = time.time(), order()
         if random.random() < _KILLS:
             process = random.choice([tracker, *workers])
             process.kill()
