@@ -123,14 +123,12 @@ def test_no_task_starts_twice_if_trackers_are_killed_while_they_publish(
         print(f"\n{kills} trackers killed under {kills * tasks} tasks: {again} sent again, {len(twice)} ran twice")  # noqa: T201
     assert twice == []
     assert len(list((house.home / "files").iterdir())) == kills * tasks
-    assert again
+    assert again or tasks == _FEW  # which may all have been sent, and noted
 
 
 def publishing(job: Job) -> bool:
-    """Whether tasks of a job are in the outbox: committed, and not known to be sent."""
-    return job.view.counts.get(TaskState.QUEUED, 0) > 0 and any(
-        one.state is TaskState.QUEUED and one.sent_at is None for one in job.tasks()
-    )
+    """Whether the tracker has put tasks of a job into its outbox: from then on it sends them."""
+    return not job.view.counts.keys() <= {TaskState.PENDING, TaskState.READY}
 
 
 def free_lease(house: House) -> None:
