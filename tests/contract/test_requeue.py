@@ -12,7 +12,8 @@ from celery.canvas import Signature
 from jobrunner import JobRunner
 from jobrunner.additions import parts
 from jobrunner.order_kinds import OrderKind
-from jobrunner.order_records import Answer
+from jobrunner.order_records import Answer, Requeue
+from jobrunner.store import tracking
 from jobrunner.store.check import check
 from tests.apps import answer_to, new_runner, order, read_rows, store, take_turn
 from tests.builders import event
@@ -329,3 +330,17 @@ def test_a_failed_task_that_is_skipped_in_a_job_at_work_opens_what_it_had_blocke
     assert job.states() == {0: "failed", 1: "pending", 2: "queued"}
     job.order(OrderKind.SKIP, 0)
     assert job.states() == {0: "skipped", 1: "queued", 2: "queued"}
+
+
+def test_any_number_of_tasks_and_of_places_behind_which_all_waits_can_be_asked_for(job: Requeued) -> None:
+    job.submit(job.several(3))
+    job.run(0, 1, 2)
+    ids = [row["id"] for row in job.tasks().values()]
+    nobody = tuple(f"nobody {number}" for number in range(70_000))
+    nowhere = tuple((f"nowhere {number}", 0) for number in range(1_500))
+    what = Requeue(tasks=(*nobody, *ids), behind=(*nowhere, (job.job_id, -1)))
+    with job.runner.database.read() as connection:
+        found = tracking.tasks_to_reset(connection, job.job_id, what, 5)
+        some = tracking.tasks_to_reset(connection, job.job_id, what, 2)
+    assert sorted(task_id for task_id, _, _ in found) == sorted(ids)
+    assert len(some) == 2

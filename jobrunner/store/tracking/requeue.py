@@ -25,6 +25,8 @@ from jobrunner.store.bulk import Update
 from jobrunner.store.schema import addition, attempt, block, held_message, message, task
 from jobrunner.store.tracking.rows import PLANNED, IsOneOf, rows_of
 
+#: Places that one statement tells apart: SQLite takes conditions of no more than 1,000 parts.
+_PLACES_AT_ONCE = 400
 _NOT_DONE = (TaskState.FAILED, TaskState.CANCELED, TaskState.PARTIAL)
 
 
@@ -45,18 +47,30 @@ def behind(job_id: str, places: Collection[Place]) -> ColumnElement[bool]:
 
 def tasks_to_reset(connection: Connection, job_id: str, what: Requeue, limit: int) -> list[tuple[str, TaskState, bool]]:
     """Return up to `limit` tasks that have to wait again: (id, state, whether it discovers work)."""
+    query = select(task.c.id, task.c.state, task.c.discovers).where(task.c.job_id == job_id, PLANNED).limit(limit)
+    found: dict[str, tuple[str, TaskState, bool]] = {}
+    for condition in _wanted(job_id, what):
+        for row in connection.execute(query.where(condition), {"ids": list(what.tasks)}):
+            found[row.id] = row.id, TaskState(row.state), row.discovers
+        if len(found) >= limit:
+            break
+    return list(found.values())[:limit]
+
+
+def _wanted(job_id: str, what: Requeue) -> Iterator[ColumnElement[bool]]:
+    """Yield the conditions of which a task that has to wait again meets one."""
     ended = task.c.state.in_(list(ENDED_TASK))
-    wanted: list[ColumnElement[bool]] = [task.c.id.in_(what.tasks) & ended] if what.tasks else []
     if what.all:
-        wanted.append(ended)
+        yield ended
     if what.incomplete:
-        wanted.append(task.c.state.in_(_NOT_DONE))
+        yield task.c.state.in_(_NOT_DONE)
     if what.upstream:
-        wanted.append((task.c.state == TaskState.CANCELED) & (task.c.reason == CancelReason.UPSTREAM))
-    if what.behind:
-        wanted.append(behind(job_id, [Place(*place) for place in what.behind]) & ended)
-    query = select(task.c.id, task.c.state, task.c.discovers).where(task.c.job_id == job_id, PLANNED, or_(*wanted))
-    return [(row.id, TaskState(row.state), row.discovers) for row in connection.execute(query.limit(limit))]
+        yield (task.c.state == TaskState.CANCELED) & (task.c.reason == CancelReason.UPSTREAM)
+    if what.tasks:
+        yield IsOneOf(task.c.id) & ended
+    for start in range(0, len(what.behind), _PLACES_AT_ONCE):
+        some = what.behind[start : start + _PLACES_AT_ONCE]
+        yield behind(job_id, [Place(*place) for place in some]) & ended
 
 
 def count_behind(connection: Connection, job_id: str, places: Collection[Place], states: Collection[TaskState]) -> int:
