@@ -15,7 +15,7 @@ from jobrunner.states import ENDED_JOB, ENDED_TASK, JobState, TaskState
 from jobrunner.store import tracking
 from jobrunner.text import SENTENCE, bounded
 from tracker.holding import is_known, let_go
-from tracker.ordered import done
+from tracker.ordered import could_not, done
 from tracker.requeue import BATCH, reset_some
 from tracker.settle import Cause, move_job
 from tracker.task_orders import ended_tasks
@@ -41,7 +41,14 @@ def do_chores(turn: Turn) -> None:
         return
     turn.settle()
     for job in tracking.chore_jobs(turn.connection, _JOBS):
-        _Chore(turn, job, tracking.open_orders(turn.connection, job.id)).do()
+        orders = tracking.open_orders(turn.connection, job.id)
+        try:
+            with turn.apart() as part:
+                _Chore(part, job, orders).do()
+        except Exception as error:  # noqa: BLE001  as with orders: the next order for the job may bring it on
+            answer = could_not(error, f"What was ordered of job {job.id}")
+            tracking.answer_orders(turn.connection, {one.id: answer for one in orders}, turn.now)
+            tracking.end_chore(turn.connection, job.id)
 
 
 def _note_left(turn: Turn) -> None:

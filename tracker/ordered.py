@@ -1,5 +1,6 @@
 """What orders on jobs and on tasks have in common: who gave them, and how what they change is written down."""
 
+import logging
 from dataclasses import dataclass
 
 from jobrunner.errors import RefusedError
@@ -8,9 +9,12 @@ from jobrunner.order_records import Answer, Order
 from jobrunner.records import Job
 from jobrunner.states import JobState, TaskState
 from jobrunner.store import tracking
+from jobrunner.store.database import is_away
 from jobrunner.text import SENTENCE, bounded
 from tracker.settle import Cause, follow, move_job
 from tracker.turn import Turn
+
+logger = logging.getLogger(__name__)
 
 #: What a worker may have, or will have: its gate must know.
 OUT = (TaskState.QUEUED, TaskState.ACTIVE, TaskState.SOFT_FAILED)
@@ -19,6 +23,19 @@ OUT = (TaskState.QUEUED, TaskState.ACTIVE, TaskState.SOFT_FAILED)
 def done(text: str) -> Answer:
     """Return the answer to an order that was carried out."""
     return Answer(outcome="done", text=text)
+
+
+def could_not(error: Exception, what: str) -> Answer:
+    """Return the answer to an order that failed, after writing down how.
+
+    Raises:
+        Exception: it did not fail by itself, but because the database is away.
+    """
+    if is_away(error):
+        raise error
+    logger.error("%s could not be carried out.", what, exc_info=error, extra={"action": "order-failed"})
+    text = bounded(f"It could not be carried out ({type(error).__name__}: {error}).", SENTENCE)
+    return Answer(outcome="refused", text=text)
 
 
 @dataclass(slots=True)

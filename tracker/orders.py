@@ -8,6 +8,7 @@ from jobrunner.errors import RefusedError
 from jobrunner.order_records import Answer, Order
 from jobrunner.store import tracking
 from tracker.job_orders import JobOrder
+from tracker.ordered import could_not
 from tracker.task_orders import TaskOrder
 from tracker.turn import Turn
 
@@ -16,21 +17,23 @@ _ORDERS = 100
 
 
 def apply_orders(turn: Turn) -> None:
-    """Take what was ordered since the last turn."""
+    """Take what was ordered since the last turn. One that fails changes nothing, and is refused."""
     orders = tracking.new_orders(turn.connection, _ORDERS)
     if not orders:
         return
+    turn.move_on()
+    turn.settle()  # an order finds its job as all before it has left it
     for order in orders:
-        turn.move_on()
-        turn.settle()  # an order finds its job, and the orders before it, as those have left them
         try:
-            answer = _apply(turn, order)
+            with turn.apart() as part:
+                answer = _apply(part, order)
         except RefusedError as refused:
             answer = Answer(outcome="refused", text=str(refused))
+        except Exception as error:  # noqa: BLE001  whatever an odd order leads to: it must not stop the tracker
+            answer = could_not(error, f"Order {order.id}")
         tracking.mark_orders(turn.connection, [order.id], turn.now)
         if answer is not None:
             tracking.answer_orders(turn.connection, {order.id: answer}, turn.now)
-    turn.move_on()
 
 
 def _apply(turn: Turn, order: Order) -> Answer | None:

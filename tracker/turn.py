@@ -9,6 +9,8 @@ is issued per task.
 import logging
 import math
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -59,6 +61,16 @@ class Turn:
     goes_on: bool = False
     #: What has changed in jobs since they were settled last.
     changes: Changes = field(default_factory=Changes)
+
+    @contextmanager
+    def apart(self) -> Iterator["Turn"]:
+        """Do a part of this turn that is undone as a whole if it fails, and else settled at its end."""
+        part = Turn(self.connection, self.now, drained=self.drained, stored=self.stored)
+        with self.connection.begin_nested():
+            yield part
+            part.move_on()
+            part.settle()
+        self.goes_on |= part.goes_on
 
     def move(self, task: Task, state: TaskState, *, ended_at: datetime | None = None, corrects: bool = False) -> None:
         """Move one task; its row and the plan follow in `move_on`, its job in `settle`.

@@ -9,10 +9,11 @@ from celery import chain, group
 from sqlalchemy import select
 
 from jobrunner.order_kinds import OrderKind
+from jobrunner.order_records import Answer
 from jobrunner.states import JobState, TaskState
 from jobrunner.store.check import wrong_counters
 from jobrunner.store.schema import job, orders
-from tests.apps import order, store
+from tests.apps import answer_to, new_runner, order, store, take_turn
 from tests.driven import Driven, driven
 from tracker import requeue, sending
 
@@ -190,3 +191,20 @@ def test_what_is_ready_in_a_large_paused_job_does_not_keep_others_waiting(
     here.submit(here.work())
     here.turn()
     assert here.tasks == [TaskState.QUEUED]
+
+
+def test_an_order_that_fails_is_refused_and_keeps_nobody_else_waiting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = new_runner(tmp_path)
+    one, other = (store(runner, runner.app.tasks["add"].s(1, 2)) for _ in range(2))
+    take_turn(runner)
+    odd = order(runner, OrderKind.SET, one, priority="x" * 10, no_such_column=1)
+    good = order(runner, OrderKind.PAUSE, other)
+    take_turn(runner)
+    refused, paused = answer_to(runner, odd), answer_to(runner, good)
+    assert refused is not None
+    assert (refused.outcome, refused.text[:30]) == ("refused", "It could not be carried out (K")
+    assert paused == Answer(outcome="done", text="It is paused, with 1 tasks left.")
+    assert "could not be carried out" in caplog.text
+    runner.database.close()

@@ -78,6 +78,11 @@ def save_orders(connection: Connection, jobs: Collection[Job]) -> None:
     _SAVE.run(connection, [{"id": one.id} | {name: getattr(one, name) for name in _ORDERED} for one in jobs])
 
 
+def end_chore(connection: Connection, job_id: str) -> None:
+    """Note that nothing more is done for a job by itself."""
+    connection.execute(update(job).where(job.c.id == job_id).values(chore=False))
+
+
 def change_job(connection: Connection, job_id: str, changes: Mapping[str, object]) -> dict[str, str]:
     """Set what only people use: priority, annotation, labels; return what was there, as text."""
     before = connection.execute(select(*(job.c[name] for name in changes)).where(job.c.id == job_id)).one()._asdict()

@@ -1,6 +1,6 @@
 """What a requeue changes: tasks wait again, what they had added or sent is gone, blocks are counted anew."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import (
