@@ -28,8 +28,9 @@ from tracker.turn import Turn
 TELLERS = [Teller(worker=f"w{number}@house", source=f"process-{number}", pid=100 + number) for number in range(4)]
 #: Of so many tasks one has failed, and another one was retried once.
 _OFTEN = 20
-#: Tables that say how far the log has been read, and by whom: not what was read.
-_PLACE = {"lease", "log_position"}
+#: Tables that say how far the log has been read, by whom, and through which states jobs went, which depends on what is
+#: read at once: not what was read.
+_PLACE = {"lease", "log_position", "history"}
 #: Columns that say when a tracker has come to know something.
 _WHEN_READ = {"job": {"started_at", "ended_at"}, "worker": {"online_at", "seen_at"}}
 

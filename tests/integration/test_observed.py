@@ -190,7 +190,7 @@ def revokes(shop: Shop) -> None:
     expected: list[Row] = [("add", "canceled", None, 0), ("hold", "canceled", None, 0)]
     shop.shows(expected, [terminated, late], what="two revoked tasks")
     notes = {task["name"].rpartition(".")[2]: task["exception"] for task in shop.tasks_of([terminated, late])}
-    assert notes == {"add": "revoked", "hold": "terminated"}
+    assert notes == {"add": "revoked", "hold": "terminated, SIGTERM"}
 
 
 def quiet(shop: Shop) -> None:

@@ -51,7 +51,11 @@ def reason(job: Job) -> tuple[JobState, str | None]:
 
 def told(house: House, job: Job) -> list[str]:
     with house.jobs.database.read() as connection:
-        return list(connection.execute(select(history.c.line).where(history.c.job_id == job.id)).scalars())
+        return list(
+            connection.execute(
+                select(history.c.line).where(history.c.job_id == job.id, history.c.new.is_(None))
+            ).scalars()
+        )
 
 
 def test_a_job_that_is_held_up_beyond_the_expiry_of_results_goes_on_and_runs_nothing_again(brief: House) -> None:
