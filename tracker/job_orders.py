@@ -90,7 +90,7 @@ class JobOrder(Ordered):
             senders = tracking.senders_of_unfinished(self.turn.connection, job.id)
             what = Requeue(incomplete=True, tasks=tuple(senders))
         if job.state is JobState.REQUEUEING:
-            job.requeue = Requeue.loads(job.requeue or "{}").with_all_of(what).dumps()
+            job.requeue = Requeue.loads(job.requeue).with_all_of(what).dumps()
         else:
             begin_requeue(self.turn, job, what, self.cause)
         self.save()

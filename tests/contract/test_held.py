@@ -26,8 +26,8 @@ FIRST, SECOND = "first@host", "second@host"
 
 
 @pytest.fixture
-def runner(tmp_path: Path, database_url: str) -> Iterator[JobRunner]:
-    made = new_runner(tmp_path, database=database_url)
+def runner(tmp_path: Path, any_database_url: str) -> Iterator[JobRunner]:
+    made = new_runner(tmp_path, database=any_database_url)
     yield made
     made.database.close()
 

@@ -19,8 +19,8 @@ from tracker import requeue, sending
 
 
 @pytest.fixture
-def here(tmp_path: Path, database_url: str) -> Iterator[Driven]:
-    with driven(tmp_path, database_url) as made:
+def here(tmp_path: Path, any_database_url: str) -> Iterator[Driven]:
+    with driven(tmp_path, any_database_url) as made:
         yield made
 
 

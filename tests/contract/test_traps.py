@@ -14,9 +14,9 @@ EVENTS = ("sent", "received", "started", "succeeded", "failed", "retried", "revo
 
 
 @pytest.fixture
-def one(tmp_path: Path, database_url: str) -> Iterator[Driven]:
+def one(tmp_path: Path, any_database_url: str) -> Iterator[Driven]:
     """Return a world with a worker, to submit a job."""
-    with driven(tmp_path, database_url) as made:
+    with driven(tmp_path, any_database_url) as made:
         yield made
 
 

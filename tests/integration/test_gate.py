@@ -92,7 +92,9 @@ def unacknowledged(house: House) -> int:
 
 
 @on_sqlite
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent"])
+@pytest.mark.parametrize(
+    "pool", ["prefork", "threads", *(pytest.param(one, marks=pytest.mark.chaos) for one in ("solo", "gevent"))]
+)
 def test_nothing_starts_after_a_worker_has_said_that_the_job_is_held(house: House, pool: str) -> None:
     """Also of what it has in its hands already: on threads all of it waits in the pool, behind the gate."""
     house.broker()

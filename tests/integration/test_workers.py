@@ -114,7 +114,11 @@ def number(house: House, number: int, dropped: int = 0) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://:secret@127.0.0.1:1/0", "rediss://anna:secret@127.0.0.1:1/0", "amqp://anna:secret@127.0.0.1:1//"],
+    [
+        "redis://:secret@127.0.0.1:1/0",
+        pytest.param("rediss://anna:secret@127.0.0.1:1/0", marks=pytest.mark.chaos),
+        pytest.param("amqp://anna:secret@127.0.0.1:1//", marks=pytest.mark.chaos),
+    ],
 )
 def test_a_tracker_that_cannot_reach_its_broker_tells_no_password(house: House, url: str) -> None:
     job = house.jobs.submit(house.proj.add.s(1, 2))

@@ -110,8 +110,8 @@ def test_every_order_says_what_it_does(kind: OrderKind) -> None:
 
 
 @pytest.fixture
-def jobs(database_url: str, tmp_path: Path) -> Iterator[JobRunner]:
-    runner = new_runner(tmp_path, database=database_url)
+def jobs(any_database_url: str, tmp_path: Path) -> Iterator[JobRunner]:
+    runner = new_runner(tmp_path, database=any_database_url)
     yield runner
     runner.database.close()
 
