@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from celery import group
 
+from jobrunner.states import TaskState
 from tests.house import PROJ, House, on_each_broker, on_sqlite
 from tests.process import Process
 from tests.waiting import PATIENCE, until
@@ -49,6 +50,8 @@ def test_tasks_that_run_while_the_broker_goes_and_comes_are_told_when_it_is_back
     gate = house.gate("open")
     job = house.jobs.submit(group(house.proj.hold.s(number, str(gate)) for number in range(2)))
     gate.reached(2)
+    # Acknowledged, too: while it holds messages, Celery's worker may end instead of reconnecting.
+    until(lambda: job.view.counts.get(TaskState.ACTIVE) == 2, timeout=PATIENCE, what="both to be told as started")
     broker.kill()
     process.says("Connection to broker lost")
     house.broker()
