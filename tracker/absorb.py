@@ -57,14 +57,8 @@ def absorb_apart(turn: Turn, told: Told, replaced: Collection[str]) -> None:
     turn.settle()  # the parts count on from there
 
     def attempt(part: Sequence[Event]) -> None:
-        alone = Turn(turn.connection, turn.now)  # forgotten if it fails
-        with turn.connection.begin_nested():
+        with turn.apart() as alone:  # forgotten if it fails
             absorb(alone, part, replaced)
-            alone.settle()
-        turn.foreign.update(alone.foreign)
-        turn.unplaced += alone.unplaced
-        turn.left |= alone.left
-        turn.has_held |= alone.has_held
 
     for event, error in _culprits(told.events, attempt):
         told.rejects.add_culprit(event, error)

@@ -71,6 +71,10 @@ class Turn:
             part.move_on()
             part.settle()
         self.goes_on |= part.goes_on
+        self.has_held |= part.has_held
+        self.foreign.update(part.foreign)
+        self.unplaced += part.unplaced
+        self.left |= part.left
 
     def move(self, task: Task, state: TaskState, *, ended_at: datetime | None = None, corrects: bool = False) -> None:
         """Move one task; its row and the plan follow in `move_on`, its job in `settle`.

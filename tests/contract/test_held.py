@@ -16,7 +16,7 @@ from jobrunner.store.check import check
 from jobrunner.store.schema import job, task
 from tests.apps import new_runner, read_rows, store
 from tests.builders import MIDNIGHT, entry, held_message, moment, raw_event
-from tracker.absorb import absorb
+from tracker.absorb import absorb, absorb_apart
 from tracker.events import read_events
 from tracker.recover import QueueWatch, forget_receipts, give_up_worker, resend_outbox, void_outbox
 from tracker.sending import Outgoing, take_held, take_ready
@@ -222,6 +222,15 @@ def test_an_adopted_task_waits_queued_and_is_forwarded(runner: JobRunner, adopte
     with runner.database.read() as connection:
         assert not tracking.work_waiting(connection, moment(0.9))
         assert tracking.work_waiting(connection, moment(1))
+    assert [one.celery_id for one in forwarded(runner)] == [adopted]
+
+
+def test_a_message_is_forwarded_also_if_its_batch_had_to_be_folded_apart(runner: JobRunner, adopted: str) -> None:
+    events = [entry(told("received", adopted), whole(adopted, "redelivered"), source="process-1")]
+    with runner.database.write() as connection:
+        here = Turn(connection, moment(0))
+        absorb_apart(here, read_events(events), ())
+    assert here.has_held
     assert [one.celery_id for one in forwarded(runner)] == [adopted]
 
 

@@ -5,7 +5,6 @@ Each statement works on many rows at once; none is issued per row. Rows come and
 
 from jobrunner.store.tracking.additions import (
     additions_by_id,
-    count_added,
     creators,
     decide_additions,
     delete_added,
@@ -19,6 +18,7 @@ from jobrunner.store.tracking.additions import (
     save_additions,
     unkept_additions,
 )
+from jobrunner.store.tracking.gone import count_added, count_states
 from jobrunner.store.tracking.held import (
     drop_obsolete,
     forget_held,
@@ -95,7 +95,6 @@ from jobrunner.store.tracking.requeue import (
     blocks_of,
     children_of,
     count_behind,
-    count_states,
     delete_offspring,
     offspring,
     reset_tasks,

@@ -8,8 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, func, or_, select,
 
 from jobrunner.barrier import level_block
 from jobrunner.plan import BlockKind
-from jobrunner.records import Addition, Creator, Gone, Task
-from jobrunner.states import TaskState
+from jobrunner.records import Addition, Creator, Task
 from jobrunner.store.bulk import Update, insert_rows
 from jobrunner.store.schema import addition, block, job, message, task
 from jobrunner.store.tracking.rows import NEXT_ARRIVAL, IsOneOf, rows_of
@@ -91,19 +90,6 @@ _DECIDE = Update(addition, ["id"], ["kept"])
 def decide_additions(connection: Connection, kept: Mapping[str, bool]) -> None:
     """Note of additions whether they are kept."""
     _DECIDE.run(connection, [{"id": addition_id, "kept": whether} for addition_id, whether in kept.items()])
-
-
-_COUNT = (
-    select(task.c.job_id, task.c.state, task.c.discovers, func.count().label("number"))
-    .where(IsOneOf(task.c.addition_id))
-    .group_by(task.c.job_id, task.c.state, task.c.discovers)
-)
-
-
-def count_added(connection: Connection, addition_ids: Collection[str]) -> list[Gone]:
-    """Return of which jobs, and in which states, the tasks of these additions are: pending, or canceled by order."""
-    rows = rows_of(connection, _COUNT, addition_ids)
-    return [Gone(**row | {"state": TaskState(row["state"])}) for row in rows]
 
 
 _added = select(task.c.id).where(IsOneOf(task.c.addition_id))

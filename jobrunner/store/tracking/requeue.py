@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from jobrunner.order_records import Requeue
 from jobrunner.plan import Place
-from jobrunner.records import Block, Children, Gone
+from jobrunner.records import Block, Children
 from jobrunner.states import ENDED_TASK, WELL, CancelReason, TaskState
 from jobrunner.store.bulk import Update
 from jobrunner.store.schema import addition, attempt, block, held_message, message, task
@@ -139,19 +139,6 @@ def offspring(connection: Connection, task_ids: Collection[str]) -> tuple[set[st
         parents = children - found
         found |= children
     return found, additions
-
-
-_COUNTED = (
-    select(task.c.job_id, task.c.state, task.c.discovers, func.count().label("number"))
-    .where(IsOneOf(task.c.id))
-    .group_by(task.c.job_id, task.c.state, task.c.discovers)
-)
-
-
-def count_states(connection: Connection, task_ids: Collection[str]) -> list[Gone]:
-    """Return in which states these tasks are, which are about to be deleted."""
-    rows = rows_of(connection, _COUNTED, task_ids)
-    return [Gone(**row | {"state": TaskState(row["state"])}) for row in rows]
 
 
 _DELETE_TASKS = (
