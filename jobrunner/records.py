@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import TypeAlias
 
-from jobrunner.states import JobState, TaskState
+from jobrunner.states import FailureRule, JobState, TaskState
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,6 +22,9 @@ class Task:
     reason: str | None = None
     note: str | None
     ordered: str | None = None
+    max_retries: int | None = None
+    handed_back: int = 0
+    progress: float | None = None
     delivery: int
     first_retries: int
     sent_at: datetime | None
@@ -75,6 +78,9 @@ class Attempt:
     result: str | None = None
     exception: str | None = None
     traceback: str | None = None
+    progress: float | None = None
+    said: str | None = None
+    touched_at: datetime | None = None
 
     @property
     def key(self) -> AttemptKey:
@@ -193,6 +199,11 @@ class Job:
     requeue: str | None = None
     run: int = 1
     kept: int = 0
+    failure_rule: str = FailureRule.CONTINUE
+    threshold: int | None = None
+    propagate: bool | None = None
+    will_fail: str | None = None
+    unmet: int = 0
     total: int
     discovering: int = 0
     discovered: int = 0

@@ -158,6 +158,14 @@ class FailureReason(Documented):
     ORDER = ("order", "An operator has failed it.")
 
 
+class FailureRule(Documented):
+    """What the failure of a task means for its job."""
+
+    CONTINUE = ("continue", "What does not depend on it goes on; the job fails when nothing of it can run any more.")
+    CANCEL = ("cancel", "Nothing more of the job starts, and it fails when what runs has ended.")
+    THRESHOLD = ("threshold", "The same, as soon as a larger share of its tasks has failed than its threshold.")
+
+
 class CancelReason(Documented):
     """Why a task was canceled."""
 

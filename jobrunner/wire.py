@@ -18,6 +18,9 @@ RUN_HEADER: Final = "jobrunner_run"
 TASK_HELD: Final = "task-held"
 SNAPSHOT_APPLIED: Final = "snapshot-applied"
 
+#: Event of a task that says how far it is (C2).
+TASK_PROGRESS: Final = "task-progress"
+
 #: The message header that marks what goes to Celery's exchange for monitors alone: the tracker knows it already.
 COPY: Final = "jobrunner"
 
@@ -59,3 +62,5 @@ class TaskHeader(TypedDict):
     first: NotRequired[int]
     inputs: NotRequired[Inputs]
     inputs_key: NotRequired[str]
+    #: Workers that are to hand it back, as long as there are others.
+    avoid: NotRequired[list[str]]

@@ -27,7 +27,9 @@ class JobView:
 
     Of those that discover work, `discovering` are at it, and `discovered` have tried to; who was canceled has not.
     `intent` is what an operator wants of it, until he says otherwise; `annotation` his note. `hold_version` is that of
-    the snapshot that tells workers how it is held.
+    the snapshot that tells workers how it is held. `failure_rule`, `threshold` (percent) and `propagate` say what a
+    failure means for it (C5); `will_fail` is the reason for which it fails as soon as what runs has ended. Of the jobs
+    that it waits for, `unmet` have not completed (C4).
     """
 
     id: str
@@ -44,6 +46,11 @@ class JobView:
     priority: int
     annotation: str | None
     labels: dict[str, str]
+    failure_rule: str
+    threshold: int | None
+    propagate: bool | None
+    will_fail: str | None
+    unmet: int
     run: int
     total: int
     counts: dict[TaskState, int]

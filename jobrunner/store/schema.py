@@ -91,6 +91,11 @@ job = Table(
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("annotation", Text),  # a note of its operators
     Column("labels", Text),  # JSON: an object of texts
+    Column("failure_rule", String(10), nullable=False, server_default="continue"),  # see FailureRule
+    Column("threshold", Integer),  # percent of its tasks that may fail, for that rule
+    Column("propagate", Boolean),  # C5; null: as the tracker is told
+    Column("will_fail", String(20)),  # the reason for which it will have failed when what runs has ended
+    Column("unmet", Integer, nullable=False, server_default="0"),  # of its prerequisites
     Column("run", Integer, nullable=False),
     Column("kept", Integer, nullable=False, server_default="0"),  # tasks that had ended well before this run
     Column("total", Integer, nullable=False),
@@ -158,6 +163,10 @@ task = Table(
     Column("note", Text),
     Column("ordered", String(12)),  # the end that an operator has given it, whatever events tell
     Column("held", Boolean, nullable=False, server_default=false()),  # ready, and not sent because its job is held
+    Column("max_retries", Integer),  # null: as many as any task may have
+    Column("untouched_timeout", Double),  # seconds without a sign of life after which its attempt is given up
+    Column("handed_back", Integer, nullable=False, server_default="0"),  # by workers that this attempt avoids
+    Column("progress", Double),  # of the attempt that counts, from 0.0 to 1.0
     Column("delivery", Integer, nullable=False),  # 0 before the first
     Column("first_retries", Integer, nullable=False),  # Celery's retries with which the present delivery began
     Column("countdown", Double),  # seconds, from becoming ready
@@ -206,6 +215,9 @@ attempt = Table(
     Column("result", Text),  # Celery's shortened repr
     Column("exception", Text),
     Column("traceback", Text),
+    Column("progress", Double),  # last reported, from 0.0 to 1.0
+    Column("said", Text),  # with that
+    Column("touched_at", Moment),  # when it was reported
     _partial("ix_attempt_celery_id", "celery_id", "delivery > 1"),
     _partial("ix_attempt_open", "worker", "standing IN (4, 8)"),
     _partial("ix_attempt_foreign", "task_id", "standing = 0 AND outcome IS NOT NULL"),
@@ -276,6 +288,30 @@ gate_entry = Table(
     Column("number", Double),  # seconds of grace, null to let finish; of `run` the first that is not void
     Column("version", Integer, nullable=False),  # of the snapshot in which it appeared
     Column("made_at", Moment, nullable=False),
+)
+
+#: What a job waits for: it is not executed until all of these have completed (C4).
+prerequisite = Table(
+    "prerequisite",
+    metadata,
+    _id("job_id", primary_key=True),
+    _id("wanted", primary_key=True),  # the id or key of another job, as it was given
+    _id("on_job"),  # that job; null: there is none yet
+    Column("met_at", Moment),  # when that had completed: it stays met, whatever becomes of that job
+    Index("ix_prerequisite_on_job", "on_job"),
+    _partial("ix_prerequisite_unknown", "wanted", "on_job IS NULL"),
+)
+
+#: How workers have fared with the tasks of one name in a job.
+worker_failure = Table(
+    "worker_failure",
+    metadata,
+    _id("job_id", primary_key=True),
+    Column("name", String(NAME), primary_key=True),  # of the tasks
+    Column("worker", String(NAME), primary_key=True),
+    Column("failures", Integer, nullable=False),  # of so many tasks in a row
+    _id("last_task"),  # the one that failed last
+    Column("blocked_at", Moment),  # since then it gets none of them
 )
 
 snapshot = Table(

@@ -83,6 +83,8 @@ _CHANGES = (
     "discovering",
     "discovered",
     "chore",
+    "will_fail",
+    "unmet",
     "started_at",
     "ended_at",
 )

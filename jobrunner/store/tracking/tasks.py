@@ -51,7 +51,10 @@ def update_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None
     _UPDATE_ATTEMPT.run(connection, [_values(one, Attempt.__slots__) for one in attempts])
 
 
-_CHANGES = ("state", "reason", "note", "ordered", "first_retries", "sent_at", "started_at", "ended_at")
+_CHANGES = (
+    *("state", "reason", "note", "ordered", "handed_back", "progress", "first_retries"),
+    *("sent_at", "started_at", "ended_at"),
+)
 _UPDATE_TASK = Update(task, ["id"], _CHANGES)
 
 
