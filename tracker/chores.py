@@ -15,6 +15,7 @@ from jobrunner.states import ENDED_JOB, ENDED_TASK, JobState, TaskState
 from jobrunner.store import tracking
 from jobrunner.text import SENTENCE, bounded
 from tracker.holding import is_known, let_go
+from tracker.job_orders import ENDED
 from tracker.ordered import could_not, done
 from tracker.requeue import BATCH, reset_some
 from tracker.settle import Cause, move_job
@@ -27,8 +28,6 @@ _LEFT = Cause(trigger="a worker's pool")
 #: Jobs that one turn sees to, chosen at random: none may be kept from its end by others that wait for long.
 _JOBS = 100
 _TRANSITIONAL = frozenset({JobState.PAUSING, JobState.CANCEL_REQUESTED, JobState.REQUEUEING})
-#: Orders on tasks for which a job is requeued: who skips what has failed lets go on what comes after it.
-_REQUEUES = frozenset({OrderKind.REQUEUE, OrderKind.SKIP})
 #: States of tasks that are canceled at once; `soft-failed` waits for its next attempt.
 _UNSTARTED = (TaskState.PENDING, TaskState.READY, TaskState.QUEUED, TaskState.SOFT_FAILED)
 
@@ -154,10 +153,11 @@ class _Chore:
         self.turn.changes.add(job.id, TaskState.PENDING, 0)  # it may have nothing to do
         answer = done(f"It is {job.state}: {text}.")
         before = Answer(outcome="refused", text="It was requeued before that.")
-        of_tasks = {
-            one.id: answer if one.kind in _REQUEUES else before for one in self.orders if one.task_id is not None
+        ended = ended_tasks(self.turn, self.orders)  # and stays so: answered when all know that
+        of_tasks = [one for one in self.orders if one.task_id is not None and one.id not in ended]
+        return self._answers([OrderKind.REQUEUE], answer) | {
+            one.id: answer if one.kind is OrderKind.REQUEUE else before for one in of_tasks
         }
-        return self._answers([OrderKind.REQUEUE], answer) | of_tasks
 
     def _release(self) -> dict[str, Answer]:
         job = self.job
@@ -167,10 +167,14 @@ class _Chore:
         return {}
 
     def _clear(self) -> dict[str, Answer]:
-        """The job ended before what was ordered could be done."""
+        """The job ended before what was ordered could be done; if it was canceled since, it may not stand still yet."""
         job = self.job
         job.held = False
+        if job.intent == Intent.CANCEL and not self._stands_still:
+            return {}
         if job.intent == Intent.PAUSE:
             job.intent = None
             let_go(self.turn, job)
-        return self._answers(list(OrderKind), Answer(outcome="refused", text=f"It was {job.state} before that."))
+        canceled = self._answers([OrderKind.CANCEL], ENDED) if job.intent == Intent.CANCEL else {}
+        before = Answer(outcome="refused", text=f"It was {job.state} before that.")
+        return self._answers(list(OrderKind), before) | canceled

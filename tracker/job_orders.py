@@ -8,9 +8,12 @@ from jobrunner.snapshot import Kind
 from jobrunner.states import ENDED_JOB, JobState
 from jobrunner.store import tracking
 from jobrunner.text import SENTENCE, bounded
-from tracker.holding import hold, let_go
+from tracker.holding import hold, is_known, let_go
 from tracker.ordered import OUT, Ordered, done
 from tracker.requeue import begin_requeue, end_requeue
+
+#: The answer to a cancellation that came after the end.
+ENDED = done("It is canceled: it had ended, and nothing of it ran any more.")
 
 
 class JobOrder(Ordered):
@@ -64,12 +67,14 @@ class JobOrder(Ordered):
         self._supersede("It was canceled before that.", OrderKind.PAUSE, OrderKind.REQUEUE)
         job.intent, job.note = Intent.CANCEL, f"canceled {self.by}"
         if job.state in ENDED_JOB:
+            # A task of it that was ended by an order may be about to start in a worker that does not know of that.
+            job.chore = not is_known(self.turn, job) or tracking.is_running(self.turn.connection, job.id)
             hold(self.turn, job, Kind.CANCELED, grace)  # an event may tell that something of it runs all the same
             tracking.keep_ends(self.turn.connection, job.id)
             if job.state is not JobState.CANCELED:
                 self.move(JobState.CANCELED)
             self.save()
-            return done("It is canceled: it had ended, and nothing of it ran any more.")
+            return None if job.chore else ENDED
         if job.state is JobState.REQUEUEING:
             end_requeue(self.turn, job)
         job.held, job.chore = True, True

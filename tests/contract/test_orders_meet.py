@@ -117,6 +117,30 @@ def test_what_was_failed_by_order_and_requeued_before_all_knew_does_not_say_that
     assert answers(here) == ["refused: It was requeued before that.", "done: It is queued: 1 tasks run again."]
 
 
+def test_to_cancel_an_ended_job_is_done_when_workers_know_what_was_ordered_of_its_tasks(here: Driven) -> None:
+    here.submit(here.work())
+    here.order(OrderKind.FAIL, 0)
+    assert here.state is JobState.FAILED
+    here.order(OrderKind.CANCEL, grace=0.0)
+    assert here.state is JobState.CANCELED
+    assert answers(here)[1] == "none"  # the message is on the broker, and no gate knows yet
+    here.notice()
+    assert answers(here)[1] == "done: It is canceled: it had ended, and nothing of it ran any more."
+    assert not has_chore(here)
+
+
+def test_to_skip_a_task_is_done_when_workers_know_also_if_its_job_is_requeued_before(here: Driven) -> None:
+    here.submit(here.work())
+    here.order(OrderKind.SKIP, 0)
+    assert here.state is JobState.COMPLETED
+    here.order(OrderKind.REQUEUE, scope="incomplete")
+    assert answers(here) == ["none", "done: It is queued: 0 tasks run again."]
+    here.notice()
+    here.turn()
+    assert answers(here)[0] == "done: It is skipped."
+    assert not has_chore(here)
+
+
 @pytest.mark.parametrize("told", ["started", "succeeded"])
 @pytest.mark.parametrize("when", ["it had failed", "another task of it ran"])
 def test_a_canceled_job_stays_so_when_an_event_corrects_a_failure(here: Driven, told: str, when: str) -> None:
