@@ -34,6 +34,12 @@ class JobOrder(Ordered):
             case _:
                 return self._set()
 
+    @property
+    def _may_be_out(self) -> bool:
+        """Whether a worker may get something of it: also the retry of one that was lost before it told of that."""
+        job = self.job
+        return job.started_at is not None or any(job.counts[state] for state in OUT)
+
     def _pause(self) -> Answer | None:
         job = self.job
         if job.intent == Intent.PAUSE:
@@ -41,7 +47,7 @@ class JobOrder(Ordered):
         job.intent, job.held, job.chore = Intent.PAUSE, True, True
         job.note = f"paused {self.by}"
         if job.state is not JobState.REQUEUEING:
-            if any(job.counts[state] for state in OUT):
+            if self._may_be_out:
                 hold(self.turn, job, Kind.PAUSED)
             self.follow()
         self.save()
@@ -78,7 +84,7 @@ class JobOrder(Ordered):
         if job.state is JobState.REQUEUEING:
             end_requeue(self.turn, job)
         job.held, job.chore = True, True
-        if job.hold_version is not None or any(job.counts[state] for state in OUT):
+        if job.hold_version is not None or self._may_be_out:
             hold(self.turn, job, Kind.CANCELED, grace)
         if job.state is not JobState.CANCEL_REQUESTED:
             self.move(JobState.CANCEL_REQUESTED)

@@ -40,7 +40,8 @@ class TaskOrder(Ordered):
 
     def _end(self, end: TaskState) -> Answer | None:
         task, job = self.task, self.job
-        out = task.state in OUT
+        # A retry of one that is ready again may be: of a worker that was lost before it told of that.
+        out = task.state in OUT or (task.state is TaskState.READY and task.delivery > 0)
         if task.state is end:
             return done(f"It is {end} already.")
         if task.ordered == end and not out:

@@ -129,6 +129,24 @@ def test_to_cancel_an_ended_job_is_done_when_workers_know_what_was_ordered_of_it
     assert not has_chore(here)
 
 
+@pytest.mark.parametrize("kind", [OrderKind.PAUSE, OrderKind.CANCEL, OrderKind.SKIP, OrderKind.FAIL])
+def test_a_retry_that_a_lost_worker_has_sent_and_not_told_of_is_refused_too(here: Driven, kind: OrderKind) -> None:
+    here.submit(here.work())
+    here.start()
+    worker = here.world.workers["worker"]
+    here.world.end(worker, worker.running[0], "retried")  # the broker has the retry, and nobody has read of it
+    here.give(kind, 0 if kind in {OrderKind.SKIP, OrderKind.FAIL} else None)
+    here.lose_worker()
+    (retry,) = (one for one in here.world.queue if one.retries == 1 and one.celery_id == here.row(0).id)
+    here.notice()
+    here.turn()
+    assert answers(here)[0].startswith("done")
+    worker = here.world.workers["worker"]
+    here.world.prefetch(worker, retry)
+    here.world.start(worker, retry)
+    assert worker.running == []
+
+
 def test_to_skip_a_task_is_done_when_workers_know_also_if_its_job_is_requeued_before(here: Driven) -> None:
     here.submit(here.work())
     here.order(OrderKind.SKIP, 0)
@@ -200,6 +218,7 @@ def test_a_requeue_that_is_canceled_in_the_middle_leaves_a_plan_that_is_counted_
     with here.world.runner.database.read() as connection:
         assert wrong_counters(connection) == []
     monkeypatch.undo()
+    here.notice()
     here.order(OrderKind.REQUEUE, scope=None)
     for _ in range(5):
         here.world.work_on()
