@@ -1,7 +1,8 @@
 """What the body of a task can do for its job, and should know of it: `from jobrunner import current`.
 
 Everything here is about the task that this worker runs at the moment, in the thread that runs it. To add, it has to be
-one that the tracker has sent: what another task has called, with `delay` say, has no place in the plan.
+one that the tracker has sent: what another task has called, with `delay` say, has no place in the plan. Progress is
+that of any task.
 """
 
 from typing import Any
@@ -10,6 +11,7 @@ from celery._state import get_current_worker_task
 from celery.canvas import Signature
 
 from jobrunner.errors import OutsideJobError
+from jobrunner.reports import report_of
 
 #: Whether this task, or its job, was canceled: look now and then, as `current.canceled`, and return early. True within
 #: a second or two of the order, and from then on. A pool of processes ends the task by itself, unless the order was to
@@ -50,6 +52,22 @@ def expand(canvas: Signature) -> None:
         RefusedError: this attempt has been expanded already.
     """
     _growth().add(canvas, expands=True)
+
+
+def progress(done: float, total: float | None = None, message: str | None = None) -> None:
+    """Say how far this task is: `done` of `total`, or a share from 0 to 1; and in a few words what it is at (C2).
+
+    `jobrunner tasks` and `watch` show it. May be called as often as one likes: it is told twice a second, the first
+    and the last report always, and never goes back within an attempt. Returns at once. Where no worker runs a task it
+    does nothing.
+
+    Raises:
+        InvalidParametersError: these are no numbers from 0 up, or there is no total and the share exceeds 1.
+    """
+    report = report_of(done, total, message)
+    reports = getattr(get_current_worker_task(), "jobrunner_reports", None)
+    if reports is not None:
+        reports.add(report)
 
 
 def _growth() -> Any:

@@ -146,6 +146,24 @@ _STARTED = EventType(
     folded=True,
 )  # fmt: skip
 
+_PROGRESS = EventType(
+    name="task-progress",
+    sent_by="the body of a task, by `current.progress`, `send_event` or `update_state`",
+    when="it says how far it is; at most twice a second, the first and the last time always",
+    effect="none to its state; a report of a process that does not have the task shows nowhere (A5)",
+    fields=(
+        replace(_UUID, h3=False),
+        Field("progress", ("attempt.progress", "task.progress"), "from 0.0 to 1.0; never goes back within an attempt"),
+        Field("message", ("attempt.said",), "cut at 1,000 characters"),
+        Field("done, total", note="as reported, of which `progress` is made; without a total `done` is a share"),
+        replace(_WORKER, h3=False),
+        Field("timestamp", ("attempt.touched_at",), "when it was reported"),
+        _ROOT, _RETRIES,
+    ),
+    told=("progress", "message"),
+    folded=True,
+)  # fmt: skip
+
 _SUCCEEDED = EventType(
     name="task-succeeded",
     sent_by="a worker",
@@ -329,8 +347,8 @@ EVENT_TYPES: Mapping[str, EventType] = MappingProxyType(
     {
         one.name: one
         for one in (
-            _SENT, _RECEIVED, _STARTED, _SUCCEEDED, _FAILED, _REVOKED, _RETRIED, _REJECTED, _CANCELLED, _HELD, _ADDED,
-            _ONLINE, _HEARTBEAT, _OFFLINE, _ELECT, _ELECT_ACK, _APPLIED,
+            _SENT, _RECEIVED, _STARTED, _PROGRESS, _SUCCEEDED, _FAILED, _REVOKED, _RETRIED, _REJECTED, _CANCELLED,
+            _HELD, _ADDED, _ONLINE, _HEARTBEAT, _OFFLINE, _ELECT, _ELECT_ACK, _APPLIED,
         )
     }
 )  # fmt: skip

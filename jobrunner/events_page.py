@@ -20,7 +20,8 @@ come, and every monitor of Celery sees the same.
 
 An event may come late, twice, or before the one that it follows: the tracker does not mind, and how it decides is told
 in [How it works](internals.md). An event of any other type, such as those that a task sends with `send_event`, is for
-monitors and changes nothing. What each state means is told in [States](states.md).
+monitors and changes nothing. Flower shows the state `PROGRESS` after `task-progress`. What each state of a job and of a
+task means is told in [States](states.md).
 """
 
 _ACTIVITY = f"""\

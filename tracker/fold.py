@@ -18,6 +18,7 @@ from typing import Any
 
 from jobrunner import ids
 from jobrunner.records import Attempt, AttemptKey, Standing, Task
+from jobrunner.reports import share_told
 from jobrunner.states import CancelReason, FailureReason, TaskState
 from jobrunner.text import NAME, SENTENCE, TRACEBACK, bounded
 from jobrunner.wire import LOST, TASK_HELD
@@ -28,7 +29,8 @@ FOLDED: Mapping[str, str] = MappingProxyType(
     {
         f"task-{word}": word
         for word in (
-            *("received", "started", "succeeded", "failed", "revoked", "retried", "rejected", "cancelled", "held"),
+            *("received", "started", "progress"),
+            *("succeeded", "failed", "revoked", "retried", "rejected", "cancelled", "held"),
         )
     }
 )
@@ -97,6 +99,8 @@ def fold(attempt: Attempt, *events: Event) -> Attempt:
             folded.received_at = _latest(folded.received_at, event.at)
         elif word == "started":
             folded.started_at = _latest(folded.started_at, event.at)
+        elif word == "progress":
+            _report(folded, event)
         else:
             _end(folded, word, event)
         if folded.worker is None or event.worker < folded.worker:
@@ -110,9 +114,12 @@ def fold(attempt: Attempt, *events: Event) -> Attempt:
     return folded
 
 
-def _last_event(attempt: Attempt) -> str:
+def _last_event(attempt: Attempt) -> str | None:
+    """Return what was told last of those events that make a difference to a task: a report makes none."""
     if attempt.standing in _OPEN:
         return _OPEN[attempt.standing]
+    if attempt.outcome is None:
+        return None
     return "task-failed" if attempt.outcome in _TOLD_AS_FAILED else f"task-{attempt.outcome}"
 
 
@@ -143,6 +150,19 @@ def _is_unregistered(exception: object) -> bool:
 
 def _latest(known: datetime | None, told: datetime) -> datetime:
     return told if known is None or told > known else known
+
+
+def _report(folded: Attempt, event: Event) -> None:
+    """The greatest report stands; of equal ones the last. It says nothing of a start: any process may report."""
+    share = share_told(event.fields)
+    if share is None:
+        return
+    said = _text(event.fields.get("message"), SENTENCE)
+    if folded.touched_at is not None:
+        known = folded.progress or 0.0, folded.touched_at, folded.said or ""
+        if (share, event.at, said or "") <= known:
+            return
+    folded.progress, folded.touched_at, folded.said = share, event.at, said
 
 
 def _end(folded: Attempt, outcome: str, event: Event) -> None:

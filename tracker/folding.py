@@ -178,6 +178,7 @@ class _Folding:
         if task.sent_at is None:  # who has an event was sent, even if the tracker died before it could note so
             task.sent_at = self.turn.now
         task.started_at = min((start for one in history if (start := start_of(one))), default=None)
+        task.progress = decider.progress
         if was_held(decider) and (decider.celery_id, decider.retries) not in whole:
             self._dropped(task, decider, present)
             return

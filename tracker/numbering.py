@@ -8,6 +8,7 @@ time that `retried` is told. Hence one rule for each:
 | --- | --- |
 | started | the lowest number without a start: nothing overtakes on the way to a start but the receipt of the next |
 | retried | the lowest number without an end |
+| progress | the highest number |
 | any other | the highest number: no retry follows an attempt that has ended for good |
 
 Of several numbers, those that this process has received come first. Where none is left over, the receipt of a further
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobrunner.records import Attempt
+from jobrunner.wire import TASK_PROGRESS
 
 if TYPE_CHECKING:
     from tracker.fold import Event
@@ -29,6 +31,8 @@ def number_of(event: "Event", attempts: Sequence[Attempt]) -> int:
     """Return Celery's count of retries for an event without one, from all that is known of its delivery."""
     if not attempts:
         return 0
+    if event.type == TASK_PROGRESS:
+        return max(one.retries for one in attempts)
     told = [one.retries for one in attempts if _tells(one, event)]
     if told:
         return told[0]

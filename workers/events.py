@@ -55,20 +55,20 @@ class Events(events.Events):
         self.app.conf.task_send_sent_event = True  # so that Celery makes the event
         stamp_runs()
 
-    def tell_sent(self, event: dict[str, Any]) -> None:
-        """Tell of a task that was sent, and in a pool's process have the one that runs wait for the log at its end.
+    def tell_first(self, event: dict[str, Any], *, monitored: bool) -> None:
+        """Tell something of the task that runs, and in a pool's process have it wait for the log at its end.
 
         The main process, which tells the end, need not: it writes in the order in which things were told.
         """
-        self.flusher.add(event, monitored=bool(self.shows_sent))
+        self.flusher.add(event, monitored=monitored)
         if os.getpid() != self._main:
-            signals.task_postrun.connect(self._on_postrun)  # from task to task: most send nothing, and pay nothing
+            signals.task_postrun.connect(self._on_postrun)  # from task to task: most tell nothing, and pay nothing
 
     def _on_postrun(self, sender: Any, **_: Any) -> None:
         signals.task_postrun.disconnect(self._on_postrun)
         if not self.flusher.drain(_PATIENCE):
-            msg = "What task %s has sent will be known late: the event log could not be written."
-            logger.warning(msg, sender.request.id, extra={"action": "sent-late", "task": sender.request.id})
+            msg = "What task %s has told will be known late: the event log could not be written."
+            logger.warning(msg, sender.request.id, extra={"action": "told-late", "task": sender.request.id})
 
     @property
     def flusher(self) -> Flusher:
@@ -107,7 +107,7 @@ class Dispatcher(EventDispatcher):
         events = self.app.events
         if events.shows_sent is not None and self._is_news(fields):
             fields |= {"hostname": events.worker, "utcoffset": utcoffset(), "pid": os.getpid()}
-            events.tell_sent(Event(type, clock=self.clock.forward(), **fields))
+            events.tell_first(Event(type, clock=self.clock.forward(), **fields), monitored=bool(events.shows_sent))
         elif events.shows_sent is not False:
             super().publish(type, fields, producer, **options)
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-import celery
+from celery import Task as CeleryTask
 from celery import chord, group
 from celery.canvas import _chain
 from celery.exceptions import Ignore, Retry
@@ -16,6 +16,7 @@ from jobrunner.values import fetch
 from jobrunner.wire import HEADER, TaskHeader
 from workers.canceled import is_canceled
 from workers.growth import Growth
+from workers.reporting import ReportingTask
 
 #: Seconds until an attempt is tried again whose addition the event log did not take.
 _REST = 5.0
@@ -25,8 +26,8 @@ class _ReplacedError(Ignore):
     """Ends the body of a task that was replaced; Celery's own, which no retry policy covers."""
 
 
-class Task(celery.Task):
-    """Mixed in front of a task's own base. Outside of jobs it changes nothing.
+class Task(ReportingTask):
+    """Mixed in front of a task's own base. Outside of jobs it changes nothing but how often progress is told.
 
     As in Celery, a task that is not immutable receives the value of what came before as its first argument. The
     message says where that value lies; it is fetched once per request, just before the call, so that neither the
@@ -45,7 +46,7 @@ class Task(celery.Task):
 
     @backend.setter
     def backend(self, value: Any) -> None:
-        celery.Task.backend.fset(self, value)
+        CeleryTask.backend.fset(self, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the body, with the job's value as first argument if it takes one."""

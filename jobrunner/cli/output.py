@@ -84,9 +84,11 @@ def _late(behind: float) -> str:
 def task_json(view: TaskView, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return a task as JSON-friendly values; `parameters`, `success` and `progress` are Arvados's.
 
-    The latter is 1.0 when the task has ended well and 0.0 before; how far one came that did not, nobody knows.
+    The latter is 1.0 when the task has ended well, and else what its attempt has reported; of one that has reported
+    nothing it is 0.0 before the end, and unknown after it.
     """
-    progress = 1.0 if view.state in WELL else None if view.state in ENDED_TASK else 0.0
+    unreported = None if view.state in ENDED_TASK else 0.0
+    progress = 1.0 if view.state in WELL else unreported if view.progress is None else view.progress
     return dataclasses.asdict(view) | {
         "parameters": parameters,
         "success": success(view.state),
@@ -128,9 +130,17 @@ def tasks_table(views: Sequence[TaskView]) -> Table:
             state_text(view.state).append(f" ({view.reason})" if view.reason else ""),
             tries,
             runtime,
-            view.note or view.result or "",
+            view.note or view.result or _reported(view),
         )
     return table
+
+
+def _reported(view: TaskView) -> str:
+    """Say how far a task is that has not ended well, and what it has said about it."""
+    if view.progress is None or view.state in WELL:
+        return ""
+    percent = 100 if view.progress == 1.0 else min(round(100 * view.progress), 99)
+    return f"{percent}%" + (f": {view.said}" if view.said else "")
 
 
 def _below_creators(views: Sequence[TaskView]) -> Iterator[tuple[int, TaskView]]:

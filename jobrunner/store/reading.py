@@ -69,7 +69,8 @@ class TaskView:
     """A task as people see it, with its latest attempt; `last_event` is Celery's name for what was told of it last.
 
     `created_by` is the task that has added it to the job, or has sent it; none if it was submitted. `name` is empty as
-    long as it was not told.
+    long as it was not told. How far that attempt is, from 0.0 to 1.0, and what it `said` with that, is what its body
+    has reported; None if it has not.
     """
 
     id: str
@@ -90,6 +91,8 @@ class TaskView:
     sent_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
+    progress: float | None
+    said: str | None
     runtime: float | None
     result: str | None
     exception: str | None
@@ -204,6 +207,8 @@ def list_tasks(connection: Connection, job_id: str) -> list[TaskView]:
             task.c.sent_at,
             task.c.started_at,
             task.c.ended_at,
+            task.c.progress,
+            attempt.c.said,
             attempt.c.runtime,
             attempt.c.result,
             attempt.c.exception,

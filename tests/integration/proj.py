@@ -201,6 +201,27 @@ def tell(self: Any, type_: str, degrees: int) -> None:
 
 
 @plain()
+def report_often(times: int) -> float:
+    """Say so often how far we are, as fast as we can; return how many seconds that took."""
+    began = time.monotonic()
+    for number in range(times):
+        current.progress(number + 1, times, f"item {number}")
+    return time.monotonic() - began
+
+
+@plain(bind=True)
+def report(self: Any, how: str, done: int, total: int, gate: str) -> None:
+    """Say how far we are, in one of three ways, and wait for a file to appear."""
+    if how == "current.progress":
+        current.progress(done, total, how)
+    elif how == "send_event":
+        self.send_event("task-progress", done=done, total=total, message=how)
+    else:
+        self.update_state(state="PROGRESS", meta={"current": done, "total": total, "status": how})
+    hold.run(None, gate)
+
+
+@plain()
 def threads() -> list[str]:
     """Return the names of all threads of our process."""
     return [one.name for one in threading.enumerate()]

@@ -16,13 +16,14 @@ from tracker.fold import Event
 
 WORKERS = ("w1@host", "w2@host", "w3@host")
 ENDS = ("succeeded", "failed", "revoked", "retried")
-TYPES = ("received", "started", *ENDS, "rejected", "cancelled", "held")
+TYPES = ("received", "started", "progress", *ENDS, "rejected", "cancelled", "held")
 
 
 def told(type_: str, *, delivery: int = 1, retries: int = 0, at: int = 0, worker: str = "w1@host") -> Event:
     """An event whose text follows from who says what and when, as one process says one thing at one moment."""
     said = f"{type_} by {worker} at {at}"
     fields = {
+        "progress": {"progress": at % 3 / 2, "message": said},
         "succeeded": {"result": said, "runtime": float(at)},
         "failed": {"exception": said, "traceback": said},
         "retried": {"exception": said, "traceback": said},
@@ -89,6 +90,7 @@ def _attempted(draw: st.DrawFn, say: "_Speaker") -> TaskState | None:
     if end in {"held", "waiting"}:
         return TaskState.SOFT_FAILED if say.retries or say.handed_back or say.started else TaskState.QUEUED
     say("started", worker)
+    _reported(draw, say, worker)
     _given_in_vain(draw, say)
     strangers = [one for one in WORKERS if one not in say.heard]
     if strangers and draw(_sometimes):
@@ -128,6 +130,16 @@ def _refused(draw: st.DrawFn, say: "_Speaker", worker: str) -> None:
         say.started.add(worker)
         say("started", worker)
     say("held", worker)
+
+
+def _reported(draw: st.DrawFn, say: "_Speaker", worker: str) -> None:
+    """The body says how far it is; and so does a process that does not have the task."""
+    for _ in range(draw(st.integers(0, 3))):
+        say.history.kinds.add("progress")
+        say("progress", worker)
+    idle = [one for one in WORKERS if one not in say.heard]
+    if idle and draw(_sometimes):
+        say("progress", draw(st.sampled_from(idle)))
 
 
 def _given_in_vain(draw: st.DrawFn, say: "_Speaker") -> None:

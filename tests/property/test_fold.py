@@ -142,6 +142,23 @@ def test_a_report_is_foreign_only_if_another_process_runs_the_task_and_moves_not
         assert state_of(rows, one.delivery) == state_of([other for other in rows if other is not one], one.delivery)
 
 
+@settings(deadline=None)
+@given(history=histories)
+def test_a_report_moves_nothing_and_of_several_of_a_process_the_greatest_stands(history: list[Event]) -> None:
+    silent = rows_after([[one for one in history if one.type != "task-progress"]])
+    rows = rows_after([history])
+    told = [replace(one, progress=None, said=None, touched_at=None) for one in rows]
+    assert [one for one in told if one.last_event] == silent
+    for one in rows:
+        shares = [
+            event.fields["progress"]
+            for event in history
+            if event.type == "task-progress"
+            and (event.uuid, event.retries, event.process) == (one.celery_id, one.retries, one.process)
+        ]
+        assert one.progress == max(shares, default=None)
+
+
 # ---- that the histories are worth anything -------------------------------------------------------------
 
 
@@ -158,7 +175,7 @@ def test_each_kind_of_trouble_is_in_a_tenth_of_the_histories_at_least() -> None:
 
     count()
     print({kind: f"{share / number:.0%}" for kind, share in kinds.most_common()})  # noqa: T201  the figures are asked for
-    assert set(kinds) == {"retry", "redelivery", "requeue", "foreign", "revokes", "held"}
+    assert set(kinds) == {"retry", "redelivery", "requeue", "foreign", "revokes", "held", "progress"}
     assert min(kinds.values()) >= number / 10
 
 
@@ -175,11 +192,25 @@ def _first_end_stands(folded: Attempt, outcome: str, one: Event) -> None:
         _last_end_stands(folded, outcome, one)
 
 
+def _last_report_stands(folded: Attempt, one: Event) -> None:
+    folded.progress, folded.said = one.fields["progress"], one.fields["message"]
+    folded.touched_at = one.at
+
+
+_standing = tested._standing
+
+
+def _report_is_start(one: Attempt) -> Standing:
+    return Standing.STARTED if one.touched_at and not one.outcome else _standing(one)
+
+
 #: A fault each: what it breaks, and what is put in its place.
 FAULTS: dict[str, tuple[str, object]] = {
     "the end told last stands": ("_end", _last_end_stands),
     "the end told first stands": ("_end", _first_end_stands),
     "the time told last is kept": ("_latest", _latest_told),
+    "the report told last stands": ("_report", _last_report_stands),
+    "a report is a start": ("_standing", _report_is_start),
     "what was handed back is never received again": (
         "_standing",
         lambda one: OUTCOMES[one.outcome] if one.outcome else Standing.STARTED if one.started_at else Standing.RECEIVED,

@@ -125,6 +125,10 @@ def test_a5_a_task_is_only_updated_by_the_worker_process_that_has_been_dispatche
         with runner.database.read() as connection:
             return [task.state for task in reading.list_tasks(connection, job_id)]
 
+    def progress() -> list[float | None]:
+        with runner.database.read() as connection:
+            return [task.progress for task in reading.list_tasks(connection, job_id)]
+
     tell()
     with runner.database.read() as connection:
         first = reading.list_tasks(connection, job_id)[0].id
@@ -134,6 +138,10 @@ def test_a5_a_task_is_only_updated_by_the_worker_process_that_has_been_dispatche
         assert states() == ["active", "pending"]
     with runner.database.read() as connection:
         assert reading.foreign_number(connection) == 1  # what one process says of an attempt is one row
+    assert progress() == [None, None]
+    tell(event("progress", at=2, uuid=first, fields={"progress": 0.3}))
+    tell(event("progress", at=2, uuid=first, fields={"progress": 0.9}, worker="w2@host", source="another process"))
+    assert progress() == [0.3, None]
     tell(event("succeeded", at=3, uuid=first))
     assert states() == ["completed", "ready"]
     runner.database.close()

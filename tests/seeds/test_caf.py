@@ -1,5 +1,8 @@
 """What the CAF job tracking worker says (C), as far as states, moves and a running house show it."""
 
+import json
+
+import pytest
 from celery import chain, group
 
 from jobrunner.handle import Job
@@ -50,6 +53,25 @@ def test_c3_a_message_is_re_routed_to_the_tracker_which_checks_for_cancellation_
     assert [job.wait(PATIENCE) for job in jobs] == [JobState.COMPLETED, JobState.CANCELED]
     assert [running.lines(name) for name in ("resumed", "canceled")] == [["sent"], []]
     until(lambda: not held(), timeout=PATIENCE, what="the tracker to have no more of them")
+
+
+@on_sqlite
+@pytest.mark.parametrize("how", ["current.progress", "send_event", "update_state"])
+def test_c2_it_can_also_receive_progress_messages_sent_explicitly_to_it(running: House, how: str) -> None:
+    """In the ways of Celery's users as well; what these show elsewhere, they show still."""
+    gate = running.gate(f"c2 {how}")
+    job = running.jobs.submit(running.proj.report.si(how, 3, 4, str(gate)))
+    until(lambda: job.tasks()[0].progress is not None, timeout=PATIENCE, what="the message to be received")
+    (task,) = job.tasks()
+    assert (task.progress, task.said) == (0.75, how)
+    stored = running.app.AsyncResult(task.celery_id)
+    if how == "update_state":
+        assert (stored.state, stored.info["current"]) == ("PROGRESS", 3)
+    assert f"75%: {how}" in running.cli("tasks", job.id).stdout
+    gate.open()
+    assert job.wait(PATIENCE) is JobState.COMPLETED
+    (task,) = json.loads(running.cli("tasks", job.id, "--json").stdout)
+    assert (task["progress"], stored.state) == (1.0, "SUCCESS")
 
 
 def test_c4_a_job_is_not_executed_until_all_jobs_it_depends_on_have_completed() -> None:

@@ -12,7 +12,7 @@ from jobrunner.event_types import ACTIVE_EVENTS, COMMON, EVENT_TYPES, INACTIVE_E
 from jobrunner.events_page import page
 from jobrunner.store.schema import metadata
 from tests.builders import attempt, event, task
-from tracker.fold import FOLDED, fold, state_after
+from tracker.fold import FOLDED, deciding, fold, state_after
 
 ROOT = Path(__file__).parents[2]
 #: Where Celery's workers and clients send events from.
@@ -41,7 +41,7 @@ fields += [("every event", field) for field in COMMON]
 
 def test_every_event_that_celery_can_send_is_in_it_and_besides_only_ours() -> None:
     theirs = {type_ for package in SENDERS for type_ in types_named_in(folder_of(package))}
-    assert set(EVENT_TYPES) - theirs == {"task-added", "task-held", "snapshot-applied"}
+    assert set(EVENT_TYPES) - theirs == {"task-added", "task-held", "task-progress", "snapshot-applied"}
     assert theirs <= set(EVENT_TYPES)
 
 
@@ -56,7 +56,9 @@ def test_it_says_of_which_events_the_tracker_keeps_attempts() -> None:
 
 @pytest.mark.parametrize("type_", FOLDED)
 def test_it_says_what_an_event_makes_of_a_queued_task(type_: str) -> None:
-    state = state_after(task(), fold(attempt(), event(type_.removeprefix("task-"), fields={"requeue": True})))
+    folded = fold(attempt(), event(type_.removeprefix("task-"), fields={"requeue": True, "progress": 0.5}))
+    decider = deciding([folded])
+    state = state_after(task(), decider) if decider else "queued"
     effect = EVENT_TYPES[type_].effect
     assert f"`{state}`" in effect or (state == "queued" and effect.startswith("none"))
 

@@ -1,0 +1,39 @@
+"""Progress that tasks report, from real workers."""
+
+from typing import Any
+
+import pytest
+
+from tests.house import House, on_sqlite
+from tests.waiting import PATIENCE, until
+from tracker.eventlog import open_log
+
+pytestmark = on_sqlite
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_of_10_000_reports_three_events_a_second_are_told_and_the_last_has_the_last_value(
+    house: House, pool: str
+) -> None:
+    """They are in the log before the task's end is; nobody else reads it."""
+    house.broker()
+    house.worker(pool=pool)
+    sent = house.proj.report_often.apply_async((10_000,))
+    seconds = sent.get(timeout=PATIENCE)
+    log = open_log(house.app)
+    told: list[dict[str, Any]] = []
+
+    def has_ended() -> bool:
+        batch = log.read(None, 0.1)
+        told[:] = [event for entry in batch.entries for event in entry.events if event.get("uuid") == sent.id]
+        return any(event["type"] == "task-succeeded" for event in told)
+
+    until(has_ended, timeout=PATIENCE, what="the task's end to be told")
+    log.close()
+    types = [event["type"] for event in told]
+    reports = [event for event in told if event["type"] == "task-progress"]
+    assert len(reports) <= 2 + int(seconds / 0.5)  # three within a second
+    assert [reports[0]["done"], reports[-1]["done"]] == [1, 10_000]
+    assert (reports[-1]["progress"], reports[-1]["message"]) == (1.0, "item 9999")
+    assert types.index("task-succeeded") > max(types.index(one["type"]) for one in reports)
+    assert {(one["root_id"], one["retries"], one["hostname"]) for one in reports} == {(sent.id, 0, "worker@house")}

@@ -1,0 +1,62 @@
+"""What tasks say of how far they are, by `current.progress` or in Celery's own ways, reaches the tracker (C2)."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import celery
+from celery.app.task import Context
+from celery.events.event import Event
+from celery.utils.time import utcoffset
+
+from jobrunner.reports import read_report
+from jobrunner.wire import TASK_PROGRESS
+from workers.reports import Reports
+
+#: The state by which Celery's users show progress.
+_PROGRESS = "PROGRESS"
+
+
+class ReportingTask(celery.Task):
+    """A task whose reports are told, at most twice a second, when a worker runs it: in a job or outside of any."""
+
+    abstract = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the body; what it has reported last is told before its end."""
+        request = self.request
+        # A body may call its own task, with a copy of the request: all are reports of the outermost call.
+        if request.called_directly or request.is_eager or self.jobrunner_reports is not None:
+            return super().__call__(*args, **kwargs)
+        request.jobrunner_reports = reports = Reports(partial(self._tell_progress, request))
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            reports.end()
+
+    @property
+    def jobrunner_reports(self) -> Reports | None:
+        """What this attempt has reported; None where no worker runs it."""
+        return getattr(self.request, "jobrunner_reports", None)
+
+    def _tell_progress(self, request: Context, told: Mapping[str, Any]) -> None:
+        # Without `pid`: that of an execution is the worker's main process, and this may be another.
+        about = {"uuid": request.id, "root_id": request.root_id, "retries": request.retries}
+        sender = {"hostname": request.hostname, "utcoffset": utcoffset(), "clock": self.app.clock.forward()}
+        self.app.events.tell_first(Event(TASK_PROGRESS, **{**told, **about, **sender}), monitored=True)
+
+    def send_event(self, type_: str, retry: bool = True, retry_policy: Any = None, **fields: Any) -> Any:
+        """Send an event of the body's own, as Celery does; one that says how far the task is counts as a report."""
+        report = read_report(fields) if type_ == TASK_PROGRESS else None
+        if report is None or self.jobrunner_reports is None:
+            return super().send_event(type_, retry=retry, retry_policy=retry_policy, **fields)
+        return self.jobrunner_reports.add(report, fields)
+
+    def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None, **more: Any) -> None:
+        """Store a state of the body's own, as Celery does; one that says how far the task is counts as a report."""
+        super().update_state(task_id, state, meta, **more)
+        if state != _PROGRESS or task_id not in {None, self.request.id} or not isinstance(meta, Mapping):
+            return
+        report = read_report(meta)
+        if report is not None and self.jobrunner_reports is not None:
+            self.jobrunner_reports.add(report)
