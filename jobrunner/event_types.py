@@ -258,8 +258,8 @@ _HELD = EventType(
     name="task-held",
     sent_by="a worker",
     when=(
-        "its gate has not let the task start: the job is paused or canceled, the message is void or redelivered, or the"
-        " worker does not know. Monitors get no copy"
+        "its gate has not let the task start: the job is paused or canceled, the message is void or redelivered, the"
+        " worker does not know, or it has failed the task and others live. Monitors get no copy"
     ),
     effect=(
         "`ready`, and sent again once nothing holds it; what the tracker has not sent itself stays `queued` or"
@@ -267,7 +267,7 @@ _HELD = EventType(
     ),
     fields=(
         *_HANDED_BACK,
-        Field("reason", ("attempt.outcome",), "`paused`, `canceled`, `void`, `redelivered` or `uninformed`"),
+        Field("reason", ("attempt.outcome",), "`paused`, `canceled`, `void`, `redelivered`, `uninformed`, `avoided`"),
         Field(
             "message",
             ("held_message.body", "held_message.headers", "held_message.properties", "held_message.queue"),
@@ -331,14 +331,15 @@ _APPLIED = EventType(
     name="snapshot-applied",
     sent_by="a worker",
     when=(
-        "it knows a new version of what is held, before it takes its first task, and now and then again; after all that"
-        " was started before. Monitors get no copy"
+        "it knows a new version of the snapshot, before it takes its first task, takes tasks from other queues, and now"
+        " and then again; after all that was started before. Monitors get no copy"
     ),
     effect="none; a job is `paused` or `canceled` when all live workers have said so and none of it runs",
     fields=(
         Field("hostname", ("worker.name",)), Field("pid", ("worker.pid",)),
         Field("timestamp", ("worker.seen_at",), "by the tracker's clock"),
         Field("version", ("worker.snapshot",), "of the snapshot that holds from here on"),
+        Field("queues", ("worker.queues",), "from which it takes tasks"),
         Field("left", note="Celery ids of what was to end and runs on, because a pool of this kind cannot end it"),
     ),
 )  # fmt: skip

@@ -88,6 +88,16 @@ class Attempt:
         return self.delivery, self.retries, self.process
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """An execution of a task that has not ended well, as far as it says whom to avoid."""
+
+    delivery: int
+    retries: int
+    outcome: str
+    worker: str | None
+
+
 @dataclass(slots=True, kw_only=True)
 class Block:
     """A chain or group, and how many of its children have not ended well yet."""
@@ -276,6 +286,7 @@ class Letter:
     takes_group: str | None
     held: bool = False
     ordered: str | None = None
+    handed_back: int = 0
     body: bytes
     content_type: str
     content_encoding: str

@@ -1,4 +1,4 @@
-"""The snapshot: which jobs are held and which messages are void, as the tracker stores it for the workers' gates.
+"""The snapshot: what is held, void or blocked and which workers live, as the tracker stores it for the workers' gates.
 
 One JSON text under one key of the result backend, and its version under another, which is all that a worker asks for as
 long as nothing changes. It outlives workers, tracker and broker, so an order does too. Pure: who stores and who reads
@@ -6,7 +6,7 @@ it live elsewhere.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
@@ -42,6 +42,8 @@ class Refusal(StrEnum):
     REDELIVERED = "redelivered"
     #: No tracker has stored a snapshot, or it could not be read lately.
     UNINFORMED = "uninformed"
+    #: A worker that has failed the task, while others live that have not.
+    AVOIDED = "avoided"
 
 
 FINAL = frozenset({Refusal.CANCELED, Refusal.VOID})
@@ -66,15 +68,21 @@ class Sent:
     run: int | None = None
     batch: str | None = None
     redelivered: bool = False
+    #: Workers that have failed it.
+    avoid: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Holds by job id, and what is void with the seconds of grace for what runs (None: it finishes)."""
+    """Holds by job id, and what is void with the seconds of grace for what runs (None: it finishes).
+
+    `workers` are those that live, with the queues that each takes tasks from, as far as it has said (None: it has not).
+    """
 
     version: int
     jobs: Mapping[str, Hold] = field(default_factory=dict)
     void: Mapping[str, float | None] = field(default_factory=dict)
+    workers: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
 
     def dumps(self) -> str:
         """Return the text to store."""
@@ -95,16 +103,27 @@ class Snapshot:
             job_id: Hold(held=one["held"] and Kind(one["held"]), grace=one["grace"], run=one["run"])
             for job_id, one in stored["jobs"].items()
         }
-        return cls(version=stored["version"], jobs=jobs, void=stored["void"])
+        return cls(version=stored["version"], jobs=jobs, void=stored["void"], workers=stored.get("workers", {}))
 
-    def refusal(self, sent: Sent) -> Refusal | None:
-        """Return why a message must not start now; None if it may."""
+    def refusal(self, sent: Sent, worker: str = "") -> Refusal | None:
+        """Return why a message must not start now, on this worker; None if it may."""
         hold = self.jobs.get(sent.root_id or "")
         if self._is_void(sent, hold):
             return Refusal.VOID
         if hold is not None and hold.held is not None:
             return Refusal(hold.held)
-        return Refusal.REDELIVERED if sent.redelivered else None
+        if sent.redelivered:
+            return Refusal.REDELIVERED
+        return Refusal.AVOIDED if worker in sent.avoid and self._lives_another(worker, sent.avoid) else None
+
+    def _lives_another(self, worker: str, avoided: Sequence[str]) -> bool:
+        """Whether another worker may get what this one does, and has not failed it.
+
+        A worker on its own runs it again at once: nobody else would come for it.
+        """
+        ours = self.workers.get(worker)
+        others = (queues for name, queues in self.workers.items() if name != worker and name not in avoided)
+        return any(ours is None or queues is None or not set(ours).isdisjoint(queues) for queues in others)
 
     def _is_void(self, sent: Sent, hold: Hold | None) -> bool:
         if sent.celery_id in self.void or sent.batch in self.void:

@@ -43,6 +43,9 @@ INPUTS_IN_HEADER: Final = 100
 #: if the list of them is lost.
 LOST: Final = "lost"
 
+#: Workers that a message names because they have failed its task: the last ones.
+MOST_AVOIDED: Final = 3
+
 #: In the place of a Celery id: the task was skipped, and its value is None.
 NOTHING: Final = ""
 
@@ -62,5 +65,5 @@ class TaskHeader(TypedDict):
     first: NotRequired[int]
     inputs: NotRequired[Inputs]
     inputs_key: NotRequired[str]
-    #: Workers that are to hand it back, as long as there are others.
+    #: Workers that have failed it: they hand it back, as long as others live.
     avoid: NotRequired[list[str]]

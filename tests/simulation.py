@@ -47,6 +47,7 @@ class Message:
     batch: str | None = None
     first: int | None = None
     parent: str | None = None
+    avoid: tuple[str, ...] = ()
     redelivered: bool = False
 
     @property
@@ -63,12 +64,18 @@ class Message:
             run=self.run,
             batch=self.batch if self.is_from_tracker else None,
             redelivered=self.redelivered,
+            avoid=self.avoid,
         )
 
     def whole(self) -> dict[str, Any]:
         """What goes back to the tracker."""
         ours = {
-            "jobrunner": {"v": 1, "task": "", "run": self.run, "delivery": 0, "first": self.first, "batch": self.batch}
+            "v": 1,
+            "task": self.task_id,
+            "run": self.run,
+            "first": self.first,
+            "batch": self.batch,
+            "avoid": self.avoid,
         }
         headers = {"id": self.celery_id, "root_id": self.root_id, "retries": self.retries, "parent_id": self.parent}
         return {
@@ -94,6 +101,7 @@ class Message:
             batch=ours.get("batch"),
             first=ours.get("first"),
             parent=told["parent_id"],
+            avoid=tuple(ours.get("avoid", ())),
         )
 
 
@@ -271,6 +279,7 @@ class World:
             run=letter.run,
             batch=one.batch,
             first=letter.first_retries,
+            avoid=tuple(one.avoid),
         )
 
     @property
@@ -347,7 +356,7 @@ class World:
         worker.running.append(Execution(message))
 
     def _refusal(self, worker: Worker, message: Message) -> Refusal | None:
-        return worker.snapshot.refusal(message.sent) if worker.snapshot else Refusal.UNINFORMED
+        return worker.snapshot.refusal(message.sent, worker.name) if worker.snapshot else Refusal.UNINFORMED
 
     def hold(self, worker: Worker, message: Message, refusal: Refusal) -> None:
         """Let a gate refuse a message; one that the tracker has not sent goes back to it whole, and surely so."""
@@ -360,7 +369,11 @@ class World:
         """Let a task end: `succeeded`, `failed`, `retried` or, if it was sent a signal, `terminated`."""
         worker.running.remove(one)
         if how == "retried":
-            self.queue.append(replace(one.message, retries=one.message.retries + 1, redelivered=False))
+            again = replace(one.message, retries=one.message.retries + 1, redelivered=False)
+            if again.first is not None:
+                others = (name for name in again.avoid if name != worker.name)
+                again = replace(again, avoid=(*others, worker.name)[-3:])
+            self.queue.append(again)
         fields: dict[str, Any] = {"exception": "no"} if how in {"failed", "retried"} else {}
         if how == "terminated":
             how, fields = "revoked", {"terminated": True, "signum": "SIGTERM", "expired": False}

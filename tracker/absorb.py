@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from jobrunner.store import tracking
 from jobrunner.store.database import is_away
+from jobrunner.text import NAME, bounded
 from jobrunner.wire import SNAPSHOT_APPLIED
 from tracker.events import Told, integer
 from tracker.fold import Event
@@ -20,6 +21,9 @@ from tracker.folding import fold
 from tracker.recover import forget_receipts
 from tracker.replay import replay
 from tracker.turn import Turn
+
+#: Queues of a worker that are kept.
+_QUEUES = 1_000
 
 
 def absorb(turn: Turn, events: Sequence[Event], replaced: Collection[str]) -> None:
@@ -48,8 +52,14 @@ def _acknowledge(turn: Turn, event: Event, source: str) -> None:
     if version is None:
         return
     tracking.save_worker(turn.connection, event.worker, source, event.pid, online=True, now=turn.now)
-    tracking.note_snapshot(turn.connection, event.worker, source, version)
+    tracking.note_snapshot(turn.connection, event.worker, source, version, _queues(event.fields.get("queues")))
     turn.left |= {one: event.worker for one in left if isinstance(one, str)} if isinstance(left, list) else {}
+
+
+def _queues(told: object) -> list[str] | None:
+    """Return the queues that a worker says it takes tasks from; None from one that does not say."""
+    names = [bounded(one, NAME) for one in told[:_QUEUES] if isinstance(one, str)] if isinstance(told, list) else None
+    return names or None
 
 
 def absorb_apart(turn: Turn, told: Told, replaced: Collection[str]) -> None:

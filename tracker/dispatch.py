@@ -95,6 +95,8 @@ class Dispatch:
             batch=one.batch,
             first=letter.first_retries,
         )
+        if one.avoid:
+            ours["avoid"] = list(one.avoid)
         if one.inputs is not None and _size(one.inputs) <= INPUTS_IN_HEADER:
             ours["inputs"] = one.inputs
         elif one.inputs is not None:

@@ -11,9 +11,11 @@ from datetime import datetime, timedelta
 
 from jobrunner.errors import IllegalMoveError
 from jobrunner.records import Attempt, AttemptKey, Task
+from jobrunner.snapshot import Refusal
 from jobrunner.states import WELL, CancelReason, FailureReason, TaskState
 from jobrunner.store import tracking
 from jobrunner.wire import TASK_HELD
+from tracker.avoiding import rest_after
 from tracker.fold import (
     FOLDED,
     Event,
@@ -85,6 +87,9 @@ class _Folding:
         for one in tracking.attempts_of(self.turn.connection, by_task):
             known[one.task_id].append(one)
         histories = {id_: tell(tasks[id_], known[id_], ones) for id_, ones in by_task.items()}
+        for id_, history in histories.items():
+            if _starts(history) > _starts(known[id_]):
+                tasks[id_].handed_back = 0  # it counts those of one try
         self._write(known, histories)
         self._hold([one for one in told if one.type == TASK_HELD], tasks, known)
         torn = torn_attempts(self.turn.connection, by_task)
@@ -121,9 +126,15 @@ class _Folding:
             return
         before = {(one.celery_id, one.retries, one.process): one for ones in known.values() for one in ones}
         news = [one for one in told if not is_repeated(one, before.get((one.uuid, one.retries or 0, one.process)))]
-        messages = held_messages(news, {task.celery_id: task for task in tasks.values() if task.state in _SENT})
+        sent = {task.celery_id: task for task in tasks.values() if task.state in _SENT}
+        avoided = {one.uuid for one in news if one.fields.get("reason") == Refusal.AVOIDED and one.uuid in sent}
+        for id_ in avoided:  # once in a batch: it has yet to go out again
+            sent[id_].handed_back += 1
+        messages = held_messages(news, sent)
         if messages:
-            tracking.hold_messages(self.turn.connection, messages, self.turn.now)
+            counts = {one.id: sent[one.celery_id].handed_back for one in messages if one.celery_id in avoided}
+            rests = {id_: timedelta(seconds=rest_after(count)) for id_, count in counts.items()}
+            tracking.hold_messages(self.turn.connection, messages, self.turn.now, rests)
             self.turn.has_held = True
 
     def _held_whole(self, histories: Mapping[str, Sequence[Attempt]]) -> set[tuple[str, int]]:
@@ -213,7 +224,8 @@ class _Folding:
                 task.first_retries = max(task.first_retries, decider.retries)
                 task.note, task.reason = f"sent again: a worker's gate refused it ({why})", None
                 if rests(why):
-                    self.delays[task.id] = self.turn.now + timedelta(seconds=_FIRST_REST)
+                    seconds = rest_after(task.handed_back) if why == Refusal.AVOIDED else _FIRST_REST
+                    self.delays[task.id] = self.turn.now + timedelta(seconds=seconds)
                 self.turn.move(task, TaskState.READY)
         elif is_final(why):
             if self._try_move(task, TaskState.CANCELED, decider) and task.ordered is None:
@@ -226,6 +238,10 @@ class _Folding:
         rest = min(_FIRST_REST * 2 ** (task.delivery - 1), _LAST_REST)
         self.delays[task.id] = self.turn.now + timedelta(seconds=rest)
         self.turn.move(task, TaskState.READY)
+
+
+def _starts(executions: Iterable[Attempt]) -> int:
+    return sum(start_of(one) is not None for one in executions)
 
 
 def _with_late_values(tasks: Mapping[str, Task], histories: Mapping[str, Sequence[Attempt]]) -> set[str]:

@@ -12,9 +12,10 @@ from jobrunner.records import Attempt, HeldMessage, Task
 from jobrunner.snapshot import FINAL, Refusal
 from jobrunner.text import NAME, bounded
 from jobrunner.wire import TASK_HELD
+from tracker.avoiding import MOST_HANDED_BACK, for_anybody
 from tracker.fold import PASSING, Event
 
-_RESTS = frozenset({Refusal.PAUSED, Refusal.UNINFORMED})
+_RESTS = frozenset({Refusal.PAUSED, Refusal.UNINFORMED, Refusal.AVOIDED})
 #: Properties with which it goes out again: one of the others is made anew, and others only its sender may set.
 _PROPERTIES = ("exchange", "routing_key", "priority", "reply_to", "delivery_mode", "message_id", "type", "app_id")
 
@@ -53,6 +54,7 @@ def _message(event: Event, task: Task) -> HeldMessage | None:
 def _read(told: Mapping[str, Any], task: Task, retries: int) -> HeldMessage:
     """Raise one of several errors if there is something wrong with it."""
     properties = {name: told["properties"][name] for name in _PROPERTIES if told["properties"].get(name) is not None}
+    headers = {**told["headers"]}
     queue = told.get("queue") or properties.get("routing_key") or ""
     return HeldMessage(
         id=f"{task.celery_id}:{retries}",
@@ -64,6 +66,6 @@ def _read(told: Mapping[str, Any], task: Task, retries: int) -> HeldMessage:
         body=base64.b64decode(told["body"], validate=True),
         content_type=bounded(told["content_type"], NAME),
         content_encoding=bounded(told["content_encoding"], NAME),
-        headers=json.dumps({**told["headers"]}),
+        headers=json.dumps(for_anybody(headers) if task.handed_back >= MOST_HANDED_BACK else headers),
         properties=json.dumps({"exchange": "", "routing_key": queue, **properties}),
     )

@@ -1,6 +1,6 @@
 """What a turn puts into the outbox: messages of tasks that are ready, and those that gates have handed back."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,6 +11,7 @@ from jobrunner.states import TaskState
 from jobrunner.store import tracking
 from jobrunner.store.sources import inputs_of
 from jobrunner.wire import Inputs
+from tracker.avoiding import MOST_HANDED_BACK, to_avoid
 from tracker.turn import Turn
 
 #: Messages that one turn takes: bounds how long others wait for the database.
@@ -26,6 +27,7 @@ class Outgoing:
 
     letter: Letter
     inputs: Inputs | None
+    avoid: Sequence[str] = ()
     #: When it was put into the outbox, with all that goes out with it.
     queued_at: datetime
 
@@ -70,8 +72,9 @@ def take_ready(turn: Turn) -> list[Outgoing]:
     letters = [one for one in ready if not one.held and not one.ordered]
     sources = [Source(task=letter.takes_task, group=letter.takes_group) for letter in letters]
     inputs = inputs_of(turn.connection, {source for source in sources if source != Source()})
+    avoid = _avoided(turn, letters)
     outgoing = [
-        Outgoing(letter=one, inputs=inputs.get(source), queued_at=turn.now)
+        Outgoing(letter=one, inputs=inputs.get(source), avoid=avoid.get(one.task_id, ()), queued_at=turn.now)
         for one, source in zip(letters, sources, strict=True)
     ]
     for letter in letters:
@@ -83,6 +86,13 @@ def take_ready(turn: Turn) -> list[Outgoing]:
     later = [one for one in outgoing if one.letter.delivery > 1]
     tracking.insert_attempts(turn.connection, [_unheard(one) for one in later])
     return outgoing
+
+
+def _avoided(turn: Turn, letters: Collection[Letter]) -> dict[str, list[str]]:
+    """Return by task which workers are to hand back what is sent again."""
+    again = {one.task_id: one for one in letters if one.delivery > 1 and one.handed_back < MOST_HANDED_BACK}
+    tried = tracking.failed_tries(turn.connection, again)
+    return {id_: to_avoid(ones, again[id_].first_retries) for id_, ones in tried.items()}
 
 
 def _skip(turn: Turn, task_ids: Collection[str]) -> None:

@@ -57,16 +57,16 @@ class Acknowledgement(NamedTuple):
 
 
 class Gate:
-    """Judges what starts in one worker.
+    """Judges what starts in one worker, of this name.
 
     `forks` tells of a pool of processes: what has passed begins there, and what runs can be ended. Elsewhere what has
     passed may still wait for a thread, and is judged again there; `stop` is what then ends that thread's work on it
     silently. `refresh` has the snapshot read, there and then.
     """
 
-    def __init__(self, *, forks: bool, stop: type[BaseException], refresh: Callable[[], bool]) -> None:
+    def __init__(self, *, worker: str, forks: bool, stop: type[BaseException], refresh: Callable[[], bool]) -> None:
         self.snapshot: Snapshot | None = None
-        self.forks, self.stop = forks, stop
+        self.worker, self.forks, self.stop = worker, forks, stop
         self._pid = os.getpid()
         self._refresh = refresh
         self._read_at = float("-inf")
@@ -134,7 +134,7 @@ class Gate:
             return Refusal.UNINFORMED
         if self.snapshot is None or not (one.is_of_job or speaks_of(self.snapshot, one.sent)):
             return None
-        return self.snapshot.refusal(one.sent)
+        return self.snapshot.refusal(one.sent, self.worker)
 
     # ---- what that means for the snapshot ------------------------------------------------------------------
 
@@ -178,6 +178,7 @@ def sent_of(headers: Headers) -> Sent:
         run=run if isinstance(run, int) else None,
         batch=ours.get("batch") if ours and is_from_tracker(headers) else None,
         redelivered=bool((headers.get("delivery_info") or {}).get("redelivered")),
+        avoid=tuple(ours.get("avoid") or ()) if ours else (),
     )
 
 

@@ -118,12 +118,12 @@ class Request(request.Request):
                 exc_info = self._worker_lost_info(error)
         if isinstance(error, InputLostError):
             self._told = {LOST: error.celery_ids[:_NAMED]}
-        with sending_for(self._request_dict):
+        with sending_for(self._request_dict, self.hostname):
             return super().on_failure(exc_info, *args, **kwargs)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """Handle that the task takes too long."""
-        with sending_for(self._request_dict):
+        with sending_for(self._request_dict, self.hostname):
             super().on_timeout(soft, timeout)
 
     def _note_end(self) -> None:

@@ -38,7 +38,7 @@ class Reader:
 
     def __init__(self, app: Celery, pool: Any, hostname: str) -> None:
         forks = isinstance(pool, prefork.TaskPool)
-        self.gate = Gate(forks=forks, stop=_stop_of(pool), refresh=self.refresh)
+        self.gate = Gate(worker=hostname, forks=forks, stop=_stop_of(pool), refresh=self.refresh)
         #: Whether the backend has answered, even if no tracker has ever stored anything.
         self.answered = threading.Event()
         self._app, self._pool, self._hostname = app, pool, hostname
@@ -47,7 +47,7 @@ class Reader:
         self._begun = self._ended = 0
         self._is_good = self._is_told_broken = self._is_introduced = self._has_failed = self._stopped = False
         self._nudge, self._telling = threading.Event(), threading.Lock()
-        self._told: int | None = None
+        self._told: tuple[int, list[str]] | None = None
         self._told_at = float("-inf")
         self._thread = threading.Thread(target=self._run, name="jobrunner-snapshot", daemon=True)
 
@@ -151,14 +151,15 @@ class Reader:
         holds = self.gate.acknowledgement()
         if holds is None:
             return None
-        event: dict[str, Any] = Event(SNAPSHOT_APPLIED, hostname=self._hostname, pid=os.getpid(), **holds._asdict())
+        fields = holds._asdict() | {"queues": sorted(self._app.amqp.queues.consume_from)}
+        event: dict[str, Any] = Event(SNAPSHOT_APPLIED, hostname=self._hostname, pid=os.getpid(), **fields)
         return event
 
     def _is_news(self, event: dict[str, Any]) -> bool:
-        return event["version"] != self._told or now() - self._told_at > _REMIND
+        return (event["version"], event["queues"]) != self._told or now() - self._told_at > _REMIND
 
     def _note_told(self, event: dict[str, Any]) -> None:
-        self._told, self._told_at = event["version"], now()
+        self._told, self._told_at = (event["version"], event["queues"]), now()
 
 
 def _stop_of(pool: Any) -> type[BaseException]:

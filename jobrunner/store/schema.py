@@ -352,6 +352,7 @@ worker = Table(
     Column("online_at", Moment, nullable=False),
     Column("seen_at", Moment, nullable=False),
     Column("snapshot", Integer),  # the version that its present process has acknowledged
+    Column("queues", Text),  # JSON: the names of those that it takes tasks from; null: it has not said
     # Of all processes that have borne the name: what they say they have dropped, and what of theirs never arrived.
     Column("events_dropped", BigInteger, nullable=False, server_default="0"),
     Column("batches_missed", BigInteger, nullable=False, server_default="0"),

@@ -10,6 +10,7 @@ import pytest
 
 from jobrunner import JobRunner
 from jobrunner.records import HeldMessage
+from jobrunner.snapshot import Snapshot
 from jobrunner.states import CancelReason, FailureReason, JobState, TaskState
 from jobrunner.store import tracking
 from jobrunner.store.check import check
@@ -437,3 +438,77 @@ def test_a_task_that_an_order_has_ended_stays_so_whatever_is_told(
     turn(runner, told("succeeded", planned, SECOND, at=4))
     give_up(runner, SECOND)
     assert task_row(runner, planned) == ended
+
+
+# ---- workers that have failed a task -----------------------------------------------------------------------
+
+
+def live(runner: JobRunner, *names: str, queues: tuple[str, ...] = ("celery",)) -> None:
+    """Let workers say which version they go by, as they do when they start."""
+    applied = [raw_event(type="snapshot-applied", hostname=one, version=0, queues=list(queues)) for one in names]
+    turn(runner, *applied)
+
+
+def snapshot_of(runner: JobRunner) -> Snapshot:
+    with runner.database.read() as connection:
+        return tracking.load_snapshot(connection)
+
+
+def test_gates_learn_which_workers_live_and_from_which_queues(runner: JobRunner) -> None:
+    live(runner, FIRST, SECOND, queues=("q", "p"))
+    one = snapshot_of(runner)
+    assert one.workers == {FIRST: ["p", "q"], SECOND: ["p", "q"]}
+    live(runner, FIRST, SECOND, queues=("q", "p"))
+    assert snapshot_of(runner).version == one.version, "nothing new"
+    live(runner, SECOND, queues=("q",))
+    two = snapshot_of(runner)
+    assert (two.workers[SECOND], two.version > one.version) == (["q"], True)
+    with runner.database.write() as connection:
+        tracking.lose_worker(connection, FIRST)
+    three = snapshot_of(runner)
+    assert (list(three.workers), three.version > two.version) == ([SECOND], True)
+
+
+def test_what_the_tracker_sends_again_names_who_has_failed_it(runner: JobRunner, planned: str) -> None:
+    turn(runner, told("started", planned), told("retried", planned, at=1, exception="ValueError()"))
+    turn(runner, told("started", planned, SECOND, at=2, retries=1))
+    give_up(runner, SECOND)
+    (again,) = turn(runner)
+    assert (again.retries, again.avoid) == (2, [FIRST, SECOND])
+
+
+def test_what_is_handed_back_goes_again_after_one_two_and_four_seconds_and_then_to_anybody(
+    runner: JobRunner, planned: str
+) -> None:
+    turn(runner, told("started", planned))
+    give_up(runner, FIRST)
+    (one,) = turn(runner)
+    now = 0.0
+    for rest in (1, 2, 4):
+        assert one.avoid == [FIRST]
+        assert turn(runner, held(one.celery_id, "avoided", at=now, retries=1), later=now) == []
+        assert turn(runner, later=now + rest - 0.1) == []
+        now += rest
+        (one,) = turn(runner, later=now)
+    assert (one.avoid, one.retries) == ((), 1)
+    turn(runner, told("started", one.celery_id, at=now, retries=1), later=now)
+    assert task_row(runner, planned)["handed_back"] == 0, "the next failure counts anew"
+
+
+def test_a_retry_that_is_handed_back_is_forwarded_later_and_later_and_then_for_anybody(
+    runner: JobRunner, planned: str
+) -> None:
+    turn(runner, told("started", planned), told("retried", planned, at=1))
+    headers = {"id": planned, "jobrunner": {"v": 1, "task": planned, "avoid": [FIRST]}}
+    avoids = []
+    now = 2.0
+    for rest in (1, 2, 4):
+        refused = held(planned, "avoided", at=now, retries=1, message=held_message(headers=headers))
+        assert forwarded(runner, refused, refused, later=now) == []
+        assert forwarded(runner, later=now + rest - 0.1) == []
+        now += rest
+        (message,) = forwarded(runner, later=now)
+        avoids.append(json.loads(message.headers)["jobrunner"].get("avoid"))
+        turn(runner, told("received", planned, at=now - 0.1, retries=1), later=now)
+    assert avoids == [[FIRST], [FIRST], None]
+    assert task_row(runner, planned)["state"] == TaskState.SOFT_FAILED

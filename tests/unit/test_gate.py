@@ -40,7 +40,7 @@ def made(number: int = 1, *, root_id: str | None = JOB, is_of_job: bool = True, 
 def gate(
     snapshot: Snapshot | None = NOTHING, *, forks: bool = True, refresh: Callable[[], bool] = lambda: False
 ) -> Gate:
-    one = Gate(forks=forks, stop=TaskRevokedError, refresh=refresh)
+    one = Gate(worker="here@host", forks=forks, stop=TaskRevokedError, refresh=refresh)
     if snapshot:
         one.apply(snapshot, gates.now())
     return one

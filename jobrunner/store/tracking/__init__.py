@@ -111,6 +111,7 @@ from jobrunner.store.tracking.series import (
 )
 from jobrunner.store.tracking.snapshot import (
     add_entries,
+    live_workers,
     load_snapshot,
     next_version,
     note_snapshot,
@@ -121,6 +122,7 @@ from jobrunner.store.tracking.snapshot import (
 )
 from jobrunner.store.tracking.tasks import (
     attempts_of,
+    failed_tries,
     insert_attempts,
     tasks_by_celery_id,
     update_attempts,
@@ -163,6 +165,7 @@ __all__ = [
     "drop_obsolete",
     "end_chore",
     "failed_task",
+    "failed_tries",
     "first_unfinished",
     "forget_held",
     "forget_series",
@@ -188,6 +191,7 @@ __all__ = [
     "known_ids",
     "known_series",
     "labels_of",
+    "live_workers",
     "load_snapshot",
     "lose_worker",
     "lossy_workers",

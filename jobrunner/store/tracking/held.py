@@ -1,6 +1,6 @@
 """Messages that gates have handed back whole, until they are forwarded (C3)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, delete, exists, select, update
@@ -41,17 +41,24 @@ FORWARDABLE = (
 )
 
 _KNOWN = select(held_message.c.id).where(_ID)
-_HOLD_AGAIN = Update(held_message, ["id"], ["held_at", "forwarded_at"])
+_HOLD_AGAIN = Update(held_message, ["id"], ["headers", "held_at", "forwarded_at"])
 
 
-def hold_messages(connection: Connection, messages: Sequence[HeldMessage], now: datetime) -> None:
-    """Write messages to forward. One that was forwarded, and comes back, is held again."""
-    fixed = {"held_at": now, "forwarded_at": None}
-    known = rows_of(connection, _KNOWN, [one.id for one in messages])
-    again = {values["id"] for values in known}
-    _HOLD_AGAIN.run(connection, [{"id": one, **fixed} for one in sorted(again)])
-    new = [one for one in messages if one.id not in again]
-    insert_rows(connection, held_message, [{name: getattr(one, name) for name in _NAMES} | fixed for one in new])
+def hold_messages(
+    connection: Connection, messages: Sequence[HeldMessage], now: datetime, rests: Mapping[str, timedelta]
+) -> None:
+    """Write messages to forward. One that was forwarded, and comes back, is held again, as it is now.
+
+    `rests` tells of those that rest for longer than others: by id, how long. They count as held so much later.
+    """
+    rows = [
+        {name: getattr(one, name) for name in _NAMES}
+        | {"held_at": now + max(rests.get(one.id, REST) - REST, timedelta()), "forwarded_at": None}
+        for one in messages
+    ]
+    known = {values["id"] for values in rows_of(connection, _KNOWN, [one.id for one in messages])}
+    _HOLD_AGAIN.run(connection, [row for row in rows if row["id"] in known])
+    insert_rows(connection, held_message, [row for row in rows if row["id"] not in known])
 
 
 def held_ids(connection: Connection, task_ids: Collection[str]) -> set[tuple[str, int]]:

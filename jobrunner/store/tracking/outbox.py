@@ -42,6 +42,7 @@ _LETTERS = (
         job.c.run,
         job.c.held,
         task.c.ordered,
+        task.c.handed_back,
         (task.c.delivery + 1).label("delivery"),
         task.c.first_retries,
         task.c.takes_task,

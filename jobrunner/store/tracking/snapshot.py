@@ -1,6 +1,7 @@
 """What workers must know of jobs: the rows of the snapshot, its version, and who has acknowledged which."""
 
-from collections.abc import Collection, Iterable
+import json
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, exists, insert, select, update
@@ -80,12 +81,29 @@ def load_snapshot(connection: Connection) -> Snapshot:
                 jobs[row.job_id] = Hold(held=Kind.CANCELED, grace=row.number, run=hold.run)
             case Kind.PAUSED:  # who is canceled is not paused
                 jobs[row.job_id] = Hold(held=hold.held or Kind.PAUSED, grace=hold.grace, run=hold.run)
-    return Snapshot(version=snapshot_version(connection), jobs=jobs, void=void)
+    return Snapshot(version=snapshot_version(connection), jobs=jobs, void=void, workers=live_workers(connection))
 
 
-def note_snapshot(connection: Connection, name: str, source: str, version: int) -> None:
-    """Note the version that a worker's present process goes by."""
-    connection.execute(update(worker).where(worker.c.name == name, worker.c.source == source).values(snapshot=version))
+_LIVE = select(worker.c.name, worker.c.queues).where(worker.c.online.is_(True), worker.c.lossy.is_(False))
+
+
+def live_workers(connection: Connection) -> dict[str, list[str] | None]:
+    """Return the workers with a gate that live, with their queues; None if one has not said."""
+    rows = connection.execute(_LIVE.order_by(worker.c.name))
+    return {row.name: None if row.queues is None else json.loads(row.queues) for row in rows}
+
+
+def note_snapshot(
+    connection: Connection, name: str, source: str, version: int, queues: Sequence[str] | None = None
+) -> None:
+    """Note the version that a worker's present process goes by, and its queues: others learn those by a new version."""
+    ours = worker.c.name == name, worker.c.source == source
+    connection.execute(update(worker).where(*ours).values(snapshot=version))
+    told = None if queues is None else json.dumps(sorted(queues))
+    if connection.execute(
+        update(worker).where(*ours, worker.c.queues.is_distinct_from(told)).values(queues=told)
+    ).rowcount:
+        next_version(connection)
 
 
 def unacknowledged(connection: Connection, version: int) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, literal_column, select
 
-from jobrunner.records import Attempt, Task
+from jobrunner.records import Attempt, Task, Tried
 from jobrunner.store.bulk import Update, insert_rows
 from jobrunner.store.schema import attempt, task
 from jobrunner.store.tracking.rows import ATTEMPT, TASK, IsOneOf, as_task, rows_of
@@ -35,6 +35,21 @@ _ATTEMPTS = select(*ATTEMPT).where(IsOneOf(attempt.c.task_id))
 def attempts_of(connection: Connection, task_ids: Collection[str]) -> list[Attempt]:
     """Return all executions of these tasks."""
     return [Attempt(**values) for values in rows_of(connection, _ATTEMPTS, task_ids)]
+
+
+_TRIED = (
+    select(attempt.c.task_id, attempt.c.delivery, attempt.c.retries, attempt.c.outcome, attempt.c.worker)
+    .where(IsOneOf(attempt.c.task_id), attempt.c.outcome.in_(("retried", "failed", "lost", "unknown")))
+    .order_by(attempt.c.task_id, attempt.c.delivery.desc(), attempt.c.retries.desc(), attempt.c.process)
+)
+
+
+def failed_tries(connection: Connection, task_ids: Collection[str]) -> dict[str, list[Tried]]:
+    """Return the executions of tasks that have not ended well, by task, the last ones first."""
+    found: dict[str, list[Tried]] = {}
+    for values in rows_of(connection, _TRIED, task_ids):
+        found.setdefault(values.pop("task_id"), []).append(Tried(**values))
+    return found
 
 
 def insert_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None:

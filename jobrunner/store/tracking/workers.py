@@ -10,6 +10,7 @@ from jobrunner.states import TaskState
 from jobrunner.store.reading import IN_HAND, OPEN
 from jobrunner.store.schema import attempt, held_message, job, task, worker
 from jobrunner.store.tracking.rows import ATTEMPT, NOW, PLANNED, TASK, IsOneOf, as_task
+from jobrunner.store.tracking.snapshot import next_version
 from jobrunner.store.tracking.tasks import tasks_by_celery_id
 
 
@@ -44,13 +45,16 @@ def save_worker(
     now: datetime,
     lossy: bool = False,
 ) -> None:
-    """Note that a worker came, went, or was replaced by another process of the same name."""
+    """Note that a worker came, went, or was replaced by another process of the same name; gates must know who lives."""
+    lived = connection.execute(select(worker.c.online).where(worker.c.name == name)).scalar()
+    if bool(lived) is not online and not lossy:
+        next_version(connection)
     values = {"source": source, "pid": pid, "online": online, "lossy": lossy, "seen_at": now}
     known = update(worker).where(worker.c.name == name)
     same = connection.execute(known.where(worker.c.source == source).values(values))
     if (
         not same.rowcount
-        and not connection.execute(known.values(values | {"online_at": now, "snapshot": None})).rowcount
+        and not connection.execute(known.values(values | {"online_at": now, "snapshot": None, "queues": None})).rowcount
     ):
         connection.execute(insert(worker).values(values | {"name": name, "online_at": now}))
 
@@ -61,7 +65,8 @@ def lose_worker(connection: Connection, name: str) -> None:
     One that has said goodbye stays as it is.
     """
     heard = update(worker).where(worker.c.name == name, worker.c.online.is_(True))
-    connection.execute(heard.values(source="", online=False))
+    if connection.execute(heard.values(source="", online=False)).rowcount:
+        next_version(connection)
 
 
 _HEARD = update(worker).where(IsOneOf(worker.c.name), worker.c.online.is_(True)).values(seen_at=NOW)

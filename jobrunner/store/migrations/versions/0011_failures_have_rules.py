@@ -26,6 +26,7 @@ def _columns() -> Iterator[tuple[str, sa.Column[Any]]]:
     yield "attempt", sa.Column("progress", sa.Double(), nullable=True)
     yield "attempt", sa.Column("said", sa.Text(), nullable=True)
     yield "attempt", sa.Column("touched_at", Moment, nullable=True)
+    yield "worker", sa.Column("queues", sa.Text(), nullable=True)
 
 
 def upgrade() -> None:
@@ -61,7 +62,7 @@ def downgrade() -> None:
     """Forget them: jobs that wait for others are released by nobody, so requeue them afterwards."""
     op.drop_table("worker_failure")
     op.drop_table("prerequisite")
-    for table in ("job", "task", "attempt"):
+    for table in ("job", "task", "attempt", "worker"):
         with op.batch_alter_table(table) as batch:
             for of, column in _columns():
                 if of == table:
