@@ -14,7 +14,7 @@ from benchmarks.told import EventFields
 from jobrunner.handle import Job
 from jobrunner.store.schema import lease
 from tests import backlog
-from tests.house import House, everywhere, on_each_broker, on_sqlite
+from tests.house import House, everywhere, on_sqlite
 from tests.waiting import PATIENCE, until
 
 #: Entries that one read of the log takes at most; so many reads make an ingest with many moments.
@@ -26,7 +26,7 @@ _LONG = 300.0
 
 
 @pytest.mark.timeout(_LONG)
-@on_each_broker
+@pytest.mark.house_on("postgresql-rabbitmq", chaos=["sqlite-redis"])
 def test_sixty_thousand_events_that_were_sent_while_no_tracker_ran_are_all_in_the_database(
     house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,10 +11,10 @@ from celery import group
 
 from jobrunner.handle import Job
 from jobrunner.records import Attempt
-from tests.house import PATIENCE, House, on_each_broker
+from tests.house import PATIENCE, House
 from tests.waiting import until
 
-pytestmark = [pytest.mark.nodes, on_each_broker]
+pytestmark = [pytest.mark.nodes, pytest.mark.house_on("sqlite-redis", chaos=["postgresql-rabbitmq"])]
 
 TASKS = 400
 #: Processes of a house's worker.

@@ -165,7 +165,7 @@ def test_a_tracker_frozen_while_it_copies_rows_does_not_keep_the_lease(
 
 @pytest.mark.chaos
 @pytest.mark.timeout(900)
-@pytest.mark.house_on("postgresql-redis", "postgresql-rabbitmq")
+@pytest.mark.house_on("postgresql-rabbitmq", chaos=["postgresql-redis"])
 def test_leaders_frozen_in_turn_under_load_change_nothing(house: House, capsys: pytest.CaptureFixture[str]) -> None:
     """A task may run twice only where it was sent twice.
 
