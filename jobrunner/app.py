@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from celery import Celery, signals
 from celery.canvas import Signature
 from celery.utils.imports import symbol_by_name
 
-from jobrunner import submit
+from jobrunner import prerequisites, submit
 from jobrunner.embedded import broker
 from jobrunner.errors import ConfigurationError, NotFoundError
 from jobrunner.event_log import open_writer
@@ -117,21 +117,28 @@ class JobRunner:
         key: str | None = None,
         barrier: bool = False,
         paused: bool = False,
+        after: Iterable[Job | str] = (),
+        wait_for_failed: bool = False,
     ) -> Job:
         """Make a canvas a job and return its handle; the tracker sends its tasks.
 
         `key` makes it idempotent: the same key with the same content returns the job that has it. With a `barrier` no
         task starts before every task of a lower sequence has ended well; else it waits for what it depends on alone.
-        If it is new, and `paused`, nothing of it starts before `resume`.
+        If it is new, and `paused`, nothing of it starts before `resume`; nor before all jobs have completed that it is
+        `after`: ids, keys or handles, also those of jobs that will be submitted later. One that has failed or was
+        canceled is waited for only if you say so with `wait_for_failed`.
         Needs the database only: with the broker away the job stays `queued`.
 
         Raises:
             InvalidCanvasError: it is no canvas, or a task of it cannot be sent; nothing is written.
+            InvalidParametersError: name, key or `after` do not fit; nothing is written.
             KeyConflictError: the key belongs to a job with other content.
+            RefusedError: it would wait for itself, or for a job that has failed or was canceled; nothing is written.
             UnreachableError: the database is away; nothing is written.
         """
         self.prepare_tasks()
-        prepared = submit.prepare(self.app, canvas, name=name, key=key, barrier=barrier, paused=paused)
+        waits_for = prerequisites.after(after, key=key, failed=wait_for_failed)
+        prepared = submit.prepare(self.app, canvas, name=name, key=key, barrier=barrier, paused=paused, after=waits_for)
         job_id, new = submit.write(self.database, prepared)
         if new:
             self._wake_tracker()
@@ -145,9 +152,14 @@ class JobRunner:
         key: str | None = None,
         barrier: bool = False,
         paused: bool = False,
+        after: Iterable[Job | str] = (),
+        wait_for_failed: bool = False,
     ) -> Job:
         """Submit the job that `@jobs.job(name)` describes, with parameters given as text."""
-        return self.submit(self.canvas_of(name, parameters), name=name, key=key, barrier=barrier, paused=paused)
+        return self.submit(
+            self.canvas_of(name, parameters), name=name, key=key, barrier=barrier, paused=paused, after=after,
+            wait_for_failed=wait_for_failed,
+        )  # fmt: skip
 
     def canvas_of(self, name: str, parameters: Mapping[str, str]) -> Signature:
         """Return the canvas of the job that `@jobs.job(name)` describes, with parameters given as text."""

@@ -223,6 +223,19 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A job that waits for another one, `on_job`, as it was `wanted`; name, state, reason and note are that one's."""
+
+    job_id: str
+    wanted: str
+    on_job: str
+    name: str
+    state: JobState
+    reason: str | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
     """A task that has failed, for people: `reason` as far as the tracker knows, `why` in words."""
 

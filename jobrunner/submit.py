@@ -15,6 +15,7 @@ from jobrunner.errors import InvalidCanvasError, KeyConflictError
 from jobrunner.message import Message, check_task, message_of
 from jobrunner.order_kinds import Intent
 from jobrunner.plan import Block, Leaf, Plan, from_canvas
+from jobrunner.prerequisites import After, prerequisite_rows
 from jobrunner.states import JobState, TaskState
 from jobrunner.store import submissions
 from jobrunner.store.database import Database
@@ -25,6 +26,9 @@ _Row = dict[str, Any]
 
 #: What a job begins with that is submitted paused: nothing of it is sent before somebody resumes it.
 _PAUSED: _Row = {"state": JobState.PAUSED, "intent": Intent.PAUSE, "held": True}
+
+#: It waits for no other job.
+_AT_ONCE = After()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,8 @@ class Submission:
     messages: Sequence[Message]
     #: Ids that the caller chose for tasks, each with its path: only these can be taken already.
     chosen_ids: Mapping[str, str]
+    #: The jobs that it waits for.
+    after: After
 
     def block_rows(self) -> Iterator[_Row]:
         """Yield the rows of table `block`."""
@@ -64,8 +70,9 @@ def prepare(
     key: str | None = None,
     barrier: bool = False,
     paused: bool = False,
+    after: After = _AT_ONCE,
 ) -> Submission:
-    """Turn a canvas into rows; how the job is held, as with `paused`, is no part of its content.
+    """Turn a canvas into rows; how the job is held, with `paused` or `after`, is no part of its content.
 
     Raises:
         InvalidCanvasError: it is no canvas, or one of its tasks cannot be sent; the error names the place.
@@ -86,6 +93,7 @@ def prepare(
         plan=plan,
         messages=messages,
         chosen_ids=chosen_ids,
+        after=after,
     )
 
 
@@ -108,6 +116,7 @@ def write(database: Database, submission: Submission) -> tuple[str, bool]:
     Raises:
         KeyConflictError: the key belongs to a job with other content.
         InvalidCanvasError: an id that the caller chose for a task belongs to one of another job.
+        RefusedError: it would wait for itself, or for a job that has failed or was canceled.
         UnreachableError: the database is away; nothing was written.
     """
     job, key, chosen_ids = submission.job, submission.job["key"], submission.chosen_ids
@@ -115,12 +124,14 @@ def write(database: Database, submission: Submission) -> tuple[str, bool]:
         holder = submissions.find_key(connection, key) if key else None
         if holder is None:
             _refuse_taken_ids(submissions.find_tasks(connection, chosen_ids), chosen_ids)
+            waits_for = prerequisite_rows(connection, job, submission.after)
             if submissions.insert_job(
                 connection,
-                job,
-                submission.block_rows(),
-                submission.task_rows(),
-                submission.message_rows(),
+                job | _waiting(job, waits_for),
+                blocks=submission.block_rows(),
+                tasks=submission.task_rows(),
+                messages=submission.message_rows(),
+                prerequisites=waits_for,
                 chosen_ids=chosen_ids,
             ):
                 return job["id"], True
@@ -131,6 +142,12 @@ def write(database: Database, submission: Submission) -> tuple[str, bool]:
         msg = f"The key {key!r} belongs to job {holder and holder.id}, which has other tasks or arguments."
         raise KeyConflictError(msg, "Submit the same canvas again, or choose another key.")
     return holder.id, False
+
+
+def _waiting(job: _Row, waits_for: Sequence[_Row]) -> _Row:
+    """Return what a job begins with that waits for others; a pause comes first."""
+    unmet = sum(one["met_at"] is None for one in waits_for)
+    return {"state": JobState.WAITING if unmet and job["state"] is JobState.QUEUED else job["state"], "unmet": unmet}
 
 
 def ids_chosen(plan: Plan) -> dict[str, str]:

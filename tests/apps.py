@@ -2,6 +2,7 @@
 
 import functools
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from celery import Celery
 from celery.canvas import Signature
 from sqlalchemy import func, select
 
-from jobrunner import JobRunner, ids, submit
+from jobrunner import JobRunner, ids, prerequisites, submit
 from jobrunner.order_kinds import OrderKind
 from jobrunner.order_records import Answer, Order
 from jobrunner.store.database import Database
@@ -21,6 +22,7 @@ from tracker.absorb import absorb
 from tracker.chores import do_chores
 from tracker.fold import Event
 from tracker.orders import apply_orders
+from tracker.prerequisites import tell_dependents
 from tracker.sending import take_ready
 from tracker.turn import Turn
 
@@ -106,17 +108,24 @@ def new_runner(folder: Path, app: Celery | None = None, *, database: str | None 
 
 
 def store(
-    runner: JobRunner, canvas: Signature, *, name: str | None = None, key: str | None = None, barrier: bool = False
+    runner: JobRunner,
+    canvas: Signature,
+    *,
+    after: Iterable[str] = (),
+    wait_for_failed: bool = False,
+    key: str | None = None,
+    **options: Any,
 ) -> str:
     """Do what `submit` does and return the job's id, without the wake-up that a broker which is away makes slow."""
     runner.prepare_tasks()
-    return submit.write(runner.database, submit.prepare(runner.app, canvas, name=name, key=key, barrier=barrier))[0]
+    waits_for = prerequisites.after(after, key=key, failed=wait_for_failed)
+    return submit.write(runner.database, submit.prepare(runner.app, canvas, key=key, after=waits_for, **options))[0]
 
 
-def take_turn(runner: JobRunner, *events: Event) -> None:
+def take_turn(runner: JobRunner, *events: Event, propagates: bool = False) -> None:
     """Do one turn of the tracker, always at the same time: what events tell, and what that leads to."""
     with runner.database.write() as connection:
-        turn = Turn(connection, MIDNIGHT)
+        turn = Turn(connection, MIDNIGHT, propagates=propagates)
         absorb(turn, events, ())
         turn.take_up()
         apply_orders(turn)
@@ -124,6 +133,7 @@ def take_turn(runner: JobRunner, *events: Event) -> None:
         do_chores(turn)
         take_ready(turn)
         turn.settle()
+        tell_dependents(turn)
 
 
 def order(runner: JobRunner, kind: str, job_id: str, task_id: str | None = None, **arguments: Any) -> str:

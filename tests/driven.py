@@ -36,10 +36,16 @@ class Driven:
         """Return a task that takes nothing."""
         return self.world.runner.app.tasks["discover" if discovers else "anything"].si()
 
-    def submit(self, canvas: Signature, *, barrier: bool = False) -> None:
-        """Submit the job, which is known and sent then."""
-        self.job_id = store(self.world.runner, canvas, barrier=barrier)
+    def submit(self, canvas: Signature, **options: Any) -> str:
+        """Submit the job, which is known and sent then, and return its id."""
+        self.job_id = store(self.world.runner, canvas, **options)
         self.turn()
+        return self.job_id
+
+    def of(self, job_id: str) -> "Driven":
+        """Go on with another job."""
+        self.job_id = job_id
+        return self
 
     # ---- steps ---------------------------------------------------------------------------------------------
 

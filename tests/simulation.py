@@ -24,6 +24,7 @@ from tracker.absorb import absorb
 from tracker.chores import do_chores
 from tracker.fold import Event
 from tracker.orders import apply_orders
+from tracker.prerequisites import tell_dependents
 from tracker.recover import QueueWatch, Voided, give_up_worker, resend_outbox, void_outbox
 from tracker.sending import Outgoing, take_held, take_ready
 from tracker.turn import Turn
@@ -224,6 +225,7 @@ class World:
         do_chores(turn)
         outgoing: list[Outgoing | HeldMessage] = [*take_ready(turn), *take_held(turn)]
         turn.settle()
+        tell_dependents(turn)
         return outgoing
 
     def _hear(self, turn: Turn, events: list[Event]) -> None:

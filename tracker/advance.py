@@ -85,19 +85,23 @@ def judge(
     kept: int = 0,
     intent: str | None = None,
     observed: bool = False,
+    unmet: int = 0,
 ) -> Verdict:
     """Return the next state of a job from its present one and its tasks counted by state.
 
     Of these, `discovering` tasks are at discovering work, `discovered` have tried to, and `kept` others had ended
     before this run of the job. One legal move at a time: ask again until nothing changes. Independent branches go on
     after a failure; the job ends when nothing of it can run any more, whatever the operator's `intent`. If it is only
-    `observed`, nobody knows whether it has ended: a task that becomes known later makes it active again.
+    `observed`, nobody knows whether it has ended: a task that becomes known later makes it active again. As long as it
+    waits for `unmet` other jobs, it is judged by nothing else.
     """
     if state in ORDERED_JOB or (state is JobState.CANCELED and intent == Intent.CANCEL):
         return Verdict(state=state)
     if state in ENDED_JOB:
         grown = observed and judge(JobState.ACTIVE, counts).state is not state
         return Verdict(state=JobState.ACTIVE if grown else state)
+    if unmet:
+        return Verdict(state=JobState.PAUSED if intent == Intent.PAUSE else JobState.WAITING)
     if not sum(counts[one] for one in OPEN_TASK):
         return _at_end(state, counts)
     if intent == Intent.PAUSE:

@@ -147,9 +147,8 @@ class _Chore:
         self.job = job = tracking.jobs_by_id(self.turn.connection, [self.job.id])[self.job.id]
         job.kept = sum(job.counts[state] for state in ENDED_TASK) - job.discovered
         job.started_at = None
-        self._move(
-            JobState.PAUSED if job.intent == Intent.PAUSE else JobState.QUEUED, OrderKind.REQUEUE, OrderKind.SKIP
-        )
+        after = JobState.WAITING if job.unmet else JobState.QUEUED
+        self._move(JobState.PAUSED if job.intent == Intent.PAUSE else after, OrderKind.REQUEUE, OrderKind.SKIP)
         self.turn.changes.add(job.id, TaskState.PENDING, 0)  # it may have nothing to do
         answer = done(f"It is {job.state}: {text}.")
         before = Answer(outcome="refused", text="It was requeued before that.")
@@ -167,8 +166,9 @@ class _Chore:
         return {}
 
     def _clear(self) -> dict[str, Answer]:
-        """The job ended before what was ordered could be done; if it was canceled since, it may not stand still yet."""
+        """The job has ended: see to those who wait for it, and answer what was ordered when it stands still."""
         job = self.job
+        self.turn.ended.add(job.id)
         job.held = False
         if job.intent == Intent.CANCEL and not self._stands_still:
             return {}

@@ -29,6 +29,7 @@ from tracker.orders import apply_orders
 from tracker.outbox import BROKER_ERRORS, Outbox
 from tracker.outlets import TooLateError
 from tracker.plain import PlainReceiver
+from tracker.prerequisites import tell_dependents
 from tracker.rejects import Tally
 from tracker.release import Release
 from tracker.resending import Resending
@@ -219,6 +220,7 @@ class Tracker:
         do_chores(turn)
         outgoing = self._take_ready(turn)
         turn.settle()
+        tell_dependents(turn)
         return outgoing
 
     def _note_committed(self, turn: Turn, told: Told, batch: Batch | None) -> None:

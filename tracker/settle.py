@@ -81,17 +81,17 @@ class Changes:
         if corrects and task.state in ENDED_TASK:
             self.revived.add(task.job_id)
 
-    def settle(self, connection: "Connection", now: datetime) -> None:
-        """Let every job in which something has changed follow its tasks."""
+    def settle(self, connection: "Connection", now: datetime) -> list[HistoryLine]:
+        """Let every job in which something has changed follow its tasks, and return what their history says of it."""
         jobs = tracking.jobs_by_id(connection, self._counts)
         moves: list[HistoryLine] = []
         for job in jobs.values():
             moves += self._apply(job, now)
             moves += follow(connection, job, _TASKS, now)
         tracking.update_jobs(connection, jobs.values())
-        tracking.insert_history(connection, moves)
         for noted in (self.revived, self._counts, self._discovering, self._discovered):
             noted.clear()
+        return moves
 
     def _apply(self, job: Job, now: datetime) -> list[HistoryLine]:
         for state, number in self._counts[job.id].items():
@@ -136,7 +136,7 @@ def follow(connection: "Connection", job: Job, cause: Cause, now: datetime) -> l
     moves = []
     while (verdict := _verdict(job)).state is not job.state:
         moves.append(move_job(job, verdict.state, cause, now, reason=verdict.reason, corrects=job.observed))
-    if job.started_at is None and job.total > sum(job.counts[state] for state in _WAITING):
+    if job.started_at is None and not job.unmet and job.total > sum(job.counts[state] for state in _WAITING):
         job.started_at = now
     if job.state in ENDED_JOB and job.ended_at is None:
         _end(connection, job, now)
@@ -147,7 +147,7 @@ def follow(connection: "Connection", job: Job, cause: Cause, now: datetime) -> l
 def _verdict(job: Job) -> Verdict:
     return judge(
         job.state, job.counts, discovering=job.discovering, discovered=job.discovered, kept=job.kept, intent=job.intent,
-        observed=job.observed,
+        observed=job.observed, unmet=job.unmet,
     )  # fmt: skip
 
 

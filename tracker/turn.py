@@ -9,7 +9,7 @@ is issued per task.
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 from jobrunner.order_kinds import Intent
 from jobrunner.plan import Place
 from jobrunner.records import HistoryLine, Task
-from jobrunner.states import ENDED_TASK, WELL, CancelReason, TaskState, check_task_move
+from jobrunner.states import ENDED_JOB, ENDED_TASK, WELL, CancelReason, TaskState, check_task_move
 from jobrunner.store import tracking
 from tracker.advance import advance, retreat
 from tracker.growth import settle as settle_additions
+from tracker.prerequisites import take_up
 from tracker.settle import Cause, Changes
 
 if TYPE_CHECKING:
@@ -57,15 +58,19 @@ class Turn:
     #: Whether all was read that workers had told, and the version of the snapshot that they could read before that.
     drained: bool = True
     stored: float = math.inf
+    #: Whether jobs fail whose prerequisites do, if they do not say (C5).
+    propagates: bool = False
     #: Whether there is more to do of what this turn has done a part of.
     goes_on: bool = False
     #: What has changed in jobs since they were settled last.
     changes: Changes = field(default_factory=Changes)
+    #: Jobs that have ended, until those are told that wait for them (`tracker.prerequisites`).
+    ended: set[str] = field(default_factory=set)
 
     @contextmanager
     def apart(self) -> Iterator["Turn"]:
         """Do a part of this turn that is undone as a whole if it fails, and else settled at its end."""
-        part = Turn(self.connection, self.now, drained=self.drained, stored=self.stored)
+        part = Turn(self.connection, self.now, drained=self.drained, stored=self.stored, propagates=self.propagates)
         with self.connection.begin_nested():
             yield part
             part.move_on()
@@ -75,6 +80,7 @@ class Turn:
         self.foreign.update(part.foreign)
         self.unplaced += part.unplaced
         self.left |= part.left
+        self.ended |= part.ended
 
     def move(self, task: Task, state: TaskState, *, ended_at: datetime | None = None, corrects: bool = False) -> None:
         """Move one task; its row and the plan follow in `move_on`, its job in `settle`.
@@ -101,11 +107,17 @@ class Turn:
     # ---- plans ---------------------------------------------------------------------------------------------
 
     def take_up(self) -> None:
-        """Take up new jobs: open the first place of their plans."""
+        """Take up new jobs: those begin that wait for no other."""
         job_ids = tracking.new_jobs(self.connection, _JOBS)
-        tracking.mark_applied(self.connection, job_ids, self.now)
+        if job_ids:
+            tracking.mark_applied(self.connection, job_ids, self.now)
+            take_up(self, job_ids)
+
+    def open_plans(self, job_ids: Collection[str]) -> None:
+        """Make the tasks ready with which the plans of jobs begin."""
+        numbers = tracking.open_plans(self.connection, job_ids, self.now)
         for job_id in job_ids:
-            self.open(job_id, Place(job_id, 0))
+            self.changes.move(job_id, TaskState.PENDING, TaskState.READY, numbers.get(job_id, 0))
 
     def open(self, job_id: str, place: Place) -> None:
         """Make the tasks that wait for this place ready."""
@@ -142,9 +154,10 @@ class Turn:
 
     def settle(self) -> None:
         """Let every job of which a task has moved follow its tasks."""
-        tracking.insert_history(self.connection, self.history)
+        lines = [*self.history, *self.changes.settle(self.connection, self.now)]
+        tracking.insert_history(self.connection, lines)
         self.history.clear()
-        self.changes.settle(self.connection, self.now)
+        self.ended |= {one.job_id for one in lines if one.task_id is None and one.new in ENDED_JOB}
 
     def tell(self, job_id: str, line: str, cause: Cause, *, task_id: str | None = None) -> None:
         """Write a line into the history of a job."""

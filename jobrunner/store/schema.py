@@ -298,6 +298,7 @@ prerequisite = Table(
     _id("wanted", primary_key=True),  # the id or key of another job, as it was given
     _id("on_job"),  # that job; null: there is none yet
     Column("met_at", Moment),  # when that had completed: it stays met, whatever becomes of that job
+    Column("accepted", Boolean, nullable=False, server_default=false()),  # that had failed already, and is waited for
     Index("ix_prerequisite_on_job", "on_job"),
     _partial("ix_prerequisite_unknown", "wanted", "on_job IS NULL"),
 )

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from jobrunner.store.bulk import insert_rows
 from jobrunner.store.reading import CHUNK
-from jobrunner.store.schema import block, job, message, task
+from jobrunner.store.schema import block, job, message, prerequisite, task
 
 
 def find_key(connection: Connection, key: str) -> Row[str, str] | None:
@@ -28,13 +28,14 @@ def find_tasks(connection: Connection, task_ids: Collection[str]) -> dict[str, s
 def insert_job(
     connection: Connection,
     row: Mapping[str, Any],
+    *,
     blocks: Iterable[Mapping[str, Any]],
     tasks: Iterable[Mapping[str, Any]],
     messages: Iterable[Mapping[str, Any]],
-    *,
+    prerequisites: Iterable[Mapping[str, Any]],
     chosen_ids: Collection[str],
 ) -> bool:
-    """Write a job with its whole plan.
+    """Write a job with its whole plan, and what it waits for.
 
     False, and nothing written, if another process has meanwhile taken its key, or one of the ids that the caller chose
     for tasks.
@@ -42,7 +43,8 @@ def insert_job(
     try:
         with connection.begin_nested():
             connection.execute(insert(job), row)
-            for table, rows in ((block, blocks), (task, tasks), (message, messages)):
+            of_it = (block, blocks), (task, tasks), (message, messages), (prerequisite, prerequisites)
+            for table, rows in of_it:
                 insert_rows(connection, table, rows)
     except IntegrityError:
         if (row["key"] and find_key(connection, row["key"])) or find_tasks(connection, chosen_ids):

@@ -18,7 +18,10 @@ from jobrunner.store.tracking.additions import (
     save_additions,
     unkept_additions,
 )
-from jobrunner.store.tracking.gone import count_added, count_states
+from jobrunner.store.tracking.gone import (
+    count_added,
+    count_states,
+)
 from jobrunner.store.tracking.held import (
     drop_obsolete,
     forget_held,
@@ -56,6 +59,7 @@ from jobrunner.store.tracking.observed import (
 )
 from jobrunner.store.tracking.orders import (
     answer_orders,
+    begin_chores,
     cancel_some,
     change_job,
     chore_jobs,
@@ -86,8 +90,16 @@ from jobrunner.store.tracking.plans import (
     delay_tasks,
     first_unfinished,
     open_place,
+    open_plans,
     restore,
     update_blocks,
+)
+from jobrunner.store.tracking.prerequisites import (
+    fail_pending,
+    find_prerequisites,
+    links_of,
+    links_on,
+    meet,
 )
 from jobrunner.store.tracking.producers import producers
 from jobrunner.store.tracking.rejected import insert_rejected
@@ -145,6 +157,7 @@ __all__ = [
     "additions_by_id",
     "answer_orders",
     "attempts_of",
+    "begin_chores",
     "blocks_of",
     "blocks_upward",
     "cancel_pending",
@@ -164,8 +177,10 @@ __all__ = [
     "doubt_values",
     "drop_obsolete",
     "end_chore",
+    "fail_pending",
     "failed_task",
     "failed_tries",
+    "find_prerequisites",
     "first_unfinished",
     "forget_held",
     "forget_series",
@@ -191,6 +206,8 @@ __all__ = [
     "known_ids",
     "known_series",
     "labels_of",
+    "links_of",
+    "links_on",
     "live_workers",
     "load_snapshot",
     "lose_worker",
@@ -199,6 +216,7 @@ __all__ = [
     "mark_kept",
     "mark_orders",
     "mark_sent",
+    "meet",
     "move_values",
     "new_jobs",
     "new_orders",
@@ -209,6 +227,7 @@ __all__ = [
     "offspring",
     "open_orders",
     "open_place",
+    "open_plans",
     "origins",
     "park_tasks",
     "place_adopted",

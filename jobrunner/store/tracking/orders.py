@@ -78,6 +78,15 @@ def save_orders(connection: Connection, jobs: Collection[Job]) -> None:
     _SAVE.run(connection, [{"id": one.id} | {name: getattr(one, name) for name in _ORDERED} for one in jobs])
 
 
+_BEGIN = update(job).where(IsOneOf(job.c.id)).values(chore=True)
+
+
+def begin_chores(connection: Connection, job_ids: Collection[str]) -> None:
+    """Note that something is left to do about these jobs."""
+    if job_ids:
+        connection.execute(_BEGIN, {"ids": list(job_ids)})
+
+
 def end_chore(connection: Connection, job_id: str) -> None:
     """Note that nothing more is done for a job by itself."""
     connection.execute(update(job).where(job.c.id == job_id).values(chore=False))

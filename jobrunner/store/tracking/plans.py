@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
-from sqlalchemy import BindParameter, Connection, bindparam, func, select, union_all, update
+from sqlalchemy import BindParameter, Connection, bindparam, func, literal_column, select, union_all, update
 
 from jobrunner.records import Block
 from jobrunner.states import WELL, CancelReason, TaskState
@@ -46,6 +46,27 @@ def open_place(connection: Connection, block_id: str, position: int, now: dateti
     delayed = connection.execute(_DELAYED, place).all()
     delay_tasks(connection, {row.id: now + timedelta(seconds=row.countdown) for row in delayed})
     return number
+
+
+_ROOTS = IsOneOf(task.c.opens_block), task.c.opens_at == literal_column("0")  # the root of a plan has its job's id
+_OPENING = select(task.c.opens_block, func.count().label("number")).where(*_ROOTS, task.c.state == TaskState.PENDING)
+_OPENING = _OPENING.group_by(task.c.opens_block)
+_OPEN_ROOTS = update(task).where(*_ROOTS, task.c.state == TaskState.PENDING).values(state=TaskState.READY, note=None)
+_DELAYED_ROOTS = select(task.c.id, task.c.countdown).where(
+    *_ROOTS, task.c.state == TaskState.READY, task.c.countdown.is_not(None), task.c.not_before.is_(None)
+)
+
+
+def open_plans(connection: Connection, job_ids: Collection[str], now: datetime) -> dict[str, int]:
+    """Make the tasks ready with which the plans of these jobs begin, and return how many of each job."""
+    if not job_ids:
+        return {}
+    ids = {"ids": list(job_ids)}
+    numbers = {row.opens_block: row.number for row in connection.execute(_OPENING, ids)}
+    connection.execute(_OPEN_ROOTS, ids)
+    delayed = rows_of(connection, _DELAYED_ROOTS, job_ids)
+    delay_tasks(connection, {one["id"]: now + timedelta(seconds=one["countdown"]) for one in delayed})
+    return numbers
 
 
 _CHAIN: BindParameter[str] = bindparam("chain_")

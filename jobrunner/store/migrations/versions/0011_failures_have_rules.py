@@ -39,6 +39,7 @@ def upgrade() -> None:
         sa.Column("wanted", sa.String(255), nullable=False),
         sa.Column("on_job", sa.String(255), nullable=True),
         sa.Column("met_at", Moment, nullable=True),
+        sa.Column("accepted", sa.Boolean(), nullable=False, server_default=sa.false()),
         sa.PrimaryKeyConstraint("job_id", "wanted", name="pk_prerequisite"),
     )
     op.create_index("ix_prerequisite_on_job", "prerequisite", ["on_job"])
