@@ -57,6 +57,7 @@ class AddedTask(_Told):
     not_before: datetime | None
     discovers: bool
     replayable: bool
+    max_retries: int | None = None
     message: AddedMessage
 
 

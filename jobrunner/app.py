@@ -90,6 +90,17 @@ class JobRunner:
     def task(self, *args: Any, **options: Any) -> Any:
         """Decorate a function as a task that retries soft failures: `@app.task` with the options of `RETRY_POLICY`.
 
+        After an exception it waits, and is tried again, three times:
+
+            attempt            1           2           3           4
+            seconds between      up to 1     up to 2     up to 4
+
+        A wait is a whole number of seconds from 0 to 2 to the power of the retries before, at most `retry_backoff_max`:
+        1, 2, 4, 8 … 512, 600, 600 with a larger `max_retries`. Each is as likely as the others, so that tasks which
+        failed together do not come back together; with `retry_jitter=False` it is the largest. A process that ends, a
+        hard time limit, and an end without a verdict (`Ignore`, `Reject`) are waited for as long. A worker that is lost
+        uses up a retry, too. With `max_retries=None` a task of a job has 20 attempts.
+
         With `replayable=True` it may also run again after it has completed, if its value is lost before it was used.
         With `discovers=True` it makes its job known: while only such tasks have started, that is under construction.
         """

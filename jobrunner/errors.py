@@ -97,6 +97,10 @@ class ValueLostError(JobrunnerError):
         self.celery_ids = list(celery_ids)
 
 
+class NoVerdictError(JobrunnerError):
+    """A task ended without saying how: neither a value nor an error (A7)."""
+
+
 class InputLostError(ValueLostError):
     """What a task takes as its first argument is no longer in the result backend: values, or the list that names them.
 

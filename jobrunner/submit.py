@@ -15,6 +15,7 @@ from jobrunner.errors import InvalidCanvasError, KeyConflictError
 from jobrunner.message import Message, check_task, message_of
 from jobrunner.order_kinds import Intent
 from jobrunner.plan import Block, Leaf, Plan, from_canvas
+from jobrunner.policy import max_retries
 from jobrunner.prerequisites import After, prerequisite_rows
 from jobrunner.states import JobState, TaskState
 from jobrunner.store import submissions
@@ -243,6 +244,7 @@ def task_row(plan: Plan, leaf: Leaf, arrival: int, message: Message) -> _Row:
         "yields_at": leaf.yields and leaf.yields.position,
         "discovers": bool(getattr(message.task, "discovers", False)),
         "replayable": bool(getattr(message.task, "replayable", False)),
+        "max_retries": max_retries(message.task),
         "state": TaskState.PENDING,
         "delivery": 0,
         "first_retries": 0,

@@ -45,6 +45,8 @@ LOST: Final = "lost"
 
 #: Workers that a message names because they have failed its task: the last ones.
 MOST_AVOIDED: Final = 3
+#: Field of `task-cancelled` if the worker is shut down without waiting for what runs: nobody has the message any more.
+SHUT_DOWN: Final = "shut_down"
 
 #: In the place of a Celery id: the task was skipped, and its value is None.
 NOTHING: Final = ""

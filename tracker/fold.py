@@ -21,7 +21,9 @@ from jobrunner.records import Attempt, AttemptKey, Standing, Task
 from jobrunner.reports import share_told
 from jobrunner.states import CancelReason, FailureReason, TaskState
 from jobrunner.text import NAME, SENTENCE, TRACEBACK, bounded
-from jobrunner.wire import LOST, TASK_HELD
+from jobrunner.wire import LOST, SHUT_DOWN, TASK_HELD
+from tracker.bounds import SHUT_DOWN as WAS_SHUT_DOWN
+from tracker.bounds import is_spent, why_failed
 from tracker.numbering import number_of
 
 #: The event types that are folded, each with what it says of an execution.
@@ -130,6 +132,8 @@ def _word(event: Event) -> str | None:
         return "unknown"  # so says a worker whose code lacks the task: it has dropped the message
     if word == "failed" and lost_values(event) is not None:
         return "input-lost"
+    if word == "cancelled" and event.fields.get(SHUT_DOWN) is True:
+        return "lost"
     if word == "rejected" and event.fields.get("requeue") is not True:
         return None  # `task-failed` comes with it
     return word
@@ -194,6 +198,8 @@ def _why(event: Event) -> str | None:
     if event.type == TASK_HELD:
         reason = event.fields.get("reason")
         return reason if isinstance(reason, str) else None
+    if event.fields.get(SHUT_DOWN) is True:
+        return WAS_SHUT_DOWN
     if event.type != "task-revoked":
         return {"task-rejected": "handed back", "task-cancelled": "the worker lost its broker"}.get(event.type)
     if event.fields.get("expired"):
@@ -319,6 +325,9 @@ def _weight(attempt: Attempt) -> tuple[bool, int, int, str]:
 
 def state_after(task: Task, decider: Attempt, executions: Iterable[Attempt] = ()) -> TaskState:
     """Return the state that a task takes from the execution that decides it; `executions` are those of its delivery."""
+    executions = list(executions)
+    if (decider.standing == Standing.LOST or was_held(decider)) and is_spent(task, decider, executions):
+        return TaskState.FAILED
     if was_held(decider):
         return TaskState.SOFT_FAILED if any(_was_tried(one) for one in executions) else TaskState.QUEUED
     if decider.standing in {Standing.DROPPED, Standing.LOST} and not task.block_id:
@@ -336,15 +345,13 @@ def _was_tried(attempt: Attempt) -> bool:
 
 
 _REVOKED = frozenset({CancelReason.REVOKED, CancelReason.TERMINATED, CancelReason.EXPIRED})
-#: Ends that say themselves why a task has failed.
-_REASON = {"input-lost": FailureReason.INPUT_LOST}
 
 
-def reason_of(state: TaskState, decider: Attempt) -> FailureReason | CancelReason | None:
-    """Return why a task has failed or was canceled, as far as the execution that decides it tells."""
+def reason_of(
+    task: Task, state: TaskState, decider: Attempt, executions: Iterable[Attempt] = ()
+) -> FailureReason | CancelReason | None:
+    """Return why a task has failed or was canceled, as far as its executions tell."""
     if state is TaskState.CANCELED and decider.outcome == "revoked":
         word = (decider.exception or "").partition(",")[0]
         return CancelReason(word) if word in _REVOKED else CancelReason.REVOKED
-    if state is not TaskState.FAILED:
-        return None
-    return FailureReason.LOST if decider.standing == Standing.LOST else _REASON.get(decider.outcome or "")
+    return why_failed(task, decider, executions) if state is TaskState.FAILED else None

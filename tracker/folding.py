@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from jobrunner.errors import IllegalMoveError
-from jobrunner.records import Attempt, AttemptKey, Task
+from jobrunner.records import Attempt, AttemptKey, Standing, Task
 from jobrunner.snapshot import Refusal
 from jobrunner.states import WELL, CancelReason, FailureReason, TaskState
 from jobrunner.store import tracking
+from jobrunner.text import SENTENCE, bounded
 from jobrunner.wire import TASK_HELD
 from tracker.avoiding import rest_after
+from tracker.bounds import LOST_FOR_GOOD, explain, is_lost_for_good, last_words, next_retry, why_failed
 from tracker.fold import (
     FOLDED,
     Event,
@@ -31,6 +33,7 @@ from tracker.fold import (
 from tracker.growth import TASK_ADDED, stage, torn_attempts
 from tracker.held import held_messages, is_final, is_repeated, rests
 from tracker.observe import TASK_SENT, join
+from tracker.settle import Cause
 from tracker.turn import Turn
 
 logger = logging.getLogger(__name__)
@@ -46,8 +49,12 @@ _SENT = frozenset(
 #: What is wrong with a task that has succeeded and whose additions are not all there.
 _TORN = "the event log has lost a part of what it had added to the job: requeue it"
 
+#: Ends of an execution after which nobody has the message, and the tracker sends the next one.
+_SENT_AGAIN = frozenset({"unknown", "lost"})
 #: Seconds until a task goes out again whose worker lacked its code, doubling with each delivery, to the last.
 _FIRST_REST, _LAST_REST = 1.0, 60.0
+#: Why a task has failed of which no execution has said so.
+NO_RETRY = Cause(trigger="no retry left")
 #: What is said of a task that a gate has refused, and of which nobody has the message any more.
 _DROPPED = "lost: a worker's gate refused its message ({why}), which a task has sent and only that can send again"
 
@@ -60,6 +67,13 @@ def fold(turn: Turn, events: Sequence[Event]) -> None:
 def reconsider(turn: Turn, tasks: Iterable[Task]) -> None:
     """Let tasks follow a gate's refusal that did not count as long as another worker had the message."""
     _Folding(turn).reconsider(tasks)
+
+
+def conclude(turn: Turn, histories: Iterable[tuple[Task, Sequence[Attempt]]]) -> None:
+    """Let tasks follow executions that have ended without a word, and were the last ones that they could have."""
+    folding = _Folding(turn)
+    for task, history in histories:
+        folding.follow(task, history)
 
 
 @dataclass(slots=True)
@@ -95,7 +109,7 @@ class _Folding:
         torn = torn_attempts(self.turn.connection, by_task)
         whole = self._held_whole(histories)
         for id_, history in histories.items():
-            self._follow(tasks[id_], history, torn.get(id_, frozenset()), whole)
+            self.follow(tasks[id_], history, torn.get(id_, frozenset()), whole)
         tracking.keep_late_values(self.turn.connection, _with_late_values(tasks, histories))
         self._delay()
 
@@ -111,7 +125,7 @@ class _Folding:
         for id_, history in histories.items():
             decider = deciding(one for one in history if one.delivery == by_id[id_].delivery)
             if decider is not None and was_held(decider):
-                self._follow(by_id[id_], history, frozenset(), whole)
+                self.follow(by_id[id_], history, frozenset(), whole)
         self._delay()
         if histories:
             self.turn.move_on()
@@ -170,11 +184,11 @@ class _Folding:
         foreign += [one for one, old in changed if is_foreign(one) and not is_foreign(old)]
         self.turn.foreign.update(one.worker or "" for one in foreign)
 
-    def _follow(
+    def follow(
         self,
         task: Task,
         history: Sequence[Attempt],
-        torn: Collection[AttemptKey],
+        torn: Collection[AttemptKey] = (),
         whole: Collection[tuple[str, int]] = (),
     ) -> None:
         """Move a task to where the executions of its present delivery say it is.
@@ -191,7 +205,7 @@ class _Folding:
         task.started_at = min((start for one in history if (start := start_of(one))), default=None)
         task.progress = decider.progress
         if was_held(decider) and (decider.celery_id, decider.retries) not in whole:
-            self._dropped(task, decider, present)
+            self._dropped(task, decider, history)
             return
         state = state_after(task, decider, present)
         kept = task.note if state is task.state is TaskState.QUEUED else None
@@ -201,12 +215,14 @@ class _Folding:
         before = task.state
         if not self._try_move(task, state, decider) or task.ordered is not None:
             return
-        if task.ordered is None:
-            task.note, task.reason = note, reason_of(state, decider)
+        task.reason = reason_of(task, state, decider, history)
+        task.note = explain(task.reason, note, task) if isinstance(task.reason, FailureReason) else note
         if task.reason is FailureReason.INPUT_LOST and before is not state and task.block_id:
             self.turn.input_lost.append(task)
-        if state is TaskState.SOFT_FAILED and decider.outcome == "unknown" and task.block_id:
-            self._send_later(task)
+        if state is TaskState.FAILED and before is not state and decider.standing == Standing.LOST:
+            self._tell(task)
+        if state is TaskState.SOFT_FAILED and decider.outcome in _SENT_AGAIN and task.block_id:
+            self._send_later(task, decider, present)
 
     def _try_move(self, task: Task, state: TaskState, decider: Attempt) -> bool:
         try:
@@ -216,26 +232,52 @@ class _Folding:
             return False
         return True
 
-    def _dropped(self, task: Task, decider: Attempt, present: Sequence[Attempt]) -> None:
+    def _tell(self, task: Task) -> None:
+        line = f"{task.id} failed ({task.reason}): {task.note}"
+        self.turn.tell(task.job_id, bounded(line, SENTENCE), NO_RETRY, task_id=task.id)
+
+    def _dropped(self, task: Task, decider: Attempt, history: Sequence[Attempt]) -> None:
         """Send a task again whose message a gate has refused; one that only a task can send has come to its end."""
         why = decider.exception or ""
         if task.block_id:
-            if self._try_move(task, state_after(task, decider, present), decider) and task.ordered is None:
-                task.first_retries = max(task.first_retries, decider.retries)
-                task.note, task.reason = f"sent again: a worker's gate refused it ({why})", None
-                if rests(why):
-                    seconds = rest_after(task.handed_back) if why == Refusal.AVOIDED else _FIRST_REST
-                    self.delays[task.id] = self.turn.now + timedelta(seconds=seconds)
-                self.turn.move(task, TaskState.READY)
+            self._refused(task, decider, history, why)
         elif is_final(why):
             if self._try_move(task, TaskState.CANCELED, decider) and task.ordered is None:
                 task.note, task.reason = None, CancelReason.ORDER
         elif self._try_move(task, TaskState.FAILED, decider) and task.ordered is None:
             task.note, task.reason = _DROPPED.format(why=why), FailureReason.LOST
 
-    def _send_later(self, task: Task) -> None:
-        """Send a task again after a rest: a worker without its code has dropped the message, as during a rollout."""
-        rest = min(_FIRST_REST * 2 ** (task.delivery - 1), _LAST_REST)
+    def _refused(self, task: Task, decider: Attempt, history: Sequence[Attempt], why: str) -> None:
+        """Send a task of a plan again, unless it has been tried, or come to nothing, too often."""
+        present = [one for one in history if one.delivery == decider.delivery]
+        state = state_after(task, decider, present)
+        if state is TaskState.FAILED:
+            reason = why_failed(task, decider, history)
+            self._give_up(task, decider, reason, explain(reason, last_words(present), task))
+        elif is_lost_for_good(history):
+            self._give_up(task, decider, FailureReason.LOST, LOST_FOR_GOOD)
+        elif self._try_move(task, state, decider) and task.ordered is None:
+            task.first_retries = max(task.first_retries, next_retry(decider, present))
+            task.note, task.reason = f"sent again: a worker's gate refused it ({why})", None
+            if rests(why):
+                seconds = rest_after(task.handed_back) if why == Refusal.AVOIDED else _FIRST_REST
+                self.delays[task.id] = self.turn.now + timedelta(seconds=seconds)
+            self.turn.move(task, TaskState.READY)
+
+    def _give_up(self, task: Task, decider: Attempt, reason: FailureReason | None, note: str | None) -> None:
+        before = task.state
+        if self._try_move(task, TaskState.FAILED, decider) and task.ordered is None:
+            task.reason, task.note = reason, note
+            if before is not TaskState.FAILED:
+                self._tell(task)
+
+    def _send_later(self, task: Task, decider: Attempt, present: Sequence[Attempt]) -> None:
+        """Send a task again after a rest: a worker without its code has dropped the message, as during a rollout.
+
+        Or its worker was shut down: the process that has run it has a moment to end.
+        """
+        rest = min(_FIRST_REST * 2 ** (task.delivery - 1), _LAST_REST) if decider.outcome == "unknown" else _FIRST_REST
+        task.first_retries = max(task.first_retries, next_retry(decider, present))
         self.delays[task.id] = self.turn.now + timedelta(seconds=rest)
         self.turn.move(task, TaskState.READY)
 

@@ -3,7 +3,8 @@
 Each is sent under its next delivery, so that a message that turns up after all cannot be taken for the new one.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
@@ -12,7 +13,9 @@ from jobrunner.records import Attempt, Standing, Task
 from jobrunner.snapshot import Kind
 from jobrunner.states import FailureReason, TaskState
 from jobrunner.store import tracking
-from tracker.folding import reconsider
+from tracker.bounds import LOST_FOR_GOOD, is_lost_for_good, is_spent, next_retry
+from tracker.fold import deciding
+from tracker.folding import NO_RETRY, conclude, reconsider
 from tracker.sending import batch_of
 from tracker.turn import Turn
 
@@ -25,6 +28,7 @@ _NOT_SENT_AGAIN = (
     "lost: worker {name} was lost while it ran this task, which a task has sent and only that can send again."
     " With acks_late=True the broker keeps the message of such a task."
 )
+_LOST_WITH = "lost: worker {name} was lost while it ran this task"
 _EMPTIED = (
     "lost: its queue was found empty and no worker had it; a task has sent it, which only that can do again."
     " Requeue that task, or the job with `jobrunner requeue --all`."
@@ -83,8 +87,12 @@ class QueueWatch:
         lost = [task for task in missing if task.id in self.suspects]
         self.suspects = frozenset(task.id for task in missing)
         _fail(turn, (task for task in lost if not task.block_id), _EMPTIED)
-        planned = (task for task in lost if task.block_id)
-        return _ready_again(turn, planned, "sent again: its queue was found empty and no worker had it")
+        planned = [task for task in lost if task.block_id]
+        histories = _histories(turn, {task.id for task in planned})
+        for task in planned:
+            _count_on(task, histories[task.id])
+        left = _without_lost_for_good(turn, planned, histories)
+        return _ready_again(turn, left, "sent again: its queue was found empty and no worker had it")
 
 
 def give_up_worker(turn: Turn, name: str, *, living_source: str | None, redelivers: bool) -> int:
@@ -98,19 +106,46 @@ def give_up_worker(turn: Turn, name: str, *, living_source: str | None, redelive
     broker brings back, Redis after its visibility time-out.
     """
     held = tracking.tasks_held_by(turn.connection, name, living_source)
-    left, held = _apart(held, lambda task, one: one.standing == Standing.RECEIVED and (redelivers or not task.block_id))
-    _drop(turn, left)
+    given_back, held = _apart(
+        held, lambda task, one: one.standing == Standing.RECEIVED and (redelivers or not task.block_id)
+    )
+    _drop(turn, given_back)
     lost = [_lost(task, attempt, name, turn.now) for task, attempt in held]
     tracking.update_attempts(turn.connection, lost)
-    elsewhere = _in_other_hands(turn, {task.id: task for task, _ in held})
-    held = [(task, one) for task, one in held if task.id not in elsewhere and task.state is not TaskState.READY]
+    histories = _histories(turn, {task.id for task, _ in held})
+    held = [
+        (task, one)
+        for task, one in held
+        if task.state is not TaskState.READY and not _is_in_hand(_present(task, histories[task.id]))
+    ]
     planned, adopted = _apart(held, lambda task, _: bool(task.block_id))
     _fail(turn, _not_ours(turn, adopted), _NOT_SENT_AGAIN.format(name=name))
     for task, attempt in planned:
         executed = attempt.standing == Standing.STARTED  # what was only received has used up no retry
         task.first_retries = max(task.first_retries, attempt.retries + executed)
         turn.move(task, TaskState.SOFT_FAILED)
-    return _ready_again(turn, (task for task, _ in planned), f"sent again: worker {name} was lost")
+    spent, planned = _apart(planned, lambda task, _: _is_spent(task, histories[task.id]))
+    conclude(turn, [(task, histories[task.id]) for task, _ in spent])
+    left = _without_lost_for_good(turn, [task for task, _ in planned], histories)
+    return _ready_again(turn, left, f"sent again: worker {name} was lost")
+
+
+def _count_on(task: Task, history: Iterable[Attempt]) -> None:
+    """Let the retries of a task go on where the last ones were told of that somebody has tried."""
+    present = _present(task, history)
+    decider = deciding(present)
+    if decider is not None:
+        again = decider.retries + 1 if decider.standing == Standing.RETRIED else next_retry(decider, present)
+        task.first_retries = max(task.first_retries, again)
+
+
+def _without_lost_for_good(turn: Turn, tasks: Sequence[Task], histories: Mapping[str, Sequence[Attempt]]) -> list[Task]:
+    """Return the tasks that may be sent again; the others have failed."""
+    lost = [task for task in tasks if is_lost_for_good(histories[task.id])]
+    for task in lost:
+        turn.tell(task.job_id, f"{task.id} failed (lost): {LOST_FOR_GOOD}", NO_RETRY, task_id=task.id)
+    _fail(turn, lost, LOST_FOR_GOOD)
+    return [task for task in tasks if task not in lost]
 
 
 def _apart(held: _Held, condition: Callable[[Task, Attempt], bool]) -> tuple[_Held, _Held]:
@@ -119,17 +154,36 @@ def _apart(held: _Held, condition: Callable[[Task, Attempt], bool]) -> tuple[_He
 
 
 def _lost(task: Task, attempt: Attempt, worker: str, now: datetime) -> Attempt:
-    note = None if task.block_id else _NOT_SENT_AGAIN.format(name=worker)
+    note = None
+    if not task.block_id:
+        note = _NOT_SENT_AGAIN.format(name=worker)
+    elif attempt.standing == Standing.STARTED:
+        note = _LOST_WITH.format(name=worker)
     return replace(attempt, outcome="lost", standing=Standing.LOST, ended_at=now, exception=note)
 
 
-def _in_other_hands(turn: Turn, tasks: Mapping[str, Task]) -> set[str]:
-    """Return the tasks of which another process has the message as well, or the one of their retry."""
-    return {
-        one.task_id
-        for one in tracking.attempts_of(turn.connection, tasks)
-        if one.delivery == tasks[one.task_id].delivery and one.standing in {Standing.RECEIVED, Standing.STARTED}
-    }
+def _histories(turn: Turn, task_ids: Collection[str]) -> Mapping[str, list[Attempt]]:
+    """Return all executions of these tasks."""
+    histories: defaultdict[str, list[Attempt]] = defaultdict(list)
+    for one in tracking.attempts_of(turn.connection, task_ids):
+        histories[one.task_id].append(one)
+    return histories
+
+
+def _present(task: Task, history: Iterable[Attempt]) -> list[Attempt]:
+    return [one for one in history if one.delivery == task.delivery]
+
+
+def _is_in_hand(present: Iterable[Attempt]) -> bool:
+    """Whether another process has the message as well, or the one of its retry."""
+    return any(one.standing in {Standing.RECEIVED, Standing.STARTED} for one in present)
+
+
+def _is_spent(task: Task, history: Iterable[Attempt]) -> bool:
+    """Whether the execution that was lost was the last one that the task could have."""
+    present = _present(task, history)
+    decider = deciding(present)
+    return decider is not None and decider.standing == Standing.LOST and is_spent(task, decider, present)
 
 
 def forget_receipts(turn: Turn, name: str, before: datetime) -> None:

@@ -10,7 +10,8 @@ from kombu.utils.objects import cached_property
 
 from jobrunner.errors import InputLostError
 from jobrunner.snapshot import Refusal, Sent
-from jobrunner.wire import LOST
+from jobrunner.wire import HEADER, LOST, SHUT_DOWN
+from workers.again import is_worth_another, try_again
 from workers.gate import Gate, is_of_job, sent_of
 from workers.held import tell_held
 from workers.stamp import sending_for
@@ -18,7 +19,7 @@ from workers.stamp import sending_for
 #: Lost values that an event names; when these are there again, the next attempt tells of more.
 _NAMED = 1_000
 #: What is told of a process that has ended.
-_GONE = (Terminated, WorkerLostError, SystemExit)
+_GONE = (Terminated, WorkerLostError, SystemExit, KeyboardInterrupt)
 
 
 class Request(request.Request):
@@ -32,6 +33,8 @@ class Request(request.Request):
     #: When it was told to end by order, and with which signal last.
     told_to_end: float | None = None
     ended_by: signal.Signals | None = None
+    #: Whether its hard time limit was over, and it goes on as a retry.
+    _retried = False
 
     # ---- the gate ------------------------------------------------------------------------------------------
 
@@ -107,24 +110,53 @@ class Request(request.Request):
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         """Handle that the task has failed, by an exception from the process that ran it."""
         self._note_end()
-        error = exc_info.exception
-        if isinstance(error, request.ExceptionWithTraceback):
-            error = error.exc
+        error = _error_of(exc_info)
         if isinstance(error, _GONE) and not (self._already_revoked or self._already_cancelled):
             if self.ended_by:
                 self._announce_revoked("terminated", True, int(self.ended_by), False)
                 return None
-            if isinstance(error, Terminated):  # meant for another, whose process had taken this one as well
+            if not isinstance(error, WorkerLostError):  # Terminated: another was meant, which the process had as well
                 exc_info = self._worker_lost_info(error)
+                error = _error_of(exc_info)
         if isinstance(error, InputLostError):
             self._told = {LOST: error.celery_ids[:_NAMED]}
+        exc_info.exception = error  # what Celery wraps for a pool would be told as `ExceptionWithTraceback()`
         with sending_for(self._request_dict, self.hostname):
+            if self._goes_on(error, exc_info):
+                request.task_ready(self)
+                return None
             return super().on_failure(exc_info, *args, **kwargs)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        """Handle that the task takes too long."""
+        """Handle that the task takes too long; of a hard limit `on_failure` has heard already."""
         with sending_for(self._request_dict, self.hostname):
-            super().on_timeout(soft, timeout)
+            if soft or not self._retried:
+                super().on_timeout(soft, timeout)
+
+    def _goes_on(self, error: BaseException, exc_info: Any) -> bool:
+        """Whether a task of a job whose process is gone, or will be, is tried again: then that was sent."""
+        if HEADER not in self._request_dict or state.should_terminate or not is_worth_another(self.task, error):
+            return False
+        if self._already_revoked or self._already_cancelled:
+            return False
+        if isinstance(error, WorkerLostError) and self._success_was_stored():
+            return False
+        self._retried = try_again(self, error, exc_info)
+        return self._retried
+
+    def _retry_worker_lost(self, exc: BaseException, exc_info: Any) -> bool:
+        """Send a retry, unless it is of a job: then `_goes_on` has seen to it."""
+        return HEADER not in self._request_dict and super()._retry_worker_lost(exc, exc_info)
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """Cancel it because the worker is shut down cold, or has lost its broker.
+
+        Celery retries nothing here, whatever the name says. Of the first case it says so only by that argument: there
+        it is the contrary of `acks_late`.
+        """
+        if emit_retry is not bool(self.task.acks_late):
+            self._told = {SHUT_DOWN: True}
+        super().cancel(pool, signal, emit_retry)
 
     def _note_end(self) -> None:
         if self._gate is not None:
@@ -136,3 +168,8 @@ class Request(request.Request):
             self._note_end()
         fields |= {"root_id": self.root_id, "retries": self.request_dict.get("retries", 0), **(self._told or {})}
         super().send_event(type, **fields)
+
+
+def _error_of(exc_info: Any) -> BaseException:
+    error: BaseException = exc_info.exception
+    return error.exc if isinstance(error, request.ExceptionWithTraceback) else error

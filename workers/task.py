@@ -6,12 +6,14 @@ from typing import Any
 from celery import Task as CeleryTask
 from celery import chord, group
 from celery.canvas import _chain
-from celery.exceptions import Ignore, Retry
+from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.functional import maybe_list
+from celery.utils.serialization import raise_with_context
 from kombu.utils.functional import retry_over_time
 
-from jobrunner.errors import InputLostError, JobrunnerError, ValueLostError
+from jobrunner.errors import InputLostError, JobrunnerError, NoVerdictError, ValueLostError
 from jobrunner.keeping import keeping
+from jobrunner.policy import last_retry, wait
 from jobrunner.values import fetch
 from jobrunner.wire import HEADER, TaskHeader
 from workers.canceled import is_canceled
@@ -74,9 +76,42 @@ class Task(ReportingTask):
             return super().__call__(*args, **kwargs)
         except _ReplacedError:
             return None  # its value is that of the canvas in its place
+        except (Ignore, Reject) as error:
+            raise self._without_verdict(error) from error
+        except SystemExit as error:
+            if self._ends_its_process(error):
+                raise
+            raise self._without_verdict(error) from error
         except JobrunnerError:
             self._check_growth()  # an addition that failed is tried again, whatever the task's own policy covers
             raise
+
+    # ---- retries -------------------------------------------------------------------------------------------
+
+    def retry(self, args: Any = None, kwargs: Any = None, exc: Any = None, *more: Any, **options: Any) -> Any:
+        """Send the task once more, as Celery does; in a job never without bound, not even with `max_retries=None`.
+
+        Raises:
+            Exception: the one that `exc` is, or that there have been too many retries.
+        """
+        request, unbounded = self.request, self.max_retries is None and options.get("max_retries") is None
+        in_job = not request.called_directly and getattr(request, HEADER, None) is not None
+        if unbounded and in_job and request.retries >= last_retry(None):
+            if exc:
+                raise_with_context(exc)
+            msg = f"Can't retry {self.name}[{request.id}]: it has had {request.retries + 1} attempts."
+            raise self.MaxRetriesExceededError(msg)
+        return super().retry(args, kwargs, exc, *more, **options)
+
+    def _without_verdict(self, error: BaseException) -> Any:
+        """Return the retry of an attempt that says neither that it has succeeded nor that it has failed (A7)."""
+        problem = NoVerdictError(f"The task ended without saying how: {error!r}.")
+        return self.retry(exc=problem, countdown=wait(self, self.request.retries))
+
+    def _ends_its_process(self, error: SystemExit) -> bool:
+        """Whether the process ends by this, and the worker's main process sees to it; elsewhere nobody would."""
+        gate = getattr(self.app, "jobrunner_gate", None)
+        return gate is None or gate.forks or type(error) is not SystemExit
 
     # ---- orders --------------------------------------------------------------------------------------------
 

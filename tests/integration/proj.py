@@ -4,17 +4,22 @@ Workers import it by name. The test process imports a copy per house (`tests.hou
 apps of one process.
 """
 
+import ctypes
 import hashlib
 import json
 import os
+import resource
 import signal
+import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from celery import Celery, Signature, chord, group, signature
+from celery.exceptions import Ignore, Reject
 
 from jobrunner import JobRunner, current
 from jobrunner.errors import RefusedError
@@ -284,6 +289,66 @@ def die_once(value: Any, path: str) -> Any:
     if len(Path(path).read_text().splitlines()) == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return value
+
+
+@task(max_retries=1)
+def end_oddly(how: str, path: str) -> None:
+    """End without a value or an error of ours, whenever it is tried."""
+    _append(path, how)
+    _ODD_ENDS[how]()
+
+
+@task(max_retries=1, bind=True)
+def end_the_worker(self: Any, how: str, gate: str) -> None:
+    """Wait for the gate of this attempt, and end our worker."""
+    hold.run(None, f"{gate}{self.request.retries}")
+    os.kill(os.getppid(), signal.Signals[how])
+    threading.Event().wait(100)
+
+
+@plain(max_retries=1, default_retry_delay=0)
+def end_oddly_without_policy(how: str, path: str) -> None:
+    """Do the same as a task as Celery has it."""
+    end_oddly.run(how, path)
+
+
+@task(max_retries=1, soft_time_limit=0.5)
+def take_too_long_softly() -> None:
+    threading.Event().wait(100)
+
+
+@task(max_retries=1, time_limit=1)
+def take_too_long() -> None:
+    threading.Event().wait(100)
+
+
+@plain(bind=True, max_retries=None)
+def retry_for_ever(self: Any, path: str) -> None:
+    """Ask for another try, whenever it is tried."""
+    _append(path, str(self.request.retries))
+    raise self.retry(countdown=0)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _outgrow_the_stack() -> None:
+    """Need more memory than the kernel gives: by value, an argument is copied onto the stack."""
+    resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+    large = type("large", (ctypes.Structure,), {"_fields_": [("bytes", ctypes.c_char * (1 << 26))]})
+    ctypes.CDLL(None).abs(large())
+
+
+_ODD_ENDS: dict[str, Callable[[], object]] = {
+    "sys.exit": lambda: sys.exit(3),
+    "os._exit": lambda: os._exit(0),
+    "segfault": lambda: ctypes.string_at(0),
+    "memory": _outgrow_the_stack,
+    "ignore": lambda: _raise(Ignore()),
+    "reject": lambda: _raise(Reject("no", requeue=False)),
+    "requeue": lambda: _raise(Reject("not here", requeue=True)),
+}
 
 
 # ---- growing -----------------------------------------------------------------------------------------------

@@ -281,14 +281,14 @@ def test_a_task_whose_input_is_lost_has_failed_for_that_reason() -> None:
     one = fold(attempt(), event("failed", fields={"lost": ["value", 7], "exception": "InputLostError()"}))
     assert (one.outcome, one.last_event, one.exception) == ("input-lost", "task-failed", "InputLostError()")
     state = state_after(task(), one)
-    assert (state, reason_of(state, one)) == (TaskState.FAILED, FailureReason.INPUT_LOST)
+    assert (state, reason_of(task(), state, one)) == (TaskState.FAILED, FailureReason.INPUT_LOST)
     assert lost_values(event("failed", fields={"lost": ["value", 7]})) == ["value"]
 
 
 @pytest.mark.parametrize("lost", [None, "value", {"value": 1}, 7])
 def test_what_is_no_list_of_values_tells_nothing_of_lost_input(lost: object) -> None:
     one = fold(attempt(), event("failed", fields={"lost": lost}))
-    assert (one.outcome, reason_of(TaskState.FAILED, one)) == ("failed", None)
+    assert (one.outcome, reason_of(task(), TaskState.FAILED, one)) == ("failed", None)
 
 
 def test_a_success_stands_whatever_another_process_has_found_lost() -> None:
@@ -296,4 +296,4 @@ def test_a_success_stands_whatever_another_process_has_found_lost() -> None:
     told = [event("started"), event("started", at=1, **other), event("succeeded", at=2, **other)]
     decider = deciding(tell(task(), [], [*told, event("failed", at=3, fields={"lost": []})]))
     assert decider is not None
-    assert (decider.outcome, reason_of(TaskState.COMPLETED, decider)) == ("succeeded", None)
+    assert (decider.outcome, reason_of(task(), TaskState.COMPLETED, decider)) == ("succeeded", None)
