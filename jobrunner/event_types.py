@@ -231,12 +231,18 @@ _REJECTED = EventType(
     folded=True,
 )
 
+_SHUT_DOWN = Field(
+    "shut_down", ("attempt.outcome", "attempt.exception"), "added by jobrunner if the worker is shut down: lost"
+)
+
 _CANCELLED = EventType(
     name="task-cancelled",
     sent_by="a worker",
-    when="a worker that lost its broker ended what it was running, because the message will come again",
-    effect="`soft-failed` until it is received again",
-    fields=_HANDED_BACK,
+    when="a worker that lost its broker ended what it was running, because the message will come again; or one that is "
+    "shut down without waiting",
+    effect="`soft-failed` until it is received again; if its worker is shut down it is sent again, and has used up a "
+    "retry; without one left it is `failed`, reason `lost`",
+    fields=(*_HANDED_BACK, _SHUT_DOWN),
     folded=True,
 )
 
