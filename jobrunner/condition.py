@@ -28,7 +28,7 @@ def why_waiting(view: JobView, tracker: TrackerStatus | None, workers: int, held
         return why
     if held is not None:
         return _under_way(view, held)
-    if workers == 0 and view.counts.get(TaskState.QUEUED):
+    if workers == 0 and any(view.counts.get(state) for state in (TaskState.QUEUED, TaskState.SOFT_FAILED)):
         return "no worker is online: start one with `jobrunner up` or `jobrunner worker`"
     return None
 

@@ -98,6 +98,33 @@ class Tried:
     worker: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A task as people know it, and the queue where it waits; empty if nobody has said."""
+
+    id: str
+    job_id: str
+    name: str
+    queue: str
+
+
+@dataclass(slots=True, kw_only=True)
+class WorkerFailure:
+    """How a worker fares with the tasks of one name in a job: so many have failed there in a row, the last one last."""
+
+    job_id: str
+    name: str
+    worker: str
+    failures: int = 0
+    last_task: str | None = None
+    blocked_at: datetime | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells it from others."""
+        return self.job_id, self.name, self.worker
+
+
 @dataclass(slots=True, kw_only=True)
 class Block:
     """A chain or group, and how many of its children have not ended well yet."""

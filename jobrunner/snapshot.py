@@ -44,6 +44,8 @@ class Refusal(StrEnum):
     UNINFORMED = "uninformed"
     #: A worker that has failed the task, while others live that have not.
     AVOIDED = "avoided"
+    #: A worker that has failed one task of this name and job after the other.
+    BLOCKED = "blocked"
 
 
 FINAL = frozenset({Refusal.CANCELED, Refusal.VOID})
@@ -65,6 +67,7 @@ class Sent:
 
     root_id: str | None
     celery_id: str
+    name: str = ""
     run: int | None = None
     batch: str | None = None
     redelivered: bool = False
@@ -77,12 +80,14 @@ class Snapshot:
     """Holds by job id, and what is void with the seconds of grace for what runs (None: it finishes).
 
     `workers` are those that live, with the queues that each takes tasks from, as far as it has said (None: it has not).
+    `blocked` says which of them get no more tasks of a job: by job, and by the tasks' name.
     """
 
     version: int
     jobs: Mapping[str, Hold] = field(default_factory=dict)
     void: Mapping[str, float | None] = field(default_factory=dict)
     workers: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
+    blocked: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
 
     def dumps(self) -> str:
         """Return the text to store."""
@@ -103,7 +108,8 @@ class Snapshot:
             job_id: Hold(held=one["held"] and Kind(one["held"]), grace=one["grace"], run=one["run"])
             for job_id, one in stored["jobs"].items()
         }
-        return cls(version=stored["version"], jobs=jobs, void=stored["void"], workers=stored.get("workers", {}))
+        later = {name: stored.get(name, {}) for name in ("workers", "blocked")}  # than the first version
+        return cls(version=stored["version"], jobs=jobs, void=stored["void"], **later)
 
     def refusal(self, sent: Sent, worker: str = "") -> Refusal | None:
         """Return why a message must not start now, on this worker; None if it may."""
@@ -114,6 +120,8 @@ class Snapshot:
             return Refusal(hold.held)
         if sent.redelivered:
             return Refusal.REDELIVERED
+        if worker in self.blocked.get(sent.root_id or "", {}).get(sent.name, ()):
+            return Refusal.BLOCKED
         return Refusal.AVOIDED if worker in sent.avoid and self._lives_another(worker, sent.avoid) else None
 
     def _lives_another(self, worker: str, avoided: Sequence[str]) -> bool:

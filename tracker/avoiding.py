@@ -6,11 +6,14 @@ Pure. Workers hand back what names them, as long as others live; see `jobrunner.
 from collections.abc import Sequence
 from typing import Any
 
-from jobrunner.records import Tried
+from jobrunner.records import Task, Tried
+from jobrunner.snapshot import Refusal
 from jobrunner.wire import HEADER, MOST_AVOIDED
 
 #: Hand-backs of one try, after which whoever gets it runs it.
 MOST_HANDED_BACK = 3
+#: Seconds.
+_SHORTEST, _LONGEST = 1.0, 30.0
 
 
 def to_avoid(tried: Sequence[Tried], first_retries: int) -> list[str]:
@@ -30,9 +33,15 @@ def to_avoid(tried: Sequence[Tried], first_retries: int) -> list[str]:
     return names[:MOST_AVOIDED][::-1]
 
 
-def rest_after(handed_back: int) -> float:
-    """Return for how many seconds a message rests after it was handed back so often: 1, 2, 4."""
-    return 2.0 ** (min(handed_back, MOST_HANDED_BACK) - 1)
+def rest_after(why: str, task: Task) -> float:
+    """Return for how many seconds a message rests that a gate has refused: workers may know better then.
+
+    One that was handed back by who had failed it before: 1, 2, 4. One that came to a blocked worker, since others may
+    be busy for long: 2, 4, 8, 16, 30, from delivery to delivery.
+    """
+    if why == Refusal.AVOIDED:
+        return 2.0 ** (min(task.handed_back, MOST_HANDED_BACK) - 1)
+    return min(2.0 ** min(task.delivery, 5), _LONGEST) if why == Refusal.BLOCKED else _SHORTEST
 
 
 def for_anybody(headers: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from jobrunner.store import tracking
 from jobrunner.text import SENTENCE, bounded
 from jobrunner.wire import TASK_HELD
 from tracker.avoiding import rest_after
+from tracker.blocking import left_to_nobody, note_ends
 from tracker.bounds import LOST_FOR_GOOD, explain, is_lost_for_good, last_words, next_retry, why_failed
 from tracker.fold import (
     FOLDED,
@@ -55,6 +56,12 @@ _SENT_AGAIN = frozenset({"unknown", "lost"})
 _FIRST_REST, _LAST_REST = 1.0, 60.0
 #: Why a task has failed of which no execution has said so.
 NO_RETRY = Cause(trigger="no retry left")
+#: What is said of a task that goes out again because a gate has refused it.
+_REFUSED_BY_GATE = "sent again: a worker's gate refused it ({why})"
+_REFUSED: Mapping[str, str] = {
+    Refusal.AVOIDED: "waits for another worker: {worker} has failed it",
+    Refusal.BLOCKED: "waits for another worker: {worker} is blocked for such tasks of this job",
+}
 #: What is said of a task that a gate has refused, and of which nobody has the message any more.
 _DROPPED = "lost: a worker's gate refused its message ({why}), which a task has sent and only that can send again"
 
@@ -82,6 +89,8 @@ class _Folding:
 
     turn: Turn
     delays: dict[str, datetime] = field(default_factory=dict)
+    #: What was refused and no living worker may run, with a sentence about that.
+    stuck: dict[str, str] = field(default_factory=dict)
 
     def fold(self, events: Sequence[Event]) -> None:
         """Fold task events into executions, and let these move their tasks."""
@@ -105,6 +114,7 @@ class _Folding:
             if _starts(history) > _starts(known[id_]):
                 tasks[id_].handed_back = 0  # it counts those of one try
         self._write(known, histories)
+        note_ends(self.turn, known, histories)
         self._hold([one for one in told if one.type == TASK_HELD], tasks, known)
         torn = torn_attempts(self.turn.connection, by_task)
         whole = self._held_whole(histories)
@@ -144,10 +154,14 @@ class _Folding:
         avoided = {one.uuid for one in news if one.fields.get("reason") == Refusal.AVOIDED and one.uuid in sent}
         for id_ in avoided:  # once in a batch: it has yet to go out again
             sent[id_].handed_back += 1
+        blocked = (sent[one.uuid] for one in told if one.fields.get("reason") == Refusal.BLOCKED and one.uuid in sent)
+        self.stuck = left_to_nobody(self.turn, blocked)
         messages = held_messages(news, sent)
         if messages:
-            counts = {one.id: sent[one.celery_id].handed_back for one in messages if one.celery_id in avoided}
-            rests = {id_: timedelta(seconds=rest_after(count)) for id_, count in counts.items()}
+            reasons = {one.uuid: str(one.fields.get("reason")) for one in news}
+            rests = {
+                one.id: timedelta(seconds=rest_after(reasons[one.celery_id], sent[one.celery_id])) for one in messages
+            }
             tracking.hold_messages(self.turn.connection, messages, self.turn.now, rests)
             self.turn.has_held = True
 
@@ -204,6 +218,8 @@ class _Folding:
             task.sent_at = self.turn.now
         task.started_at = min((start for one in history if (start := start_of(one))), default=None)
         task.progress = decider.progress
+        if was_held(decider) and self._is_left(task, decider):
+            return
         if was_held(decider) and (decider.celery_id, decider.retries) not in whole:
             self._dropped(task, decider, history)
             return
@@ -232,6 +248,16 @@ class _Folding:
             return False
         return True
 
+    def _is_left(self, task: Task, decider: Attempt) -> bool:
+        """Whether nobody may run a task that was refused; then it fails."""
+        if task.state is TaskState.FAILED and task.reason == FailureReason.NO_WORKERS:
+            return True
+        if decider.exception != Refusal.BLOCKED or task.id not in self.stuck:
+            return False
+        if self._try_move(task, TaskState.FAILED, decider) and task.ordered is None:
+            task.note, task.reason = self.stuck[task.id], FailureReason.NO_WORKERS
+        return True
+
     def _tell(self, task: Task) -> None:
         line = f"{task.id} failed ({task.reason}): {task.note}"
         self.turn.tell(task.job_id, bounded(line, SENTENCE), NO_RETRY, task_id=task.id)
@@ -258,10 +284,9 @@ class _Folding:
             self._give_up(task, decider, FailureReason.LOST, LOST_FOR_GOOD)
         elif self._try_move(task, state, decider) and task.ordered is None:
             task.first_retries = max(task.first_retries, next_retry(decider, present))
-            task.note, task.reason = f"sent again: a worker's gate refused it ({why})", None
+            task.note, task.reason = _REFUSED.get(why, _REFUSED_BY_GATE).format(why=why, worker=decider.worker), None
             if rests(why):
-                seconds = rest_after(task.handed_back) if why == Refusal.AVOIDED else _FIRST_REST
-                self.delays[task.id] = self.turn.now + timedelta(seconds=seconds)
+                self.delays[task.id] = self.turn.now + timedelta(seconds=rest_after(why, task))
             self.turn.move(task, TaskState.READY)
 
     def _give_up(self, task: Task, decider: Attempt, reason: FailureReason | None, note: str | None) -> None:

@@ -15,7 +15,7 @@ from jobrunner.wire import TASK_HELD
 from tracker.avoiding import MOST_HANDED_BACK, for_anybody
 from tracker.fold import PASSING, Event
 
-_RESTS = frozenset({Refusal.PAUSED, Refusal.UNINFORMED, Refusal.AVOIDED})
+_RESTS = frozenset({Refusal.PAUSED, Refusal.UNINFORMED, Refusal.AVOIDED, Refusal.BLOCKED})
 #: Properties with which it goes out again: one of the others is made anew, and others only its sender may set.
 _PROPERTIES = ("exchange", "routing_key", "priority", "reply_to", "delivery_mode", "message_id", "type", "app_id")
 

@@ -96,6 +96,8 @@ class Resending:
             tracking.drop_obsolete(turn.connection)
             self.has_held = tracking.has_held_messages(turn.connection)
         tracking.retire_entries(turn.connection, turn.now - _RETIRED, _RETIRE)
+        if tracking.forget_failures(turn.connection, turn.now - _RETIRED):
+            tracking.next_version(turn.connection)
 
     def _look(self, turn: Turn) -> None:
         try:

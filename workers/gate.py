@@ -175,6 +175,7 @@ def sent_of(headers: Headers) -> Sent:
     return Sent(
         root_id=headers.get("root_id"),
         celery_id=headers.get("id"),
+        name=headers.get("task") or "",
         run=run if isinstance(run, int) else None,
         batch=ours.get("batch") if ours and is_from_tracker(headers) else None,
         redelivered=bool((headers.get("delivery_info") or {}).get("redelivered")),

@@ -123,7 +123,7 @@ class WorkerView:
 
     `seen_at` is when it was last heard, to within 5 s; `online_at` when its present process came. What its processes
     have dropped, and what of theirs never arrived, adds up over all that have borne the name. `snapshot` is the version
-    of the snapshot that the present one has acknowledged.
+    of the snapshot that the present one has acknowledged; `queues` are where it takes tasks from, if it has said so.
     """
 
     name: str
@@ -133,6 +133,7 @@ class WorkerView:
     online_at: datetime
     seen_at: datetime
     snapshot: int | None
+    queues: list[str] | None
     active: int
     received: int
     events_dropped: int
@@ -295,6 +296,7 @@ def list_workers(connection: Connection, since: datetime | None) -> list[WorkerV
 def _worker_view(row: Row[*tuple[Any, ...]]) -> WorkerView:
     values = row._asdict()
     source, online = values.pop("source"), values.pop("online")
+    values["queues"] = None if values["queues"] is None else json.loads(values["queues"])
     gone = WorkerState.OFFLINE if source else WorkerState.LOST
     return WorkerView(**values, state=WorkerState.ONLINE if online else gone)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, case, func, select, update
 
 from jobrunner.records import Failed, Job
-from jobrunner.states import JobState, TaskState
+from jobrunner.states import FailureReason, JobState, TaskState
 from jobrunner.store.bulk import Update
 from jobrunner.store.schema import COUNTERS, attempt, job, task
 from jobrunner.store.tracking.rows import NOW, IsOneOf, rows_of
@@ -50,7 +50,8 @@ _FAILED = (
         isouter=True,
     )
     .where(task.c.job_id == bindparam("job_id_"), task.c.state == TaskState.FAILED)
-    .order_by(task.c.arrival)
+    # That nobody is left to run it says more than how the first of those failed who had them all.
+    .order_by(case((task.c.reason == FailureReason.NO_WORKERS, 0), else_=1), task.c.arrival)
     .limit(1)
 )
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, exists, insert, select, update
 from jobrunner.snapshot import Hold, Kind, Snapshot
 from jobrunner.store.bulk import insert_rows
 from jobrunner.store.schema import gate_entry, job, snapshot, worker
+from jobrunner.store.tracking.blocks import blocked_workers
 
 #: The one row of table `snapshot`.
 _NAME = "workers"
@@ -81,7 +82,13 @@ def load_snapshot(connection: Connection) -> Snapshot:
                 jobs[row.job_id] = Hold(held=Kind.CANCELED, grace=row.number, run=hold.run)
             case Kind.PAUSED:  # who is canceled is not paused
                 jobs[row.job_id] = Hold(held=hold.held or Kind.PAUSED, grace=hold.grace, run=hold.run)
-    return Snapshot(version=snapshot_version(connection), jobs=jobs, void=void, workers=live_workers(connection))
+    return Snapshot(
+        version=snapshot_version(connection),
+        jobs=jobs,
+        void=void,
+        workers=live_workers(connection),
+        blocked=blocked_workers(connection),
+    )
 
 
 _LIVE = select(worker.c.name, worker.c.queues).where(worker.c.online.is_(True), worker.c.lossy.is_(False))
