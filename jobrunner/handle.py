@@ -8,7 +8,7 @@ from celery import Celery
 
 from jobrunner.errors import ConfigurationError, JobFailedError, NotFoundError, ValueLostError, WaitTimeoutError
 from jobrunner.looking import looks
-from jobrunner.order_arguments import GRACE, cancel_arguments, requeue_arguments, set_arguments
+from jobrunner.order_arguments import GRACE, cancel_arguments, requeue_arguments, set_arguments, unblock_arguments
 from jobrunner.order_kinds import OrderKind, Scope
 from jobrunner.orders import Order, give
 from jobrunner.plan import Source
@@ -182,6 +182,12 @@ class Job:
         """
         arguments = set_arguments(priority=priority, note=note, labels=labels)
         return self._order(OrderKind.SET, arguments, why=why, by=by)
+
+    def unblock(
+        self, worker: str, task_name: str | None = None, *, why: str | None = None, by: str | None = None
+    ) -> Order:
+        """Let a worker get again the tasks of this name, or all, for which it is blocked in this job."""
+        return self._order(OrderKind.UNBLOCK, unblock_arguments(worker, task_name), why=why, by=by)
 
     def task(self, task_id: str) -> "JobTask":
         """Return the handle of one of its tasks; whether it is one shows when something is ordered."""

@@ -1,4 +1,4 @@
-"""What an order may say besides its kind, checked before a row is written: grace, scope, priority, note, labels.
+"""What an order may say besides its kind, checked before a row is written: grace, scope, priority, labels, a worker.
 
 Each function returns the arguments as the row holds them, and raises `InvalidParametersError`. Pure.
 """
@@ -41,6 +41,12 @@ def requeue_arguments(scope: Scope | str | None = None) -> dict[str, Any]:
         msg = f"The scope {scope!r} is none."
         raise InvalidParametersError(msg, f"Give one of {', '.join(Scope)}, or None for what fits the job's state.")
     return {"scope": scope and str(scope)}
+
+
+def unblock_arguments(worker: str, name: str | None = None) -> dict[str, Any]:
+    """Return those of `unblock`: which worker, and the name of the tasks; None for all that it is blocked for."""
+    check_texts(limit=NAME, worker=worker, task=name)
+    return {"worker": worker, "name": name}
 
 
 def set_arguments(

@@ -48,6 +48,11 @@ class OrderKind(Documented):
         "Change a job's priority, note or labels.",
         "Of what is ready, tasks of jobs with a higher priority are sent first; nothing that has been sent changes.",
     )
+    UNBLOCK = (
+        "unblock",
+        "Let a worker get again what it is blocked for in a job.",
+        "All of that, or tasks of one name. It is blocked once more when three of them in a row fail there.",
+    )
 
 
 class Intent(StrEnum):
@@ -83,6 +88,7 @@ JOB_ORDERS: Mapping[OrderKind, frozenset[JobState]] = MappingProxyType(
         ),
         OrderKind.REQUEUE: _jobs("paused requeueing completed failed canceled"),
         OrderKind.SET: frozenset(JobState),
+        OrderKind.UNBLOCK: _jobs("under-construction waiting queued active pausing paused requeueing"),
     }
 )
 """The states in which a job takes an order. Where what was ordered is so already, nothing changes, and that is well."""
@@ -109,6 +115,7 @@ _DONE: Mapping[OrderKind, str] = MappingProxyType(
         OrderKind.SKIP: "skipped",
         OrderKind.FAIL: "failed",
         OrderKind.SET: "changed",
+        OrderKind.UNBLOCK: "unblocked",
     }
 )
 

@@ -8,6 +8,7 @@ from jobrunner.snapshot import Kind
 from jobrunner.states import ENDED_JOB, JobState
 from jobrunner.store import tracking
 from jobrunner.text import SENTENCE, bounded
+from tracker.blocking import lift
 from tracker.holding import hold, is_known, let_go
 from tracker.ordered import OUT, Ordered, done
 from tracker.requeue import begin_requeue, end_requeue
@@ -31,6 +32,8 @@ class JobOrder(Ordered):
                 return self._cancel()
             case OrderKind.REQUEUE:
                 return self._requeue()
+            case OrderKind.UNBLOCK:
+                return self._unblock()
             case _:
                 return self._set()
 
@@ -106,6 +109,14 @@ class JobOrder(Ordered):
             begin_requeue(self.turn, job, what, self.cause)
         self.save()
         return None
+
+    def _unblock(self) -> Answer:
+        worker, name = self.order.arguments.get("worker"), self.order.arguments.get("name")
+        lifted = lift(self.turn, self.job.id, worker=worker, name=name)
+        lines = [f"{one.worker} gets {one.name} again" for one in lifted]
+        for line in lines:
+            self.tell(line)
+        return done(bounded(f"{', '.join(lines)}.", SENTENCE) if lines else "It was not blocked.")
 
     def _set(self) -> Answer:
         changes = dict(self.order.arguments)

@@ -90,13 +90,17 @@ def carry_out(
     of_tasks = [(one.job_id, one.task_id) for one in targets if one.task_id is not None]
     given = give(database, kind, of_jobs, arguments, why=manner.reason)
     given += give(database, kind, of_tasks, arguments if task_arguments is None else task_arguments, why=manner.reason)
-    known = await_answers(database, [one.id for one in given], manner.timeout if manner.wait else 0)
-    results = [_not_found(database, kind, reference) for reference in unknown]
-    missing = _missing(database, given, known) if manner.wait else {}
-    results += [_result(one, known[one.id], missing.get(one.id, "")) for one in given]
-    _print(results, manner)
     if not targets and not unknown and not manner.quiet:
         click.echo(f"No {'job' if kind in JOB_ORDERS else 'task'} is meant by that.", err=True)
+    return await_and_tell(database, given, [_not_found(database, kind, one) for one in unknown], manner)
+
+
+def await_and_tell(database: Database, given: Sequence[Order], known: Sequence[Result], manner: Manner) -> int:
+    """Wait until orders are done, print what came of each, and of what is `known`, and return the exit code."""
+    views = await_answers(database, [one.id for one in given], manner.timeout if manner.wait else 0)
+    missing = _missing(database, given, views) if manner.wait else {}
+    results = [*known, *(_result(one, views[one.id], missing.get(one.id, "")) for one in given)]
+    _print(results, manner)
     return exit_code(results, waited=manner.wait)
 
 

@@ -19,7 +19,7 @@ from jobrunner.handle import Progress as JobProgress
 from jobrunner.records import HistoryLine
 from jobrunner.states import ENDED_TASK, WELL, JobOutcome, JobState, TaskState, success
 from jobrunner.store.leases import TrackerStatus
-from jobrunner.store.reading import JobView, TaskView, WorkerView
+from jobrunner.store.reading import BlockView, JobView, TaskView, WorkerView
 
 _COLORS = {"completed": "green", "failed": "red", "canceled": "yellow", "active": "cyan", "soft-failed": "magenta",
            "online": "green", "lost": "red"}  # fmt: skip
@@ -96,9 +96,10 @@ def task_json(view: TaskView, parameters: Mapping[str, Any] | None) -> dict[str,
     }
 
 
-def worker_json(view: WorkerView) -> dict[str, Any]:
-    """Return a worker as JSON-friendly values."""
-    return dataclasses.asdict(view) | {"note": LOSSY if view.lossy else None}
+def worker_json(view: WorkerView, blocks: Iterable[BlockView] = ()) -> dict[str, Any]:
+    """Return a worker as JSON-friendly values, with what it is blocked for."""
+    blocked = [dataclasses.asdict(one) for one in blocks if one.worker == view.name]
+    return dataclasses.asdict(view) | {"blocked": blocked, "note": LOSSY if view.lossy else None}
 
 
 def jobs_table(views: Iterable[JobView]) -> Table:
@@ -175,6 +176,14 @@ def workers_table(views: Iterable[WorkerView]) -> Table:
             str(view.received),
             _lost(view),
         )
+    return table
+
+
+def blocks_table(blocks: Iterable[BlockView]) -> Table:
+    """Return which workers get no more tasks of which name, in which jobs, as a table."""
+    table = new_table("BLOCKED", "TASKS", "JOB", "NAME", "SINCE")
+    for one in blocks:
+        table.add_row(one.worker, one.task_name, one.job_id, one.job_name, stamp(one.blocked_at))
     return table
 
 

@@ -11,7 +11,17 @@ from sqlalchemy import Connection, Row, case, func, literal_column, select
 from jobrunner.event_types import EVENT_TYPES
 from jobrunner.records import HistoryLine, Standing
 from jobrunner.states import ENDED_TASK, JobState, TaskState, WorkerState
-from jobrunner.store.schema import COUNTERS, attempt, history, job, message, rejected_event, task, worker
+from jobrunner.store.schema import (
+    COUNTERS,
+    attempt,
+    history,
+    job,
+    message,
+    rejected_event,
+    task,
+    worker,
+    worker_failure,
+)
 
 #: Ids per `IN (…)`: what every database takes at once.
 CHUNK = 500
@@ -115,6 +125,18 @@ class MessageView:
     content_type: str
     headers: str
     takes_value: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockView:
+    """A worker that gets no more tasks of one name in an unfinished job, since when, and the last one that failed."""
+
+    worker: str
+    task_name: str
+    job_id: str
+    job_name: str
+    blocked_at: datetime
+    last_task: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,6 +313,25 @@ def list_workers(connection: Connection, since: datetime | None) -> list[WorkerV
     if since is not None:
         query = query.where(worker.c.online.is_(True) | (worker.c.seen_at >= since))
     return [_worker_view(row) for row in connection.execute(query)]
+
+
+def list_blocks(connection: Connection) -> list[BlockView]:
+    """Return who is blocked for what in unfinished jobs."""
+    columns = worker_failure.c.worker, worker_failure.c.name, worker_failure.c.job_id
+    query = (
+        select(
+            worker_failure.c.worker,
+            worker_failure.c.name.label("task_name"),
+            worker_failure.c.job_id,
+            job.c.name.label("job_name"),
+            worker_failure.c.blocked_at,
+            worker_failure.c.last_task,
+        )
+        .join_from(worker_failure, job, job.c.id == worker_failure.c.job_id)
+        .where(worker_failure.c.blocked_at.is_not(None), job.c.ended_at.is_(None))
+        .order_by(*columns)
+    )
+    return [BlockView(**row._asdict()) for row in connection.execute(query)]
 
 
 def _worker_view(row: Row[*tuple[Any, ...]]) -> WorkerView:

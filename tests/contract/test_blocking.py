@@ -13,7 +13,7 @@ from jobrunner.snapshot import Refusal, Sent, Snapshot
 from jobrunner.states import FailureReason, JobState, TaskState
 from jobrunner.store import tracking
 from jobrunner.store.check import check
-from tests.apps import new_runner, order, read_rows, store
+from tests.apps import answer_to, new_runner, order, read_rows, store
 from tests.builders import MIDNIGHT, entry, held_message, moment, raw_event
 from tracker.absorb import absorb
 from tracker.chores import do_chores
@@ -265,3 +265,25 @@ def test_what_is_known_of_workers_in_jobs_that_have_ended_is_forgotten_their_blo
     with runner.database.write() as connection:
         assert tracking.forget_failures(connection, moment(10))
     assert read_rows(runner.database, "worker_failure") == []
+
+
+def test_an_order_lets_one_worker_try_again_and_says_so_in_the_history(runner: JobRunner, tasks: list[str]) -> None:
+    live(runner, SICK, WELL)
+    block(runner, tasks)
+    block(runner, tasks[3:], WELL)
+    job_id = job_row(runner)["id"]
+    version = snapshot_of(runner).version
+    given = [order(runner, "unblock", job_id, worker=SICK, name=name) for name in ("total", "add", None)]
+    turn(runner)
+    answers = [answer_to(runner, one) for one in given]
+    assert [one and one.text for one in answers] == [
+        "It was not blocked.",
+        "sick@host gets add again.",
+        "It was not blocked.",
+    ]
+    assert blocked(runner) == [WELL]
+    assert snapshot_of(runner).version > version
+    lines = [row for row in read_rows(runner.database, "history") if row["trigger"] == "unblock"]
+    assert [(row["line"], row["who"]) for row in lines] == [("sick@host gets add again", "tester")]
+    turn(runner, *ran("failed", tasks[6], at=30))
+    assert blocked(runner) == [WELL], "it begins to count anew"

@@ -217,7 +217,7 @@ def job_after(kind: OrderKind, state: JobState) -> set[JobState]:
         return {JobState.CANCELED}
     if kind is OrderKind.PAUSE or (state is JobState.PAUSED and kind is not OrderKind.RESUME):
         return {JobState.PAUSED}
-    if kind is OrderKind.SET and state in ENDED_JOB | {JobState.PAUSING}:
+    if kind in {OrderKind.SET, OrderKind.UNBLOCK} and state in ENDED_JOB | {JobState.PAUSING}:
         return {state, JobState.PAUSED} if state is JobState.PAUSING else {state}
     if kind is OrderKind.SET and state is JobState.CANCEL_REQUESTED:
         return {JobState.CANCELED}

@@ -1,5 +1,6 @@
 """The command line: data on stdout, messages on stderr, and the exit code that says what came of it."""
 
+import json
 import re
 import sqlite3
 import subprocess
@@ -16,7 +17,7 @@ from celery import chord, group
 from jobrunner import JobRunner, cli
 from jobrunner.cli.output import tasks_line
 from jobrunner.embedded import broker
-from jobrunner.records import Attempt, HistoryLine
+from jobrunner.records import Attempt, HistoryLine, WorkerFailure
 from jobrunner.settings import OPTIONS, variable
 from jobrunner.store import leases, tracking
 from jobrunner.store.migrations import HEAD
@@ -592,6 +593,33 @@ def test_workers_leaves_out_who_has_been_gone_for_long_unless_asked_for_all(jobs
             tracking.save_worker(connection, name, name, 7, online=name == "on@host", now=moments_ago(ago))
     assert [one["name"] for one in run("workers", "--json").json] == ["lately@host", "on@host"]
     assert [one["name"] for one in run("workers", "--json", "--all").json] == ["lately@host", "long@host", "on@host"]
+
+
+def test_workers_shows_what_they_are_blocked_for_until_somebody_lifts_it(jobs: JobRunner, run: Run) -> None:
+    job = submitted(jobs)
+    with jobs.database.write() as connection:
+        tracking.save_worker(connection, "sick@host", "one", 7, online=True, now=moments_ago(1))
+        failures = [
+            WorkerFailure(
+                job_id=job, name=name, worker="sick@host", failures=3, last_task="x", blocked_at=moments_ago(9)
+            )
+            for name in ("shop.add", "shop.total")
+        ]
+        tracking.save_worker_failures(connection, [], failures)
+    (found,) = run("workers", "--json").json
+    assert [(one["task_name"], one["job_id"]) for one in found["blocked"]] == [("shop.add", job), ("shop.total", job)]
+    lines = run("workers").out.splitlines()
+    assert lines[3].split() == ["BLOCKED", "TASKS", "JOB", "NAME", "SINCE"]
+    assert lines[4].split()[:3] == ["sick@host", "shop.add", job]
+    for wrong in (("well@host",), ("sick@host", "--task", "shop.other"), ("sick@host", "--job", "nobody")):
+        assert run("workers", "unblock", *wrong).code == 3
+    assert run("workers", "unblock", "sick@host", "--task", "shop.add", "--job", job, "--no-wait").code == 0
+    assert run("workers", "unblock", "sick@host", "--no-wait", "--reason", "new disk").code == 0
+    given = read_rows(jobs.database, "orders")
+    assert [(one["kind"], one["job_id"], json.loads(one["arguments"]), one["why"]) for one in given] == [
+        ("unblock", job, {"worker": "sick@host", "name": "shop.add"}, None),
+        ("unblock", job, {"worker": "sick@host", "name": None}, "new disk"),
+    ]
 
 
 def test_no_workers_are_told_on_stderr_and_are_an_empty_list_for_programs(jobs: JobRunner, run: Run) -> None:

@@ -54,7 +54,7 @@ def test_an_order_is_refused_in_the_states_that_do_not_take_it_and_the_refusal_n
             "requeue",
             JobState.ACTIVE,
             (
-                "A job that is active cannot be requeued; it takes: pause, resume, cancel, set."
+                "A job that is active cannot be requeued; it takes: pause, resume, cancel, set, unblock."
                 " Pause or cancel it first, or wait for its end."
             ),
         ),
