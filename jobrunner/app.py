@@ -17,6 +17,7 @@ from jobrunner.event_log import open_writer
 from jobrunner.handle import Job
 from jobrunner.named import NamedJob
 from jobrunner.order_arguments import check_labels
+from jobrunner.policy import Policy
 from jobrunner.servers import check_backend, check_broker
 from jobrunner.settings import Settings
 from jobrunner.states import JobState
@@ -130,6 +131,7 @@ class JobRunner:
         paused: bool = False,
         after: Iterable[Job | str] = (),
         wait_for_failed: bool = False,
+        propagate_failures: bool | None = None,
     ) -> Job:
         """Make a canvas a job and return its handle; the tracker sends its tasks.
 
@@ -138,18 +140,23 @@ class JobRunner:
         If it is new, and `paused`, nothing of it starts before `resume`; nor before all jobs have completed that it is
         `after`: ids, keys or handles, also those of jobs that will be submitted later. One that has failed or was
         canceled is waited for only if you say so with `wait_for_failed`.
+        With `propagate_failures`, tasks that can never run because one before them has failed are failed as well, at
+        once; without, they stay pending until the job has ended. None is as the tracker is told.
         Needs the database only: with the broker away the job stays `queued`.
 
         Raises:
             InvalidCanvasError: it is no canvas, or a task of it cannot be sent; nothing is written.
-            InvalidParametersError: name, key or `after` do not fit; nothing is written.
+            InvalidParametersError: what else is given does not fit; nothing is written.
             KeyConflictError: the key belongs to a job with other content.
             RefusedError: it would wait for itself, or for a job that has failed or was canceled; nothing is written.
             UnreachableError: the database is away; nothing is written.
         """
         self.prepare_tasks()
         waits_for = prerequisites.after(after, key=key, failed=wait_for_failed)
-        prepared = submit.prepare(self.app, canvas, name=name, key=key, barrier=barrier, paused=paused, after=waits_for)
+        policy = Policy.of(propagate_failures=propagate_failures)
+        prepared = submit.prepare(
+            self.app, canvas, name=name, key=key, barrier=barrier, paused=paused, policy=policy, after=waits_for
+        )
         job_id, new = submit.write(self.database, prepared)
         if new:
             self._wake_tracker()
@@ -165,12 +172,19 @@ class JobRunner:
         paused: bool = False,
         after: Iterable[Job | str] = (),
         wait_for_failed: bool = False,
+        propagate_failures: bool | None = None,
     ) -> Job:
         """Submit the job that `@jobs.job(name)` describes, with parameters given as text."""
         return self.submit(
-            self.canvas_of(name, parameters), name=name, key=key, barrier=barrier, paused=paused, after=after,
+            self.canvas_of(name, parameters),
+            name=name,
+            key=key,
+            barrier=barrier,
+            paused=paused,
+            after=after,
             wait_for_failed=wait_for_failed,
-        )  # fmt: skip
+            propagate_failures=propagate_failures,
+        )
 
     def canvas_of(self, name: str, parameters: Mapping[str, str]) -> Signature:
         """Return the canvas of the job that `@jobs.job(name)` describes, with parameters given as text."""

@@ -1,43 +1,37 @@
-"""What the options of a task say of its attempts: how many there may be, and how long to wait between them.
+"""What a failure of a task means for its job, as given at submission."""
 
-Celery's own options are all there is to set. Workers and tracker go by the same numbers, so that it does not matter who
-sends a task again.
-"""
+from dataclasses import dataclass
+from typing import Final
 
-from typing import Any, Final
-
-from celery.utils.time import get_exponential_backoff_interval
-
-#: Attempts of a task that may be retried for ever, as `max_retries=None` says.
-MAX_ATTEMPTS: Final = 20
+from jobrunner.errors import InvalidParametersError
 
 
-def max_retries(task: Any) -> int | None:
-    """Return how often Celery would retry a task after an exception; None if for ever.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What follows from failures; `propagate` None is as the tracker is told (C5)."""
 
-    `retry_kwargs` comes first, as in Celery. What is no number is left to Celery, which fails the first retry by it.
-    """
-    asked = (getattr(task, "retry_kwargs", None) or {}).get("max_retries")
-    number = task.max_retries if asked is None else asked
-    return max(0, int(number)) if isinstance(number, int | float) else None
+    propagate: bool | None = None
+
+    @classmethod
+    def of(cls, *, propagate_failures: bool | None = None) -> "Policy":
+        """Check what was given, and return what it means.
+
+        Raises:
+            InvalidParametersError: it means nothing.
+        """
+        return cls(propagate=_truth(propagate_failures))
+
+    @property
+    def row(self) -> dict[str, object]:
+        """The columns of table `job`."""
+        return {"propagate": self.propagate}
 
 
-def last_retry(retries: int | None) -> int:
-    """Return the retry after which there is no other, whoever has sent the ones before; 0: there is none at all."""
-    return MAX_ATTEMPTS - 1 if retries is None else retries
+DEFAULT: Final = Policy()
 
 
-def wait(task: Any, retries: int) -> float:
-    """Return the seconds to wait after the attempt with this number, from 0: those of the task's own policy.
-
-    They are its back-off, as after an exception that `autoretry_for` covers; without one `default_retry_delay`.
-    """
-    backoff = getattr(task, "retry_backoff", False)
-    if not backoff:
-        return float(task.default_retry_delay)
-    return get_exponential_backoff_interval(
-        factor=int(max(1.0, float(backoff))),
-        retries=retries,
-        maximum=int(getattr(task, "retry_backoff_max", 600)),
-        full_jitter=getattr(task, "retry_jitter", True),
-    )
+def _truth(value: object) -> bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    msg = f"propagate_failures={value!r} says nothing."
+    raise InvalidParametersError(msg, "Give True, False, or None for what the tracker is told.")

@@ -51,6 +51,8 @@ class Option:
     parse: Callable[[object, Path], object]
     about: str
     otherwise: str
+    #: Another variable, of a system that this one takes the place of; its own comes before it.
+    alias: str | None = None
 
 
 def _text(value: object, _folder: Path) -> str:
@@ -83,8 +85,19 @@ def _count(value: object, _folder: Path) -> int:
     return value
 
 
-def _option(parse: Callable[[object, Path], object], about: str, otherwise: str) -> dict[str, Option]:
-    return {"option": Option(parse, about, otherwise)}
+def _truth(value: object, _folder: Path) -> bool:
+    if isinstance(value, str):  # in any case, as it is written in environments
+        value = {"true": True, "false": False}.get(value.lower())
+    if not isinstance(value, bool):
+        msg = "is neither true nor false"
+        raise ValueError(msg)  # noqa: TRY004  as above
+    return value
+
+
+def _option(
+    parse: Callable[[object, Path], object], about: str, otherwise: str, alias: str | None = None
+) -> dict[str, Option]:
+    return {"option": Option(parse, about, otherwise, alias)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +120,16 @@ class Settings:
     event_log_limit: int = field(
         default=20_000,
         metadata=_option(_count, "entries that workers let the event log have while no tracker reads it", "20000"),
+    )
+
+    propagate_failures: bool = field(
+        default=False,
+        metadata=_option(
+            _truth,
+            "what can never run because something before it has failed is marked failed too; for `tracker`",
+            "false",
+            alias="CAF_JOB_TRACKING_PROPAGATE_FAILURES",
+        ),
     )
 
     #: By the name of what was set, where: the variable, or the path of the file.
@@ -148,6 +171,8 @@ class Settings:
     def shown(self, name: str) -> str | None:
         """Return a value for people: text without passwords."""
         value = getattr(self, name)
+        if isinstance(value, bool):
+            return str(value).lower()  # as it is written
         return None if value is None else mask_url(str(value))
 
     def __repr__(self) -> str:
@@ -172,9 +197,9 @@ def _found(environment: Mapping[str, str], folder: Path, problems: list[str]) ->
             yield from ((str(path), name, value) for name, value in _table(path, tables).items())
         except ValueError as error:
             problems.append(f"{path}: {error}.")
-    yield from (
-        (variable(name), name, environment[variable(name)]) for name in OPTIONS if environment.get(variable(name))
-    )
+    variables = [(option.alias, name) for name, option in OPTIONS.items() if option.alias]
+    variables += [(variable(name), name) for name in OPTIONS]
+    yield from ((one, name, environment[one]) for one, name in variables if environment.get(one))
 
 
 def _table(path: Path, tables: tuple[str, ...]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from jobrunner.errors import InvalidCanvasError, KeyConflictError
 from jobrunner.message import Message, check_task, message_of
 from jobrunner.order_kinds import Intent
 from jobrunner.plan import Block, Leaf, Plan, from_canvas
-from jobrunner.policy import max_retries
+from jobrunner.policy import DEFAULT, Policy
 from jobrunner.prerequisites import After, prerequisite_rows
+from jobrunner.retry_policy import max_retries
 from jobrunner.states import JobState, TaskState
 from jobrunner.store import submissions
 from jobrunner.store.database import Database
@@ -71,6 +72,7 @@ def prepare(
     key: str | None = None,
     barrier: bool = False,
     paused: bool = False,
+    policy: Policy = DEFAULT,
     after: After = _AT_ONCE,
 ) -> Submission:
     """Turn a canvas into rows; how the job is held, with `paused` or `after`, is no part of its content.
@@ -85,12 +87,12 @@ def prepare(
     needed = taken(plan)
     envelopes = Envelopes(app)
     messages = [message_of(envelopes, check_task(app, leaf), leaf, is_taken=leaf.id in needed) for leaf in plan.leaves]
-    digest = _digest(plan, messages, barrier=barrier)
+    digest = _digest(plan, messages, policy, barrier=barrier)
     if barrier:
         plan = with_barrier(plan)
     name = name or (plan.leaves[-1].task if plan.leaves else "empty")
     return Submission(
-        job=_job_row(plan, name[:NAME], key, digest) | {"barrier": barrier} | (_PAUSED if paused else {}),
+        job=_job_row(plan, name[:NAME], key, digest) | {"barrier": barrier, **policy.row} | (_PAUSED if paused else {}),
         plan=plan,
         messages=messages,
         chosen_ids=chosen_ids,
@@ -140,7 +142,9 @@ def write(database: Database, submission: Submission) -> tuple[str, bool]:
             if holder is None:
                 _refuse_taken_ids(submissions.find_tasks(connection, chosen_ids), chosen_ids)
     if holder is None or holder.digest != job["digest"]:
-        msg = f"The key {key!r} belongs to job {holder and holder.id}, which has other tasks or arguments."
+        msg = (
+            f"The key {key!r} belongs to job {holder and holder.id}, which has other tasks, arguments or failure rules."
+        )
         raise KeyConflictError(msg, "Submit the same canvas again, or choose another key.")
     return holder.id, False
 
@@ -173,8 +177,8 @@ def _refuse_taken_ids(taken: Mapping[str, str], chosen_ids: Mapping[str, str]) -
         raise InvalidCanvasError(msg, "Leave the ids to jobrunner, or make them unique.", path=chosen_ids[task_id])
 
 
-def _digest(plan: Plan, messages: Sequence[Message], *, barrier: bool) -> str:
-    """A fingerprint of structure, tasks and arguments, without ids, times and origin."""
+def _digest(plan: Plan, messages: Sequence[Message], policy: Policy, *, barrier: bool) -> str:
+    """A fingerprint of structure, tasks, arguments and what failures mean, without ids, times and origin."""
     numbers = {block.id: f"b{number}" for number, block in enumerate(plan.blocks)}
     numbers |= {leaf.id: f"t{number}" for number, leaf in enumerate(plan.leaves)}
     digest = hashlib.sha256()
@@ -188,6 +192,8 @@ def _digest(plan: Plan, messages: Sequence[Message], *, barrier: bool) -> str:
         parent = f"{numbers[block.place.block]}.{block.place.position}" if block.place else ""
         digest.update(f"{block.kind} {parent} {block.size} ".encode())
     digest.update(b"barrier" * barrier)
+    if policy != DEFAULT:  # so the fingerprints of jobs that earlier versions have written stay theirs
+        digest.update(repr(policy.row).encode())
     return digest.hexdigest()
 
 

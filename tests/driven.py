@@ -1,7 +1,7 @@
 """One job in a simulated world, driven step by step: who starts what, what is ordered, who takes notice."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from jobrunner.order_kinds import OrderKind
 from jobrunner.order_records import Answer
+from jobrunner.policy import Policy
 from jobrunner.states import JobState, TaskState
 from jobrunner.store.check import wrong_counters
 from jobrunner.store.schema import history, job, orders, task
@@ -36,9 +37,22 @@ class Driven:
         """Return a task that takes nothing."""
         return self.world.runner.app.tasks["discover" if discovers else "anything"].si()
 
-    def submit(self, canvas: Signature, **options: Any) -> str:
+    def submit(
+        self,
+        canvas: Signature,
+        *,
+        barrier: bool = False,
+        after: Iterable[str] = (),
+        key: str | None = None,
+        wait_for_failed: bool = False,
+        paused: bool = False,
+        **policy: Any,
+    ) -> str:
         """Submit the job, which is known and sent then, and return its id."""
-        self.job_id = store(self.world.runner, canvas, **options)
+        self.job_id = store(
+            self.world.runner, canvas, barrier=barrier, after=after, key=key, wait_for_failed=wait_for_failed,
+            paused=paused, policy=Policy.of(**policy),
+        )  # fmt: skip
         self.turn()
         return self.job_id
 

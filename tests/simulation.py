@@ -151,11 +151,15 @@ class _KilledError(Exception):
 
 
 class World:
-    """All there is; `redelivers` as in `tracker.dispatch`: the broker gives back at once what a dead worker had."""
+    """All there is; `redelivers` as in `tracker.dispatch`: the broker gives back at once what a dead worker had.
+
+    Whether failures propagate is what the tracker is told.
+    """
 
     def __init__(self, folder: Path, *, redelivers: bool, database: str | None = None) -> None:
         self.runner = new_runner(folder, database=database)
         self.redelivers = redelivers
+        self.propagates = False
         self.gate: Callable[[Message], None] = lambda _: None
         self.queue: list[Message] = []
         self.log: list[Event] = []
@@ -193,7 +197,7 @@ class World:
         events = self.log[self._position : self._position + number]
         try:
             with self.runner.database.write() as connection:
-                turn = Turn(connection, moment(self.turns * _BETWEEN))
+                turn = Turn(connection, moment(self.turns * _BETWEEN), propagates=self.propagates)
                 turn.drained = self._position + len(events) == len(self.log)
                 turn.stored = json.loads(self.backend)["version"]
                 outgoing = self._transaction(turn, events)

@@ -8,8 +8,8 @@ or whose code is missing, so that uses up nothing.
 from collections import defaultdict
 from collections.abc import Iterable
 
-from jobrunner.policy import MAX_ATTEMPTS, last_retry
 from jobrunner.records import Attempt, Standing, Task
+from jobrunner.retry_policy import MAX_ATTEMPTS, last_retry
 from jobrunner.snapshot import Refusal
 from jobrunner.states import FailureReason
 

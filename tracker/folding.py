@@ -212,8 +212,8 @@ class _Folding:
         """
         present = [one for one in history if one.delivery == task.delivery]
         decider = deciding(present)
-        if decider is None or task.state not in _SENT:
-            return
+        if decider is None or task.state not in _SENT or task.reason == CancelReason.UPSTREAM:
+            return  # what waits in vain was not sent in this run of its job, whatever is told of an earlier one
         if task.sent_at is None:  # who has an event was sent, even if the tracker died before it could note so
             task.sent_at = self.turn.now
         task.started_at = min((start for one in history if (start := start_of(one))), default=None)

@@ -194,30 +194,43 @@ def _has_failed(addition: Addition, task: Task, present: Iterable[Attempt]) -> b
     return any(one.key == addition.attempt and one.standing in _FAILED for one in present)
 
 
-def settle(connection: "Connection", tasks: Mapping[str, Task], now: datetime) -> Sequence[Gone]:
-    """Keep or delete what these tasks have added, and return which tasks left their jobs; who has grown is moved."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Tasks that have left their jobs, and the jobs of which levels have been joined by others."""
+
+    gone: Sequence[Gone] = ()
+    leveled: Collection[str] = ()
+
+
+def settle(connection: "Connection", tasks: Mapping[str, Task], now: datetime) -> Settled:
+    """Keep or delete what these tasks have added, and return whom that concerns; who has grown is moved."""
     additions = [one for one in tracking.unkept_additions(connection, tasks) if one.kept is None]
     if not additions:
-        return ()
+        return Settled()
     decision = decide(tasks, additions, tracking.attempts_of(connection, {one.task_id for one in additions}))
     tracking.decide_additions(
         connection, {one.id: True for one in decision.kept} | {one.id: False for one in decision.deleted}
     )
-    _graft(connection, tasks, decision.kept)
-    return _delete(connection, decision.deleted, now)
+    leveled = _graft(connection, tasks, decision.kept)
+    return Settled(gone=_delete(connection, decision.deleted, now), leveled=leveled)
 
 
-def _graft(connection: "Connection", tasks: Mapping[str, Task], kept: Collection[Addition]) -> None:
-    """Give additions their place in the plan, and creators the values of what they have expanded into."""
+def _graft(connection: "Connection", tasks: Mapping[str, Task], kept: Collection[Addition]) -> set[str]:
+    """Give additions their place in the plan, and creators the values of what they have expanded into.
+
+    Return the jobs with a barrier that have grown: what joins a level may come after what has failed.
+    """
     grown = [one for one in kept if one.tasks]
     creators = tracking.creators(connection, {one.task_id for one in grown})
     groups = Counter((one.task_id, one.chain_id, one.group_id) for one in grown if not creators[one.task_id].barrier)
     tracking.graft(
         connection, [(tasks[id_], chain_id, group_id, size) for (id_, chain_id, group_id), size in groups.items()]
     )
-    if leveled := {one.id for one in grown if creators[one.task_id].barrier}:
-        tracking.graft_into_levels(connection, leveled)
+    leveled = [one for one in grown if creators[one.task_id].barrier]
+    if leveled:
+        tracking.graft_into_levels(connection, {one.id for one in leveled})
     tracking.move_values(connection, [one for one in kept if one.expands])
+    return {one.job_id for one in leveled}
 
 
 def _delete(connection: "Connection", deleted: Collection[Addition], now: datetime) -> Sequence[Gone]:

@@ -61,10 +61,16 @@ class LeaseLostError(Exception):
 
 
 class Tracker:
-    """Leads, or waits to. `holder` names this process in the lease; the others say what it works on."""
+    """Leads, or waits to. `holder` names this process in the lease; `database`, `app` and `log` are what it works on.
 
-    def __init__(self, *, database: Database, app: Celery, log: EventLog, holder: str) -> None:
+    Whether failures propagate is for jobs that do not say so themselves.
+    """
+
+    def __init__(
+        self, *, database: Database, app: Celery, log: EventLog, holder: str, propagate_failures: bool = False
+    ) -> None:
         self._database = database
+        self._propagates = propagate_failures
         self._log = log
         self._holder = holder
         self._dispatch = Dispatch(app, holder)
@@ -189,7 +195,7 @@ class Tracker:
         with self._database.write() as connection:
             self._renew(connection)
             drained = self._drained_at is not None and self._drained_at >= began
-            turn = Turn(connection, _now(), drained=drained, stored=stored)
+            turn = Turn(connection, _now(), drained=drained, stored=stored, propagates=self._propagates)
             told = self._hear(turn, batch)
             outgoing = self._move(turn)
             snapshot = self._snapshots.newer(connection)

@@ -46,6 +46,9 @@ class TaskOrder(Ordered):
             return done(f"It is {end} already.")
         if task.ordered == end and not out:
             return done(f"It will be {end} already.")
+        if task.state is TaskState.FAILED and task.reason == FailureReason.UPSTREAM:
+            msg = f"Task {task.id} has not failed by itself ({task.note})."
+            raise RefusedError(msg, "Skip, cancel or requeue that one.")
         ended = job.state in ENDED_JOB
         if ended and end is TaskState.SKIPPED and job.intent != Intent.CANCEL:
             self._accept()

@@ -23,6 +23,7 @@ from jobrunner.store import tracking
 from tracker.advance import advance, retreat
 from tracker.growth import settle as settle_additions
 from tracker.prerequisites import take_up
+from tracker.propagation import Failures
 from tracker.settle import Cause, Changes
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Turn:
     #: Whether all was read that workers had told, and the version of the snapshot that they could read before that.
     drained: bool = True
     stored: float = math.inf
-    #: Whether jobs fail whose prerequisites do, if they do not say (C5).
+    #: Whether failures propagate in jobs that do not say so themselves.
     propagates: bool = False
     #: Whether there is more to do of what this turn has done a part of.
     goes_on: bool = False
@@ -66,6 +67,8 @@ class Turn:
     changes: Changes = field(default_factory=Changes)
     #: Jobs that have ended, until those are told that wait for them (`tracker.prerequisites`).
     ended: set[str] = field(default_factory=set)
+    #: What has failed, or not after all, since plans were moved on last.
+    failures: Failures = field(default_factory=Failures)
 
     @contextmanager
     def apart(self) -> Iterator["Turn"]:
@@ -97,6 +100,7 @@ class Turn:
         if task.state is state:
             return
         self.changes.move_one(task, state, corrects=corrects)
+        self.failures.note(task, state)
         if (task.state in WELL) != (state in WELL) and task.block_id:
             if state in WELL:
                 self._ended_well.append(task)
@@ -126,12 +130,17 @@ class Turn:
 
     def move_on(self) -> None:
         """Write the tasks that moved, and open what their ends open."""
-        for job_id in self._revived():
+        revived = self._revived()
+        for job_id in revived:
             self.changes.move(job_id, TaskState.CANCELED, TaskState.PENDING, tracking.restore(self.connection, job_id))
         tracking.doubt_values(self.connection, self.changes.revived)
         tracking.update_tasks(self.connection, self._tasks.values())
-        for one in settle_additions(self.connection, self._tasks, self.now):
+        self.failures.look_anew(revived)
+        self.failures.lift(self.connection, self.changes)
+        settled = settle_additions(self.connection, self._tasks, self.now)
+        for one in settled.gone:
             self.changes.move_many(one.job_id, one.state, None, one.number, discovers=one.discovers)
+        self.failures.look_again(settled.leveled)
         ended_well = [Place(task.block_id, task.position) for task in self._ended_well]
         blocks = tracking.blocks_upward(self.connection, {place.block for place in ended_well + self._run_again})
         held = retreat(self._run_again, blocks)  # first: what waits for these must not open
@@ -143,6 +152,7 @@ class Turn:
             position = tracking.first_unfinished(self.connection, chain)
             if position is not None:
                 self.open(chain.job_id, Place(chain.id, position))
+        self.failures.block(self.connection, self.changes, self.now, propagates=self.propagates)
         self._tasks.clear()
         self._ended_well.clear()
         self._run_again.clear()

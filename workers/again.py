@@ -13,7 +13,7 @@ from celery.exceptions import Retry, TimeLimitExceeded, WorkerLostError
 from celery.utils.saferepr import saferepr
 from kombu.utils.encoding import safe_str
 
-from jobrunner.policy import last_retry, max_retries, wait
+from jobrunner.retry_policy import last_retry, max_retries, wait
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from kombu.utils.functional import retry_over_time
 
 from jobrunner.errors import InputLostError, JobrunnerError, NoVerdictError, ValueLostError
 from jobrunner.keeping import keeping
-from jobrunner.policy import last_retry, wait
+from jobrunner.retry_policy import last_retry, wait
 from jobrunner.values import fetch
 from jobrunner.wire import HEADER, TaskHeader
 from workers.canceled import is_canceled

@@ -187,6 +187,7 @@ def tracker(module: str | None, broker_url: str | None, result_backend: str | No
     logging.basicConfig(level=loglevel.upper(), format="%(asctime)s %(levelname)s tracker: %(message)s")
     app, database = tracker_app(module, broker_url, result_backend)
     _make_database(database)
+    settings = Settings.read()
     with database.read():
         pass  # a missing or outdated database is told before anything starts
     check_broker(app)
@@ -200,7 +201,9 @@ def tracker(module: str | None, broker_url: str | None, result_backend: str | No
         )
     # In containers every process is number 1, maybe of one host name: the last part tells them apart.
     holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    process = Tracker(database=database, app=app, log=open_log(app), holder=holder)
+    process = Tracker(
+        database=database, app=app, log=open_log(app), holder=holder, propagate_failures=settings.propagate_failures
+    )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: process.stop())
     process.run()

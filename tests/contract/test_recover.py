@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobrunner import JobRunner
-from jobrunner.policy import MAX_ATTEMPTS
+from jobrunner.retry_policy import MAX_ATTEMPTS
 from jobrunner.states import FailureReason, TaskState
 from jobrunner.store import reading
 from tests.apps import new_runner, read_rows, store

@@ -443,6 +443,7 @@ def test_config_shows_every_setting_with_its_origin(run: Run, tmp_path: Path, mo
         "result_backend": ("redis://host/1", "JOBRUNNER_RESULT_BACKEND"),
         "app": (None, "default"),
         "event_log_limit": ("20000", "default"),
+        "propagate_failures": ("false", "default"),
     }
     assert {name: (one["value"], one["origin"]) for name, one in found["used"].items()} == {
         "database": (str(tmp_path / "jobs.db"), "JOBRUNNER_DATABASE"),
@@ -510,7 +511,8 @@ def test_mistakes_in_a_file_of_settings_end_with_2_and_a_sentence_each(
         "error: The settings cannot be used.\n"
         f"  {path}: 'brokr' is no setting; did you mean broker?\n"
         f"  {path}: home is a number, not text.\n"
-        "\nhint: Correct this; the settings are home, database, broker, result_backend, app, event_log_limit.\n",
+        "\nhint: Correct this; the settings are home, database, broker, result_backend, app, event_log_limit,"
+        " propagate_failures.\n",
     )
 
 
@@ -525,7 +527,7 @@ def test_a_password_in_every_setting_is_in_no_output(
     job = submitted(jobs)
     update(jobs, "UPDATE job SET applied_at = 1")
     for name in OPTIONS:
-        if name not in {"database", "event_log_limit"}:
+        if name not in {"database", "event_log_limit", "propagate_failures"}:
             monkeypatch.setenv(variable(name), SECRET)
     app = ("-A", "shop")
     everything = [run("config", *app), run("config", "--json", *app), run("list"), run("show", job), run("workers")]

@@ -7,7 +7,7 @@ from celery import group
 from sqlalchemy import select
 
 from jobrunner.handle import Job
-from jobrunner.policy import MAX_ATTEMPTS
+from jobrunner.retry_policy import MAX_ATTEMPTS
 from jobrunner.states import FailureReason, JobState, TaskState
 from jobrunner.store.reading import TaskView
 from jobrunner.store.schema import history

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from jobrunner.policy import MAX_ATTEMPTS
 from jobrunner.records import Attempt, Standing
+from jobrunner.retry_policy import MAX_ATTEMPTS
 from jobrunner.states import FailureReason, TaskState
 from tests.builders import attempt, event, moment, task
 from tracker.bounds import explain, is_lost_for_good, is_spent, next_retry, why_failed

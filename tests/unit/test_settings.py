@@ -35,13 +35,15 @@ def problems(folder: Path, **environment: str) -> list[str]:
 # ---- sources -----------------------------------------------------------------------------------------------
 
 
-#: Settings that are numbers; all others are text, or made of it.
-NUMBERS = {"event_log_limit"}
+#: Settings that are no text, each with a value that is not its default; all others are text, or made of it.
+VALUES = {"event_log_limit": "7", "propagate_failures": "True"}
+PROPAGATE = "JOBRUNNER_PROPAGATE_FAILURES"
+CAF = "CAF_JOB_TRACKING_PROPAGATE_FAILURES"
 
 
 def value_of(name: str) -> str:
-    """Return a value for a setting that is not its default, and is not another's."""
-    return "7" if name in NUMBERS else f"/of/{name}"
+    """Return a value for a setting that is not its default, and is not another's text."""
+    return VALUES.get(name, f"/of/{name}")
 
 
 def test_a_number_is_written_as_one_or_as_its_digits(tmp_path: Path) -> None:
@@ -64,6 +66,26 @@ def test_a_number_is_written_as_one_or_as_its_digits(tmp_path: Path) -> None:
 def test_what_is_no_number_of_something_is_told(tmp_path: Path, value: str, fault: str) -> None:
     write(tmp_path, file=f"event_log_limit = {value}")
     assert problems(tmp_path) == [f"jobrunner.toml: event_log_limit {fault}."]
+
+
+@pytest.mark.parametrize(("written", "meant"), [("true", True), ("TRUE", True), ("False", False), ("false", False)])
+def test_whether_failures_propagate_is_true_or_false_in_any_case(tmp_path: Path, written: str, meant: bool) -> None:
+    assert Settings.read({PROPAGATE: written}, tmp_path).propagate_failures is meant
+    assert Settings.read({CAF: written}, tmp_path).propagate_failures is meant
+
+
+def test_the_variable_of_the_caf_worker_counts_where_ours_is_not_set(tmp_path: Path) -> None:
+    write(tmp_path, file="propagate_failures = false")
+    settings = Settings.read({CAF: "true"}, tmp_path)
+    assert (settings.propagate_failures, settings.origin("propagate_failures")) == (True, CAF)
+    settings = Settings.read({CAF: "true", PROPAGATE: "false"}, tmp_path)
+    assert (settings.propagate_failures, settings.origin("propagate_failures")) == (False, PROPAGATE)
+
+
+@pytest.mark.parametrize("value", ["1", "yes", "on", " true", "truefalse"])
+@pytest.mark.parametrize("name", [PROPAGATE, CAF])
+def test_what_is_neither_true_nor_false_is_told_with_the_variable(tmp_path: Path, name: str, value: str) -> None:
+    assert problems(tmp_path, **{name: value}) == [f"{name}: propagate_failures is neither true nor false."]
 
 
 def test_nothing_set_gives_the_defaults(tmp_path: Path) -> None:
@@ -218,7 +240,7 @@ def test_a_file_that_is_no_utf_8_is_told(tmp_path: Path) -> None:
 
 
 def test_a_password_is_in_no_value_that_is_shown(tmp_path: Path) -> None:
-    texts = OPTIONS.keys() - NUMBERS
+    texts = OPTIONS.keys() - VALUES.keys()
     settings = Settings.read(dict.fromkeys(map(variable, texts), SECRET), tmp_path)
     assert settings.broker == SECRET
     for text in (repr(settings), *(str(settings.shown(name)) for name in texts)):

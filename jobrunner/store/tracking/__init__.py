@@ -18,6 +18,13 @@ from jobrunner.store.tracking.additions import (
     save_additions,
     unkept_additions,
 )
+from jobrunner.store.tracking.blocking import (
+    block_tasks,
+    failed_tasks,
+    names_of,
+    unblock_tasks,
+    waiting_for,
+)
 from jobrunner.store.tracking.blocks import (
     forget_failures,
     has_worker_failures,
@@ -166,6 +173,7 @@ __all__ = [
     "answer_orders",
     "attempts_of",
     "begin_chores",
+    "block_tasks",
     "blocks_of",
     "blocks_upward",
     "cancel_pending",
@@ -187,6 +195,7 @@ __all__ = [
     "end_chore",
     "fail_pending",
     "failed_task",
+    "failed_tasks",
     "failed_tries",
     "find_prerequisites",
     "first_unfinished",
@@ -230,6 +239,7 @@ __all__ = [
     "meet",
     "move_values",
     "named_tasks",
+    "names_of",
     "new_jobs",
     "new_orders",
     "next_arrivals",
@@ -268,6 +278,7 @@ __all__ = [
     "tasks_to_reset",
     "trunks",
     "unacknowledged",
+    "unblock_tasks",
     "ungraft",
     "unheard_queues",
     "unheard_tasks",
@@ -280,6 +291,7 @@ __all__ = [
     "update_observed_jobs",
     "update_origins",
     "update_tasks",
+    "waiting_for",
     "work_waiting",
     "worker_failures",
     "workers_to_hear",

@@ -50,14 +50,18 @@ _FAILED = (
         isouter=True,
     )
     .where(task.c.job_id == bindparam("job_id_"), task.c.state == TaskState.FAILED)
-    # That nobody is left to run it says more than how the first of those failed who had them all.
-    .order_by(case((task.c.reason == FailureReason.NO_WORKERS, 0), else_=1), task.c.arrival)
+    # That nobody is left to run it says more than how the first of those failed who had them all. What has failed because
+    # of another task may have arrived before it, as what comes after a creator of tasks has.
+    .order_by(
+        case((task.c.reason == FailureReason.NO_WORKERS, 0), (task.c.reason == FailureReason.UPSTREAM, 2), else_=1),
+        task.c.arrival,
+    )
     .limit(1)
 )
 
 
 def failed_task(connection: Connection, job_id: str) -> Failed | None:
-    """Return the first task of a job that failed, in order of arrival."""
+    """Return the first task of a job that failed, in order of arrival: of those that did by themselves, if any has."""
     row = connection.execute(_FAILED, {"job_id_": job_id}).first()
     return row and Failed(**row._asdict())
 

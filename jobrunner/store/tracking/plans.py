@@ -3,13 +3,14 @@
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
-from sqlalchemy import BindParameter, Connection, bindparam, func, literal_column, select, union_all, update
+from sqlalchemy import BindParameter, Connection, bindparam, case, func, literal_column, select, union_all, update
 
 from jobrunner.records import Block
 from jobrunner.states import WELL, CancelReason, TaskState
 from jobrunner.store.bulk import Update
 from jobrunner.store.schema import block, task
-from jobrunner.store.tracking.rows import IsOneOf, rows_of
+from jobrunner.store.tracking.blocking import BLOCKED
+from jobrunner.store.tracking.rows import NOW, IsOneOf, rows_of
 
 _BLOCK = [block.c[name] for name in Block.__slots__]
 
@@ -32,7 +33,9 @@ def update_blocks(connection: Connection, blocks: Collection[Block]) -> None:
 
 
 _PLACE = task.c.opens_block == bindparam("block_id_"), task.c.opens_at == bindparam("position_")
-_OPEN = update(task).where(*_PLACE, task.c.state == TaskState.PENDING).values(state=TaskState.READY, note=None)
+_OPEN = (
+    update(task).where(*_PLACE, task.c.state == TaskState.PENDING).values(state=TaskState.READY, reason=None, note=None)
+)
 _DELAYED = select(task.c.id, task.c.countdown).where(
     *_PLACE, task.c.state == TaskState.READY, task.c.countdown.is_not(None), task.c.not_before.is_(None)
 )
@@ -83,14 +86,27 @@ def first_unfinished(connection: Connection, chain: Block) -> int | None:
     return connection.execute(_FIRST_UNFINISHED, {"chain_": chain.id, "job_id_": chain.job_id}).scalar()
 
 
+_named = func.substr(task.c.note, literal_column(str(len(BLOCKED) + 1)))
+#: What is said of a pending task that ends because of what it waited for in vain: its note named that.
+UPSTREAM_NOTE = literal_column("'upstream: '").concat(_named).concat(literal_column("' failed'"))
+_CANCEL_PENDING = (
+    update(task)
+    .where(task.c.job_id == bindparam("job_id_"), task.c.state == TaskState.PENDING)
+    .values(
+        state=TaskState.CANCELED,
+        reason=CancelReason.UPSTREAM,
+        note=case((task.c.note.startswith(BLOCKED), UPSTREAM_NOTE), else_=bindparam("because")),
+        ended_at=NOW,
+    )
+)
+
+
 def cancel_pending(connection: Connection, job_id: str, note: str, now: datetime) -> int:
-    """End the tasks that can never run any more because their job has ended, and return how many."""
-    pending = task.c.job_id == job_id, task.c.state == TaskState.PENDING
-    return connection.execute(
-        update(task)
-        .where(*pending)
-        .values(state=TaskState.CANCELED, reason=CancelReason.UPSTREAM, note=note, ended_at=now)
-    ).rowcount
+    """End the tasks that can never run any more because their job has ended, and return how many.
+
+    The note is for those of which no failure was known that they wait for in vain.
+    """
+    return connection.execute(_CANCEL_PENDING, {"job_id_": job_id, "because": note, "moment": now}).rowcount
 
 
 _RESTORE = (

@@ -65,7 +65,7 @@ def _wanted(job_id: str, what: Requeue) -> Iterator[ColumnElement[bool]]:
     if what.incomplete:
         yield task.c.state.in_(_NOT_DONE)
     if what.upstream:
-        yield (task.c.state == TaskState.CANCELED) & (task.c.reason == CancelReason.UPSTREAM)
+        yield task.c.state.in_((TaskState.CANCELED, TaskState.FAILED)) & (task.c.reason == CancelReason.UPSTREAM)
     if what.tasks:
         yield IsOneOf(task.c.id) & ended
     for start in range(0, len(what.behind), _PLACES_AT_ONCE):

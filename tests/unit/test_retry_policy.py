@@ -9,7 +9,7 @@ from celery.exceptions import Retry
 
 from jobrunner import JobRunner
 from jobrunner.app import RETRY_POLICY
-from jobrunner.policy import MAX_ATTEMPTS, last_retry, max_retries, wait
+from jobrunner.retry_policy import MAX_ATTEMPTS, last_retry, max_retries, wait
 from tests.apps import new_app, new_runner
 
 

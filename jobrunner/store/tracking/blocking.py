@@ -1,0 +1,109 @@
+"""What can never run because something before it has failed, and what can again because that is no more so (C5)."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, bindparam, func, literal, select, update
+
+from jobrunner.records import Task
+from jobrunner.states import CancelReason, TaskState
+from jobrunner.store.bulk import Update
+from jobrunner.store.schema import task
+from jobrunner.store.tracking.rows import PLANNED, TASK, IsOneOf, as_task, rows_of
+
+#: How the note of a pending task begins that waits in vain: what it waits for follows.
+BLOCKED = "blocked by "
+
+
+class Waiting(NamedTuple):
+    """A pending task: where it stands, and the place that it waits for."""
+
+    id: str
+    job_id: str
+    discovers: bool
+    block_id: str
+    opens_block: str
+    opens_at: int
+
+
+class Blocked(NamedTuple):
+    """A pending task that can never run, and the note that says why; it has failed, or stays pending."""
+
+    id: str
+    state: TaskState
+    note: str
+
+
+_WAITING = select(*(task.c[name] for name in Waiting._fields)).where(
+    IsOneOf(task.c.opens_block),
+    task.c.opens_at > literal(0),  # the first of a chain has nothing before it: of a group, that may be very many
+    task.c.state == TaskState.PENDING,
+    task.c.reason.is_(None),
+)
+
+
+def waiting_for(connection: Connection, chains: Collection[str]) -> list[Waiting]:
+    """Return the tasks that wait for a place of one of these chains, and are not known to wait in vain."""
+    return [Waiting(**row) for row in rows_of(connection, _WAITING, chains)]
+
+
+_BLOCK = Update(task, ["id"], ["state", "reason", "note", "ended_at"])
+
+
+def block_tasks(connection: Connection, blocked: Sequence[Blocked], now: datetime) -> None:
+    """Note of pending tasks that they can never run."""
+    rows = [
+        {
+            "id": one.id,
+            "state": one.state,
+            "reason": CancelReason.UPSTREAM,
+            "note": one.note,
+            "ended_at": now if one.state is TaskState.FAILED else None,
+        }
+        for one in blocked
+    ]
+    _BLOCK.run(connection, rows)
+
+
+_upstream = task.c.job_id == bindparam("job_id_"), task.c.reason == CancelReason.UPSTREAM
+_UPSTREAM_FAILED = (
+    select(task.c.discovers, func.count().label("number"))
+    .where(*_upstream, task.c.state == TaskState.FAILED)
+    .group_by(task.c.discovers)
+)
+_UNBLOCK = (
+    update(task)
+    .where(*_upstream, task.c.state.in_((TaskState.PENDING, TaskState.FAILED)))
+    .values(state=TaskState.PENDING, reason=None, note=None, ended_at=None)
+)
+
+
+def unblock_tasks(connection: Connection, job_id: str) -> list[tuple[bool, int]]:
+    """Let the tasks of a job wait again that could never run; return how many had failed: (discovers, number)."""
+    failed = [(row.discovers, row.number) for row in connection.execute(_UPSTREAM_FAILED, {"job_id_": job_id})]
+    connection.execute(_UNBLOCK, {"job_id_": job_id})
+    return failed
+
+
+_FAILED = (
+    select(*TASK)
+    .where(
+        IsOneOf(task.c.job_id),
+        task.c.state == TaskState.FAILED,
+        task.c.reason.is_distinct_from(CancelReason.UPSTREAM),
+        PLANNED,
+    )
+    .order_by(task.c.arrival)
+)
+_NAMES = select(task.c.id, task.c.name).where(IsOneOf(task.c.id))
+
+
+def failed_tasks(connection: Connection, job_ids: Collection[str]) -> list[Task]:
+    """Return the tasks of these jobs' plans that have failed themselves, in order of arrival."""
+    return [as_task(row) for row in rows_of(connection, _FAILED, job_ids)]
+
+
+def names_of(connection: Connection, task_ids: Collection[str]) -> dict[str, str]:
+    """Return the names of tasks."""
+    return {row["id"]: row["name"] for row in rows_of(connection, _NAMES, task_ids)}
