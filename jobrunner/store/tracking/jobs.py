@@ -50,8 +50,8 @@ _FAILED = (
         isouter=True,
     )
     .where(task.c.job_id == bindparam("job_id_"), task.c.state == TaskState.FAILED)
-    # That nobody is left to run it says more than how the first of those failed who had them all. What has failed because
-    # of another task may have arrived before it, as what comes after a creator of tasks has.
+    # That nobody is left to run it says more than how the first of those failed who had them all. What has failed
+    # because of another task may have arrived before it, as what comes after a creator of tasks has.
     .order_by(
         case((task.c.reason == FailureReason.NO_WORKERS, 0), (task.c.reason == FailureReason.UPSTREAM, 2), else_=1),
         task.c.arrival,
