@@ -20,7 +20,7 @@ from jobrunner.order_arguments import check_labels
 from jobrunner.policy import Policy
 from jobrunner.servers import check_backend, check_broker
 from jobrunner.settings import Settings
-from jobrunner.states import JobState
+from jobrunner.states import FailureRule, JobState
 from jobrunner.store import orders
 from jobrunner.store.database import Database
 from jobrunner.store.orders import Selection
@@ -131,6 +131,8 @@ class JobRunner:
         paused: bool = False,
         after: Iterable[Job | str] = (),
         wait_for_failed: bool = False,
+        on_failure: str = FailureRule.CONTINUE,
+        threshold: float | None = None,
         propagate_failures: bool | None = None,
     ) -> Job:
         """Make a canvas a job and return its handle; the tracker sends its tasks.
@@ -140,6 +142,8 @@ class JobRunner:
         If it is new, and `paused`, nothing of it starts before `resume`; nor before all jobs have completed that it is
         `after`: ids, keys or handles, also those of jobs that will be submitted later. One that has failed or was
         canceled is waited for only if you say so with `wait_for_failed`.
+        A failure leaves running what does not depend on it; with `on_failure="cancel"` nothing more of the job starts
+        after it, and with `threshold=0.1` after a tenth of its tasks has failed.
         With `propagate_failures`, tasks that can never run because one before them has failed are failed as well, at
         once; without, they stay pending until the job has ended. None is as the tracker is told.
         Needs the database only: with the broker away the job stays `queued`.
@@ -153,7 +157,7 @@ class JobRunner:
         """
         self.prepare_tasks()
         waits_for = prerequisites.after(after, key=key, failed=wait_for_failed)
-        policy = Policy.of(propagate_failures=propagate_failures)
+        policy = Policy.of(on_failure=on_failure, threshold=threshold, propagate_failures=propagate_failures)
         prepared = submit.prepare(
             self.app, canvas, name=name, key=key, barrier=barrier, paused=paused, policy=policy, after=waits_for
         )
@@ -172,6 +176,8 @@ class JobRunner:
         paused: bool = False,
         after: Iterable[Job | str] = (),
         wait_for_failed: bool = False,
+        on_failure: str = FailureRule.CONTINUE,
+        threshold: float | None = None,
         propagate_failures: bool | None = None,
     ) -> Job:
         """Submit the job that `@jobs.job(name)` describes, with parameters given as text."""
@@ -183,6 +189,8 @@ class JobRunner:
             paused=paused,
             after=after,
             wait_for_failed=wait_for_failed,
+            on_failure=on_failure,
+            threshold=threshold,
             propagate_failures=propagate_failures,
         )
 

@@ -18,7 +18,7 @@ _NAMED = 3
 def why_waiting(view: JobView, tracker: TrackerStatus | None, workers: int, held: HeldView | None = None) -> str | None:
     """Return what an unfinished job waits for besides its own tasks, or None if nothing is in its way.
 
-    `held` tells of an order that holds it, or is not done yet.
+    `held` tells of an order or a failure rule that holds it, or is not done yet.
     """
     if view.state in ENDED_JOB:
         return None
@@ -57,7 +57,7 @@ def _paused(view: JobView, held: HeldView) -> str:
 
 
 def _under_way(view: JobView, held: HeldView) -> str | None:
-    """Say what is missing until the job has got where an order wants it."""
+    """Say what is missing until the job has got where an order, or its failure rule, wants it."""
     if view.state is JobState.REQUEUEING:
         left = "" if held.left is None else f", {held.left:,} to go"
         return f"its tasks are being reset: {held.reset:,} done{left}"
@@ -69,8 +69,10 @@ def _under_way(view: JobView, held: HeldView) -> str | None:
         missing.append(f"{tasks}: {_listed(named, number)}")
     if names := held.unacknowledged:
         workers = "1 worker has" if len(names) == 1 else f"{len(names):,} workers have"
-        missing.append(f"{workers} not acknowledged the order: {_listed(names[:_NAMED], len(names))}")
-    return "; ".join(missing) or None
+        what = "the order" if view.will_fail is None else "that nothing more of it starts"
+        missing.append(f"{workers} not acknowledged {what}: {_listed(names[:_NAMED], len(names))}")
+    text = "; ".join(missing) or None
+    return text if view.will_fail is None or text is None else f"it fails ({view.will_fail}) after this: {text}"
 
 
 def _listed(named: Sequence[str], number: int) -> str:

@@ -63,6 +63,7 @@ _ROWS: tuple[tuple[Member, str, str, str, str, str], ...] = (
     (FailureReason.ORDER, "~success = false", "~failed", "~failed", "~Failure", "~failed"),
     (CancelReason.ORDER, "~success = null", "canceled", "cancellation", "Cancelled", "~revoked"),
     (CancelReason.UPSTREAM, "~deleted", "~canceled", "~failed", "Cancelled", "~revoked"),
+    (CancelReason.RULE, "~success = null", "~canceled", "~cancellation", "Cancelled", "~revoked"),
     (CancelReason.REVOKED, "~success = null", "~canceled", "~cancellation", "~Cancelled", "revoked"),
     (CancelReason.TERMINATED, "~success = null", "canceled", "~cancellation", "~Cancelled", "revoked"),
     (CancelReason.EXPIRED, "~success = null", "~canceled", "~cancellation", "~Cancelled", "revoked"),

@@ -4,30 +4,64 @@ from dataclasses import dataclass
 from typing import Final
 
 from jobrunner.errors import InvalidParametersError
+from jobrunner.states import FailureRule
+
+#: A threshold is kept in whole percents; what a float is off them by is not meant.
+_HUNDRED = 100
+_NEAR = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What follows from failures; `propagate` None is as the tracker is told (C5)."""
+    """What follows from failures; `threshold` in percent, `propagate` None is as the tracker is told (C5)."""
 
+    rule: FailureRule = FailureRule.CONTINUE
+    threshold: int | None = None
     propagate: bool | None = None
 
     @classmethod
-    def of(cls, *, propagate_failures: bool | None = None) -> "Policy":
-        """Check what was given, and return what it means.
+    def of(
+        cls,
+        *,
+        on_failure: str = FailureRule.CONTINUE,
+        threshold: float | None = None,
+        propagate_failures: bool | None = None,
+    ) -> "Policy":
+        """Check what was given, and return what it means; a `threshold` is a share of the job's tasks.
 
         Raises:
             InvalidParametersError: it means nothing.
         """
-        return cls(propagate=_truth(propagate_failures))
+        percent = None if threshold is None else _percent(threshold)
+        return cls(rule=_rule(on_failure, percent), threshold=percent, propagate=_truth(propagate_failures))
 
     @property
     def row(self) -> dict[str, object]:
         """The columns of table `job`."""
-        return {"propagate": self.propagate}
+        return {"failure_rule": self.rule, "threshold": self.threshold, "propagate": self.propagate}
 
 
 DEFAULT: Final = Policy()
+
+
+def _rule(on_failure: str, percent: int | None) -> FailureRule:
+    if on_failure not in (FailureRule.CONTINUE, FailureRule.CANCEL):
+        msg = f"on_failure={on_failure!r} is no rule."
+        raise InvalidParametersError(msg, "Give 'continue' or 'cancel', or a threshold.")
+    if percent is None:
+        return FailureRule(on_failure)
+    if on_failure == FailureRule.CANCEL:
+        msg = "on_failure='cancel' leaves nothing to a threshold."
+        raise InvalidParametersError(msg, "Give one of them.")
+    return FailureRule.THRESHOLD
+
+
+def _percent(threshold: object) -> int:
+    share = threshold if isinstance(threshold, int | float) and not isinstance(threshold, bool) else 0
+    if 0 < share < 1 and abs(share * _HUNDRED - round(share * _HUNDRED)) < _NEAR:
+        return round(share * _HUNDRED)
+    msg = f"The threshold {threshold!r} is no share of the tasks in whole percents."
+    raise InvalidParametersError(msg, "Give 0.01 to 0.99; on_failure='cancel' cancels the rest at the first failure.")
 
 
 def _truth(value: object) -> bool | None:

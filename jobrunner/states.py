@@ -151,7 +151,7 @@ class FailureReason(Documented):
     LOST = ("lost", "A worker was lost with a task that has no attempt left.")
     POISON = ("poison", "A task killed every worker that it met.")
     NO_WORKERS = ("no-workers", "Workers are alive, but none of them is able or allowed to run a task.")
-    THRESHOLD = ("threshold", "A larger share of the tasks failed than the policy allows.")
+    THRESHOLD = ("threshold", "The share of its tasks that failed has reached its threshold.")
     EXPIRED = ("expired", "A task's `expires` passed before a worker started it.")
     INPUT_LOST = ("input-lost", "A value that a task takes as input is no longer in the result backend.")
     CONSTRUCTION = ("construction", "A task that discovers work failed before the job was fully described.")
@@ -163,7 +163,7 @@ class FailureRule(Documented):
 
     CONTINUE = ("continue", "What does not depend on it goes on; the job fails when nothing of it can run any more.")
     CANCEL = ("cancel", "Nothing more of the job starts, and it fails when what runs has ended.")
-    THRESHOLD = ("threshold", "The same, as soon as a larger share of its tasks has failed than its threshold.")
+    THRESHOLD = ("threshold", "The same, as soon as the share of its tasks that failed has reached its threshold.")
 
 
 class CancelReason(Documented):
@@ -171,6 +171,7 @@ class CancelReason(Documented):
 
     ORDER = ("order", "An operator has canceled it, or its job.")
     UPSTREAM = ("upstream", "Its job has ended, and something before it had not ended well.")
+    RULE = ("rule", "Its job's failure rule was met, and it had not started.")
     REVOKED = ("revoked", "It was revoked by Celery's own command, such as in Flower, before it started.")
     TERMINATED = ("terminated", "It was ended while it ran, by Celery's own command or a signal.")
     EXPIRED = ("expired", "Its `expires` passed before a worker started it.")

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from jobrunner.order_kinds import Intent, OrderKind
 from jobrunner.order_records import Answer, Order
 from jobrunner.records import Job
+from jobrunner.snapshot import Kind
 from jobrunner.states import ENDED_JOB, ENDED_TASK, JobState, TaskState
 from jobrunner.store import tracking
 from jobrunner.text import SENTENCE, bounded
-from tracker.holding import is_known, let_go
+from tracker.holding import hold, is_known, let_go
 from tracker.job_orders import ENDED
 from tracker.ordered import could_not, done
 from tracker.requeue import BATCH, reset_some
@@ -29,13 +30,16 @@ _LEFT = Cause(trigger="a worker's pool")
 _JOBS = 100
 _TRANSITIONAL = frozenset({JobState.PAUSING, JobState.CANCEL_REQUESTED, JobState.REQUEUEING})
 #: States of tasks that are canceled at once; `soft-failed` waits for its next attempt.
-_UNSTARTED = (TaskState.PENDING, TaskState.READY, TaskState.QUEUED, TaskState.SOFT_FAILED)
+_UNSENT = (TaskState.PENDING, TaskState.READY)
+_UNSTARTED = (*_UNSENT, TaskState.QUEUED, TaskState.SOFT_FAILED)
 
 
 def do_chores(turn: Turn) -> None:
     """Do the next part of all that is left to do."""
     turn.move_on()
     _note_left(turn)
+    if turn.changes.has_failures:
+        turn.settle()  # what a failure rule holds must not be sent in this turn
     if not tracking.chore_jobs(turn.connection, 1):
         return
     turn.settle()
@@ -82,7 +86,7 @@ class _Chore:
         job = self.job
         job.chore = (
             job.state in _TRANSITIONAL
-            or (job.held and job.intent is None)
+            or (job.held and job.intent is None and job.state not in ENDED_JOB)
             or any(one.id not in answers for one in self.orders)
         )
         tracking.save_orders(self.turn.connection, [job])
@@ -96,6 +100,8 @@ class _Chore:
             return self._cancel()
         if job.state is JobState.REQUEUEING:
             return self._requeue()
+        if job.will_fail is not None:
+            return self._fail()
         return self._pause() if job.intent == Intent.PAUSE else self._release()
 
     def _answers(self, kinds: Collection[OrderKind], answer: Answer) -> dict[str, Answer]:
@@ -137,6 +143,25 @@ class _Chore:
         number = job.counts[TaskState.CANCELED] + len(rows)
         return self._answers([OrderKind.CANCEL], done(f"It was {job.note}. {number} tasks are canceled."))
 
+    def _fail(self) -> dict[str, Answer]:
+        """Cancel what has not started of a job whose failure rule is met; when what runs has ended, so has the job.
+
+        What was sent may be about to start until all workers know better.
+        """
+        job, turn = self.job, self.turn
+        answers: dict[str, Answer] = {}
+        if not tracking.has_entry(turn.connection, job.id, Kind.CANCELED):
+            job.intent = None
+            hold(turn, job, Kind.CANCELED)
+            answers = self._answers([OrderKind.PAUSE], Answer(outcome="refused", text=f"It fails: {job.note}."))
+        states = _UNSTARTED if is_known(turn, job) else _UNSENT
+        rows = tracking.cancel_by_rule(turn.connection, job.id, states, BATCH, turn.now)
+        for (state, discovers), number in Counter(rows).items():
+            turn.changes.move_many(job.id, state, TaskState.CANCELED, number, discovers=discovers)
+        turn.changes.add(job.id, TaskState.CANCELED, 0)  # it may have ended, or be paused no more
+        turn.goes_on |= len(rows) == BATCH
+        return answers
+
     def _requeue(self) -> dict[str, Answer]:
         text = reset_some(self.turn, self.job)
         if text is None:
@@ -171,7 +196,7 @@ class _Chore:
         """The job has ended: see to those who wait for it, and answer what was ordered when it stands still."""
         job = self.job
         self.turn.ended.add(job.id)
-        job.held = False
+        job.held = job.will_fail is not None  # in case that an event makes it active again
         if job.intent == Intent.CANCEL and not self._stands_still:
             return {}
         if job.intent == Intent.PAUSE:

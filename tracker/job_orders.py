@@ -2,6 +2,7 @@
 
 import json
 
+from jobrunner.errors import RefusedError
 from jobrunner.order_kinds import Intent, OrderKind, Scope
 from jobrunner.order_records import Answer, Requeue
 from jobrunner.snapshot import Kind
@@ -47,6 +48,9 @@ class JobOrder(Ordered):
         job = self.job
         if job.intent == Intent.PAUSE:
             return done("It is paused already.") if job.state is JobState.PAUSED else None
+        if job.will_fail is not None:
+            msg = f"Job {job.id} fails as soon as what runs has ended: {job.note}."
+            raise RefusedError(msg, "Wait for that and requeue it, or cancel it.")
         job.intent, job.held, job.chore = Intent.PAUSE, True, True
         job.note = f"paused {self.by}"
         if job.state is not JobState.REQUEUEING:
@@ -74,8 +78,9 @@ class JobOrder(Ordered):
             return done("It is canceled already.")
         grace = self.order.arguments.get("grace")
         self._supersede("It was canceled before that.", OrderKind.PAUSE, OrderKind.REQUEUE)
-        job.intent, job.note = Intent.CANCEL, f"canceled {self.by}"
+        job.intent, job.note, job.will_fail = Intent.CANCEL, f"canceled {self.by}", None
         if job.state in ENDED_JOB:
+            job.held = False
             # A task of it that was ended by an order may be about to start in a worker that does not know of that.
             job.chore = not is_known(self.turn, job) or tracking.is_running(self.turn.connection, job.id)
             hold(self.turn, job, Kind.CANCELED, grace)  # an event may tell that something of it runs all the same

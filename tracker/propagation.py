@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from jobrunner.plan import BlockKind, Place
 from jobrunner.records import Block, Task
-from jobrunner.states import ENDED_JOB, FailureReason, TaskState
+from jobrunner.states import ENDED_JOB, CancelReason, FailureReason, TaskState
 from jobrunner.store import tracking
 from jobrunner.store.tracking.blocking import BLOCKED, Blocked, Waiting
 from tracker.rebuild import chains_around
@@ -66,7 +66,9 @@ class Failures:
             self._block(connection, changes, now, failed.values(), propagates=propagates)
         for job in tracking.jobs_by_id(connection, self._fewer).values():
             if job.state in ENDED_JOB and job.id not in changes.revived:
-                number = tracking.cancel_pending(connection, job.id, "upstream: a task before it was canceled", now)
+                number = tracking.cancel_pending(
+                    connection, job.id, CancelReason.UPSTREAM, "upstream: a task before it was canceled", now
+                )
                 changes.move(job.id, TaskState.PENDING, TaskState.CANCELED, number)
         for noted in (self._failed, self._fewer, self._grown):
             noted.clear()

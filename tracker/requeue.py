@@ -34,7 +34,7 @@ def begin_requeue(turn: Turn, job: Job, what: Requeue, cause: Cause) -> None:
         what = what.with_behind((one.block, one.position) for one in _chains_around(turn, task))
     job.intent = Intent.PAUSE if job.intent == Intent.PAUSE else None
     job.held, job.chore, job.requeue = True, True, what.dumps()
-    job.outcome = job.note = job.ended_at = None
+    job.outcome = job.note = job.ended_at = job.will_fail = None
     turn.history.append(move_job(job, JobState.REQUEUEING, cause, turn.now))
 
 

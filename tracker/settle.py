@@ -13,6 +13,7 @@ from jobrunner.states import (
     DISCOVERING,
     ENDED_JOB,
     ENDED_TASK,
+    CancelReason,
     FailureReason,
     JobOutcome,
     JobState,
@@ -21,7 +22,8 @@ from jobrunner.states import (
 )
 from jobrunner.store import tracking
 from jobrunner.text import SENTENCE, bounded
-from tracker.advance import Verdict, judge
+from tracker.advance import ORDERED_JOB, Verdict, judge
+from tracker.rules import may_be_met, rule_met, why_met
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -40,6 +42,7 @@ class Cause:
 
 _TASKS = Cause(trigger="its tasks")
 _CORRECTED = Cause(trigger="an event that came late")
+_RULE = Cause(trigger="its failure rule")
 
 #: States of a task that has not started.
 _WAITING = (TaskState.PENDING, TaskState.READY, TaskState.QUEUED)
@@ -53,6 +56,13 @@ class Changes:
     _counts: defaultdict[str, Counter[TaskState]] = field(default_factory=lambda: defaultdict(Counter))
     _discovering: Counter[str] = field(default_factory=Counter)
     _discovered: Counter[str] = field(default_factory=Counter)
+    #: Jobs of which a task has failed by itself.
+    _failing: set[str] = field(default_factory=set)
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether the failure rule of a job may be met."""
+        return bool(self._failing)
 
     def add(self, job_id: str, state: TaskState, number: int) -> None:
         """Note that so many more tasks of a job are in a state; fewer, if the number is below zero."""
@@ -80,6 +90,8 @@ class Changes:
             self._discovered[task.job_id] += (state in DISCOVERED) - (task.state in DISCOVERED)
         if corrects and task.state in ENDED_TASK:
             self.revived.add(task.job_id)
+        if state is TaskState.FAILED:
+            self._failing.add(task.job_id)
 
     def settle(self, connection: "Connection", now: datetime) -> list[HistoryLine]:
         """Let every job in which something has changed follow its tasks, and return what their history says of it."""
@@ -87,9 +99,11 @@ class Changes:
         moves: list[HistoryLine] = []
         for job in jobs.values():
             moves += self._apply(job, now)
+            if job.id in self._failing:
+                moves += _meet_rule(connection, job, now)
             moves += follow(connection, job, _TASKS, now)
         tracking.update_jobs(connection, jobs.values())
-        for noted in (self.revived, self._counts, self._discovering, self._discovered):
+        for noted in (self.revived, self._counts, self._discovering, self._discovered, self._failing):
             noted.clear()
         return moves
 
@@ -102,6 +116,7 @@ class Changes:
         if job.id not in self.revived or job.state not in ENDED_JOB or job.intent == Intent.CANCEL:
             return []
         job.outcome = job.note = job.ended_at = None
+        job.chore = job.chore or job.will_fail is not None  # nothing more of it starts, as before
         return [move_job(job, JobState.ACTIVE, _CORRECTED, now, corrects=True)]
 
 
@@ -135,7 +150,8 @@ def follow(connection: "Connection", job: Job, cause: Cause, now: datetime) -> l
         job.ended_at = job.outcome = job.note = None  # if it had ended, that was not its end
     moves = []
     while (verdict := _verdict(job)).state is not job.state:
-        moves.append(move_job(job, verdict.state, cause, now, reason=verdict.reason, corrects=job.observed))
+        reason = FailureReason(job.will_fail) if verdict.reason and job.will_fail else verdict.reason
+        moves.append(move_job(job, verdict.state, cause, now, reason=reason, corrects=job.observed))
     if job.started_at is None and not job.unmet and job.total > sum(job.counts[state] for state in _WAITING):
         job.started_at = now
     if job.state in ENDED_JOB and job.ended_at is None:
@@ -156,13 +172,36 @@ def _end(connection: "Connection", job: Job, now: datetime) -> None:
     if job.state is JobState.COMPLETED:
         job.outcome = JobOutcome.NOOP if _had_nothing_to_do(connection, job) else JobOutcome.OK
     failed = tracking.failed_task(connection, job.id) if job.counts[TaskState.FAILED] else None
-    if failed is not None:
+    if failed is not None and job.will_fail == FailureReason.THRESHOLD:
+        job.note = bounded(f"{_why_met(connection, job, failed)}: {failed.why}", SENTENCE)
+    elif failed is not None:
         job.reason = failed.reason or (FailureReason.CONSTRUCTION if failed.discovers else job.reason)
         job.note = bounded(f"{failed.name} [{failed.id}] failed: {failed.why}", SENTENCE)
     if job.counts[TaskState.PENDING]:
-        number = tracking.cancel_pending(connection, job.id, _upstream(failed), now)
+        reason, note = (
+            (CancelReason.UPSTREAM, _upstream(failed)) if job.will_fail is None else (CancelReason.RULE, None)
+        )
+        number = tracking.cancel_pending(connection, job.id, reason, note, now)
         job.counts[TaskState.PENDING] -= number
         job.counts[TaskState.CANCELED] += number
+
+
+def _meet_rule(connection: "Connection", job: Job, now: datetime) -> list[HistoryLine]:
+    """Let a job fail whose rule is met: it is held from now on, and a chore sees to the rest; return its history."""
+    if job.will_fail or job.state in ENDED_JOB | ORDERED_JOB or not may_be_met(job):
+        return []
+    reason = rule_met(job, tracking.count_failed(connection, job.id))
+    first = tracking.failed_task(connection, job.id)
+    if reason is None or first is None:
+        return []
+    job.will_fail, job.held, job.chore = reason, True, True
+    job.note = bounded(f"nothing more of it starts: {_why_met(connection, job, first)}", SENTENCE)
+    logger.info("Job %s will fail (%s).", job.id, reason, extra={"action": "rule-met", "job": job.id})
+    return [HistoryLine(job_id=job.id, task_id=first.id, at=now, line=job.note, trigger=_RULE.trigger)]
+
+
+def _why_met(connection: "Connection", job: Job, first: Failed) -> str:
+    return why_met(job, tracking.count_failed(connection, job.id), first)
 
 
 def _had_nothing_to_do(connection: "Connection", job: Job) -> bool:

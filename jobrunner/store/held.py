@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, literal_column, select
 from jobrunner.order_kinds import Intent, OrderKind
 from jobrunner.order_records import Requeue
 from jobrunner.records import Standing
-from jobrunner.states import JobState, TaskState
+from jobrunner.states import ENDED_JOB, JobState, TaskState
 from jobrunner.store.reading import IN_HAND, JobView
 from jobrunner.store.schema import attempt, history, job, task
 from jobrunner.store.tracking.snapshot import unacknowledged
@@ -46,8 +46,9 @@ class HeldView:
 
 
 def held_view(connection: Connection, view: JobView) -> HeldView | None:
-    """Return why a job is held; None if no order holds it, and none is under way."""
-    if view.state not in _HELD:
+    """Return why a job is held; None if neither an order nor its failure rule holds it, and none is under way."""
+    fails = view.will_fail is not None and view.state not in ENDED_JOB
+    if view.state not in _HELD and not fails:
         return None
     paused_by, why = _paused_by(connection, view.id) if view.intent == Intent.PAUSE else (None, None)
     reset, left = _reset(connection, view)

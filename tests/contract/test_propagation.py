@@ -11,9 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy import event as sqlalchemy_event
 
 from jobrunner.additions import parts
-from jobrunner.errors import InvalidParametersError
 from jobrunner.order_kinds import OrderKind
-from jobrunner.policy import Policy
 from jobrunner.states import JobState
 from tests.apps import read_rows
 from tests.builders import event
@@ -272,11 +270,6 @@ def test_what_is_told_late_of_an_earlier_run_does_not_move_what_can_never_run(on
     one.turn()
     assert states(one) == ["failed", "failed"]
     assert one.row(1).reason == "upstream"
-
-
-def test_whether_failures_propagate_is_true_false_or_nothing() -> None:
-    with pytest.raises(InvalidParametersError, match="propagate_failures='false' says nothing"):
-        Policy.of(propagate_failures="false")  # type: ignore[arg-type]
 
 
 def add(one: Driven, number: int, canvas: Signature) -> None:

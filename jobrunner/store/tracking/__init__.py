@@ -20,6 +20,7 @@ from jobrunner.store.tracking.additions import (
 )
 from jobrunner.store.tracking.blocking import (
     block_tasks,
+    count_failed,
     failed_tasks,
     names_of,
     unblock_tasks,
@@ -75,6 +76,7 @@ from jobrunner.store.tracking.observed import (
 from jobrunner.store.tracking.orders import (
     answer_orders,
     begin_chores,
+    cancel_by_rule,
     cancel_some,
     change_job,
     chore_jobs,
@@ -138,6 +140,7 @@ from jobrunner.store.tracking.series import (
 )
 from jobrunner.store.tracking.snapshot import (
     add_entries,
+    has_entry,
     live_workers,
     load_snapshot,
     next_version,
@@ -176,6 +179,7 @@ __all__ = [
     "block_tasks",
     "blocks_of",
     "blocks_upward",
+    "cancel_by_rule",
     "cancel_pending",
     "cancel_some",
     "change_job",
@@ -183,6 +187,7 @@ __all__ = [
     "chore_jobs",
     "count_added",
     "count_behind",
+    "count_failed",
     "count_states",
     "creators",
     "decide_additions",
@@ -204,6 +209,7 @@ __all__ = [
     "forget_series",
     "graft",
     "graft_into_levels",
+    "has_entry",
     "has_grown",
     "has_held_messages",
     "has_worker_failures",

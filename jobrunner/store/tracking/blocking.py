@@ -96,12 +96,22 @@ _FAILED = (
     )
     .order_by(task.c.arrival)
 )
+_OWN_FAILURES = select(func.count()).where(
+    task.c.job_id == bindparam("job_id_"),
+    task.c.state == TaskState.FAILED,
+    task.c.reason.is_distinct_from(CancelReason.UPSTREAM),
+)
 _NAMES = select(task.c.id, task.c.name).where(IsOneOf(task.c.id))
 
 
 def failed_tasks(connection: Connection, job_ids: Collection[str]) -> list[Task]:
     """Return the tasks of these jobs' plans that have failed themselves, in order of arrival."""
     return [as_task(row) for row in rows_of(connection, _FAILED, job_ids)]
+
+
+def count_failed(connection: Connection, job_id: str) -> int:
+    """Return how many tasks of a job have failed by themselves."""
+    return connection.execute(_OWN_FAILURES, {"job_id_": job_id}).scalar_one()
 
 
 def names_of(connection: Connection, task_ids: Collection[str]) -> dict[str, str]:

@@ -87,6 +87,7 @@ _CHANGES = (
     "total",
     "discovering",
     "discovered",
+    "held",
     "chore",
     "will_fail",
     "unmet",

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, literal_column, select, text, update
+from sqlalchemy import Connection, Executable, Row, bindparam, case, func, literal_column, select, text, update
 
 from jobrunner.order_kinds import OrderKind
 from jobrunner.order_records import Answer, Order
@@ -14,7 +14,9 @@ from jobrunner.records import Job, Standing, Task
 from jobrunner.states import CancelReason, TaskState
 from jobrunner.store.bulk import Update
 from jobrunner.store.schema import attempt, job, orders, task, worker
+from jobrunner.store.tracking.blocking import BLOCKED
 from jobrunner.store.tracking.jobs import jobs_by_id
+from jobrunner.store.tracking.plans import UPSTREAM_NOTE
 from jobrunner.store.tracking.rows import NOW, TASK, IsOneOf, as_task, rows_of
 
 _ORDER = [orders.c[name] for name in Order.__slots__]
@@ -134,7 +136,14 @@ _SOME = (
 _CANCEL = (
     update(task)
     .where(IsOneOf(task.c.id))
-    .values(state=TaskState.CANCELED, ordered=TaskState.CANCELED, held=False, reason=CancelReason.ORDER, ended_at=NOW)
+    .values(
+        state=TaskState.CANCELED,
+        ordered=TaskState.CANCELED,
+        held=False,
+        reason=CancelReason.ORDER,
+        note=case((task.c.note.startswith(BLOCKED), None), else_=task.c.note),
+        ended_at=NOW,
+    )
 )
 
 
@@ -143,8 +152,38 @@ def cancel_some(
 ) -> list[tuple[TaskState, bool]]:
     """Cancel up to `limit` tasks that are in these states, by order, and return what each was: (state, discovers)."""
     rows = connection.execute(_SOME, {"job_id_": job_id, "states": list(states), "number": limit}).all()
+    return _cancel(connection, _CANCEL, rows, now)
+
+
+_blocked = task.c.note.startswith(BLOCKED)
+_CANCEL_BY_RULE = (
+    update(task)
+    .where(IsOneOf(task.c.id))
+    .values(
+        state=TaskState.CANCELED,
+        held=False,
+        ended_at=NOW,
+        # Messages of what had been sent may still be out; what waited in vain was not.
+        ordered=case((_blocked, task.c.ordered), else_=TaskState.CANCELED),
+        reason=case((_blocked, CancelReason.UPSTREAM), else_=CancelReason.RULE),
+        note=case((_blocked, UPSTREAM_NOTE), else_=task.c.note),
+    )
+)
+
+
+def cancel_by_rule(
+    connection: Connection, job_id: str, states: Sequence[TaskState], limit: int, now: datetime
+) -> list[tuple[TaskState, bool]]:
+    """Cancel up to `limit` tasks that are in these states because their job's failure rule is met; returns likewise."""
+    rows = connection.execute(_SOME, {"job_id_": job_id, "states": list(states), "number": limit}).all()
+    return _cancel(connection, _CANCEL_BY_RULE, rows, now)
+
+
+def _cancel(
+    connection: Connection, statement: Executable, rows: Sequence[Row[str, str, bool]], now: datetime
+) -> list[tuple[TaskState, bool]]:
     if rows:
-        connection.execute(_CANCEL, {"ids": [row.id for row in rows], "moment": now})
+        connection.execute(statement, {"ids": [row.id for row in rows], "moment": now})
     return [(TaskState(row.state), row.discovers) for row in rows]
 
 

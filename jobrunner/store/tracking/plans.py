@@ -89,24 +89,26 @@ def first_unfinished(connection: Connection, chain: Block) -> int | None:
 _named = func.substr(task.c.note, literal_column(str(len(BLOCKED) + 1)))
 #: What is said of a pending task that ends because of what it waited for in vain: its note named that.
 UPSTREAM_NOTE = literal_column("'upstream: '").concat(_named).concat(literal_column("' failed'"))
+_blocked = task.c.note.startswith(BLOCKED)
 _CANCEL_PENDING = (
     update(task)
     .where(task.c.job_id == bindparam("job_id_"), task.c.state == TaskState.PENDING)
     .values(
         state=TaskState.CANCELED,
-        reason=CancelReason.UPSTREAM,
-        note=case((task.c.note.startswith(BLOCKED), UPSTREAM_NOTE), else_=bindparam("because")),
+        reason=case((_blocked, CancelReason.UPSTREAM), else_=bindparam("reason_")),
+        note=case((_blocked, UPSTREAM_NOTE), else_=bindparam("because")),
         ended_at=NOW,
     )
 )
 
 
-def cancel_pending(connection: Connection, job_id: str, note: str, now: datetime) -> int:
+def cancel_pending(connection: Connection, job_id: str, reason: CancelReason, note: str | None, now: datetime) -> int:
     """End the tasks that can never run any more because their job has ended, and return how many.
 
-    The note is for those of which no failure was known that they wait for in vain.
+    Reason and note are for those of which no failure was known that they wait for in vain.
     """
-    return connection.execute(_CANCEL_PENDING, {"job_id_": job_id, "because": note, "moment": now}).rowcount
+    given = {"job_id_": job_id, "reason_": reason, "because": note, "moment": now}
+    return connection.execute(_CANCEL_PENDING, given).rowcount
 
 
 _RESTORE = (

@@ -27,6 +27,8 @@ from jobrunner.store.tracking.rows import PLANNED, IsOneOf, rows_of
 
 #: Places that one statement tells apart: SQLite takes conditions of no more than 1,000 parts.
 _PLACES_AT_ONCE = 400
+#: Why tasks have ended that another one's failure kept from running.
+_BECAUSE_OF_OTHERS = (CancelReason.UPSTREAM, CancelReason.RULE)
 _NOT_DONE = (TaskState.FAILED, TaskState.CANCELED, TaskState.PARTIAL)
 
 
@@ -65,7 +67,7 @@ def _wanted(job_id: str, what: Requeue) -> Iterator[ColumnElement[bool]]:
     if what.incomplete:
         yield task.c.state.in_(_NOT_DONE)
     if what.upstream:
-        yield task.c.state.in_((TaskState.CANCELED, TaskState.FAILED)) & (task.c.reason == CancelReason.UPSTREAM)
+        yield task.c.state.in_((TaskState.CANCELED, TaskState.FAILED)) & task.c.reason.in_(_BECAUSE_OF_OTHERS)
     if what.tasks:
         yield IsOneOf(task.c.id) & ended
     for start in range(0, len(what.behind), _PLACES_AT_ONCE):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, exists, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
 from jobrunner.snapshot import Hold, Kind, Snapshot
 from jobrunner.store.bulk import insert_rows
@@ -50,6 +50,16 @@ def remove_entries(connection: Connection, job_id: str, kinds: Collection[Kind],
     """Remove entries of a job and return how many there were."""
     of_job = gate_entry.c.job_id == job_id, gate_entry.c.kind.in_(list(kinds)), gate_entry.c.subject == subject
     return connection.execute(delete(gate_entry).where(*of_job)).rowcount
+
+
+_HAS_ENTRY = select(
+    exists().where(gate_entry.c.job_id == bindparam("job_id_"), gate_entry.c.kind == bindparam("kind_"))
+)
+
+
+def has_entry(connection: Connection, job_id: str, kind: Kind) -> bool:
+    """Whether the snapshot has an entry of this kind of a job."""
+    return bool(connection.execute(_HAS_ENTRY, {"job_id_": job_id, "kind_": kind}).scalar())
 
 
 def retire_entries(connection: Connection, before: datetime, limit: int) -> int:

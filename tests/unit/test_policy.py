@@ -1,0 +1,48 @@
+"""What may be given as failure rule, threshold and propagation, and what is said of the rest."""
+
+from typing import Any
+
+import pytest
+
+from jobrunner.errors import InvalidParametersError
+from jobrunner.policy import DEFAULT, Policy
+from jobrunner.states import FailureRule
+
+
+def test_nothing_given_lets_the_rest_go_on_and_propagates_as_the_tracker_is_told() -> None:
+    assert Policy.of() == DEFAULT == Policy(rule=FailureRule.CONTINUE, threshold=None, propagate=None)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"on_failure": "continue"}, DEFAULT),
+        ({"on_failure": "cancel"}, Policy(rule=FailureRule.CANCEL)),
+        ({"threshold": 0.1}, Policy(rule=FailureRule.THRESHOLD, threshold=10)),
+        ({"threshold": 0.29}, Policy(rule=FailureRule.THRESHOLD, threshold=29)),  # 0.29 * 100 is 28.999999999999996
+        ({"threshold": 0.01}, Policy(rule=FailureRule.THRESHOLD, threshold=1)),
+        ({"propagate_failures": False}, Policy(propagate=False)),
+    ],
+)
+def test_what_is_given_is_kept_a_threshold_in_whole_percents(given: dict[str, Any], meant: Policy) -> None:
+    assert Policy.of(**given) == meant
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"on_failure": "stop"}, "on_failure='stop' is no rule. Give 'continue' or 'cancel', or a threshold."),
+        ({"on_failure": "threshold"}, "on_failure='threshold' is no rule."),
+        ({"on_failure": "cancel", "threshold": 0.1}, "Give one of them."),
+        *(
+            ({"threshold": odd}, f"The threshold {odd!r} is no share of the tasks in whole percents.")
+            for odd in (0, 1, 1.5, -0.1, 0.005, 10, float("nan"), float("inf"), True, "0.1")
+        ),
+        ({"propagate_failures": "false"}, "propagate_failures='false' says nothing."),
+        ({"propagate_failures": 1}, "propagate_failures=1 says nothing."),
+    ],
+)
+def test_what_means_nothing_is_refused_with_what_does(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidParametersError) as caught:
+        Policy.of(**given)
+    assert said in str(caught.value)
