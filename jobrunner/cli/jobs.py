@@ -2,6 +2,7 @@
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
@@ -15,8 +16,9 @@ from jobrunner.errors import InvalidCanvasError, InvalidParametersError
 from jobrunner.event_types import ACTIVE_EVENTS, INACTIVE_EVENTS, event_named
 from jobrunner.handle import Job
 from jobrunner.parameters import parameters_of
+from jobrunner.policy import Policy
 from jobrunner.preview import preview
-from jobrunner.states import ENDED_JOB, JobState
+from jobrunner.states import ENDED_JOB, FailureRule, JobState
 from jobrunner.store import leases, reading
 from jobrunner.store.held import held_view
 from jobrunner.text import check_texts
@@ -34,6 +36,20 @@ _LINES = 50
 @click.option("--key", help="The same key with the same parameters is the same job: safe to repeat.")
 @click.option("--barrier", is_flag=True, help="No task starts before all of a lower sequence have ended well.")
 @click.option("--paused", is_flag=True, help="Nothing of it starts before `jobrunner resume`, if it is new.")
+@click.option(
+    "--on-failure",
+    type=click.Choice([FailureRule.CONTINUE.value, FailureRule.CANCEL.value]),
+    default=FailureRule.CONTINUE.value,
+    help="After a task has failed: what does not depend on it goes on (default), or nothing more starts.",
+)
+@click.option(
+    "--threshold", type=float, metavar="SHARE", help="Nothing more starts after this share has failed: 0.01 to 0.99."
+)
+@click.option(
+    "--propagate-failures/--no-propagate-failures",
+    default=None,
+    help="What can never run because of a failure is failed too, or waits; by default as the tracker is told.",
+)
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -53,6 +69,9 @@ def submit(
     key: str | None,
     barrier: bool,
     paused: bool,
+    on_failure: str,
+    threshold: float | None,
+    propagate_failures: bool | None,
     dry_run: bool,
     wait: bool,
     timeout: float | None,
@@ -70,11 +89,17 @@ def submit(
     if dry_run and (wait or quiet):
         msg = "--dry-run goes with neither --wait nor --quiet."
         raise click.UsageError(msg)
+    policy: dict[str, Any] = {
+        "on_failure": on_failure,
+        "threshold": threshold,
+        "propagate_failures": propagate_failures,
+    }
+    Policy.of(**policy)
     runner = load_runner(module or DEMO)
     click.get_current_context().call_on_close(runner.database.close)
     if dry_run:
         return _dry_run(runner, name, parameters, key=key, barrier=barrier, as_json=as_json)
-    job = runner.submit_named(name, _pairs(parameters), key=key, barrier=barrier, paused=paused)
+    job = runner.submit_named(name, _pairs(parameters), key=key, barrier=barrier, paused=paused, **policy)
     if not quiet and not as_json:
         click.echo(job.id)
     code = _wait(job, timeout, quiet=quiet) if wait else 0

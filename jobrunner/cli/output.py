@@ -17,7 +17,7 @@ from rich.text import Text
 
 from jobrunner.handle import Progress as JobProgress
 from jobrunner.records import HistoryLine
-from jobrunner.states import ENDED_TASK, WELL, JobOutcome, JobState, TaskState, success
+from jobrunner.states import ENDED_TASK, WELL, FailureRule, JobOutcome, JobState, TaskState, success
 from jobrunner.store.leases import TrackerStatus
 from jobrunner.store.reading import BlockView, JobView, TaskView, WorkerView
 
@@ -233,9 +233,11 @@ def job_lines(
 
 
 def _ordered_lines(view: JobView) -> Iterator[str]:
-    """Return what operators want of a job and have set, where that is not as at first."""
+    """Return what holds for a job and what operators want of it and have set, where that is not as usual."""
     if view.intent:
         yield f"intent     {view.intent}"
+    if failures := ", ".join(_failure_words(view)):
+        yield f"failures   {failures}"
     if view.run > 1:
         yield f"run        {view.run}"
     if view.priority:
@@ -244,6 +246,16 @@ def _ordered_lines(view: JobView) -> Iterator[str]:
         yield f"note       {view.annotation}"
     if view.labels:
         yield f"labels     {', '.join(f'{name}={text}' for name, text in sorted(view.labels.items()))}"
+
+
+def _failure_words(view: JobView) -> Iterator[str]:
+    """Say what follows from failures, where that is not as usual."""
+    if view.failure_rule == FailureRule.CANCEL:
+        yield "the first cancels the rest"
+    if view.failure_rule == FailureRule.THRESHOLD:
+        yield f"{view.threshold} percent of its tasks cancel the rest"
+    if view.propagate is not None:
+        yield "propagate" if view.propagate else "do not propagate"
 
 
 def state_line(view: JobView) -> str:

@@ -17,7 +17,8 @@ from celery import chord, group
 from jobrunner import JobRunner, cli
 from jobrunner.cli.output import tasks_line
 from jobrunner.embedded import broker
-from jobrunner.records import Attempt, HistoryLine, WorkerFailure
+from jobrunner.policy import Policy
+from jobrunner.records import Attempt, HistoryLine, Standing, WorkerFailure
 from jobrunner.settings import OPTIONS, variable
 from jobrunner.store import leases, tracking
 from jobrunner.store.migrations import HEAD
@@ -85,6 +86,51 @@ def test_show_says_what_a_job_waits_for(jobs: JobRunner, run: Run) -> None:
     assert lines["waits"].startswith("no tracker is running")
     found = run("show", job, "--json").json
     assert (found["id"], found["waits"]) == (job, lines["waits"])
+
+
+def test_submit_takes_what_failures_mean_and_show_says_so(jobs: JobRunner, run: Run) -> None:
+    submit = ("submit", "-A", "shop", "nightly", "region=eu", "--json")
+    job = run(*submit, "--threshold", "0.1", "--propagate-failures").json
+    assert (job["failure_rule"], job["threshold"], job["propagate"]) == ("threshold", 10, True)
+    assert "failures   10 percent of its tasks cancel the rest, propagate\n" in run("show", job["id"]).out
+    job = run(*submit, "--on-failure", "cancel", "--no-propagate-failures").json
+    assert (job["failure_rule"], job["threshold"], job["propagate"]) == ("cancel", None, False)
+    assert "failures   the first cancels the rest, do not propagate\n" in run("show", job["id"]).out
+    job = run(*submit).json
+    assert (job["failure_rule"], job["threshold"], job["propagate"]) == ("continue", None, None)
+    assert count_rows(jobs.database)["job"] == 3
+    assert "failures" not in run("show", job["id"]).out
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_threshold_that_is_no_share_is_refused_and_nothing_is_written(
+    jobs: JobRunner, run: Run, dry: tuple[str, ...]
+) -> None:
+    assert run("submit", "-A", "shop", "nightly", "region=eu", "--threshold", "10", *dry) == Ended(
+        2,
+        "",
+        "error: The threshold 10.0 is no share of the tasks in whole percents.\n"
+        "\nhint: Give 0.01 to 0.99; on_failure='cancel' cancels the rest at the first failure.\n",
+    )
+    assert count_rows(jobs.database)["job"] == 0
+
+
+def test_show_says_that_a_job_fails_by_its_rule_and_what_it_waits_for(jobs: JobRunner, run: Run) -> None:
+    job = submitted(jobs, policy=Policy.of(on_failure="cancel"))
+    lead(jobs)
+    update(jobs, "UPDATE job SET state = 'active', applied_at = 1, will_fail = 'task', note = 'nothing more starts'")
+    update(jobs, "UPDATE job SET held = 1, chore = 1, hold_version = 1, n_pending = 2, n_active = 1")
+    update(jobs, "UPDATE task SET state = 'active', delivery = 1 WHERE arrival = 0")
+    started = int(Standing.STARTED)
+    update(
+        jobs,
+        "INSERT INTO attempt (task_id, delivery, retries, process, celery_id, standing, worker) "  # noqa: S608
+        f"SELECT id, 1, 0, 'p', celery_id, {started}, 'w1@host' FROM task WHERE arrival = 0",
+    )
+    shown = dict(line.split(maxsplit=1) for line in run("show", job).out.splitlines())
+    assert shown["because"] == "nothing more starts"
+    assert re.fullmatch(r"it fails \(task\) after this: 1 task still runs: add \[.*\] on w1@host", shown["waits"])
+    assert run("show", job, "--json").json["will_fail"] == "task"
 
 
 def test_a_job_that_may_grow_says_so_and_is_never_done_before_its_end(jobs: JobRunner, run: Run) -> None:

@@ -419,6 +419,18 @@ def test_the_same_key_with_other_content_is_refused(jobs: JobRunner) -> None:
 
 
 @on_each_database
+def test_the_same_key_with_another_failure_rule_is_other_content(jobs: JobRunner) -> None:
+    def submit(**policy: Any) -> str:
+        return jobs.submit(add(jobs, 1, 2), key="nightly", **policy).id
+
+    first = submit(threshold=0.1)
+    assert submit(threshold=0.1) == first
+    for policy in ({}, {"threshold": 0.2}, {"on_failure": "cancel"}, {"threshold": 0.1, "propagate_failures": False}):
+        with pytest.raises(KeyConflictError, match="other tasks, arguments or failure rules"):
+            submit(**policy)
+
+
+@on_each_database
 def test_the_same_key_with_a_barrier_is_other_content(jobs: JobRunner) -> None:
     first = jobs.submit(add(jobs, 1, 2), key="k", barrier=True)
     assert first.view.barrier
