@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Subquery, case, func, lit
 from jobrunner.states import DISCOVERED, DISCOVERING, WELL, JobState
 from jobrunner.store.database import Database
 from jobrunner.store.migrations import FOLDER, HEAD
-from jobrunner.store.schema import COUNTERS, block, job, metadata, task
+from jobrunner.store.schema import COUNTERS, block, job, metadata, prerequisite, task
 
 #: Faults told per question: one fault in the code makes many rows wrong.
 _TOLD = 20
@@ -44,7 +44,7 @@ def _schema(connection: Connection) -> Iterator[str]:
 
 def wrong_counters(connection: Connection) -> list[str]:
     """Return a sentence for every counter that is not what the rows say."""
-    return [*_jobs(connection), *_blocks(connection)]
+    return [*_jobs(connection), *_waiting(connection), *_blocks(connection)]
 
 
 def _jobs(connection: Connection) -> Iterator[str]:
@@ -78,6 +78,21 @@ def _differences(row: Row[*tuple[object, ...]], told: list[str]) -> str:
         for name in told
         if values[name] != (values[f"found_{name}"] or 0)
     )
+
+
+def _waiting(connection: Connection) -> Iterator[str]:
+    """Compare for how many others a job says that it waits with what it waits for."""
+    unmet = _children(prerequisite.c.job_id, prerequisite.c.met_at.is_(None))
+    found = func.coalesce(unmet.c.number, 0)
+    rows = connection.execute(
+        select(job.c.id, job.c.unmet, found.label("found"))
+        .join_from(job, unmet, unmet.c.parent == job.c.id, isouter=True)
+        .where(job.c.unmet != found)
+        .order_by(job.c.id)
+        .limit(_TOLD)
+    )
+    for row in rows:
+        yield f"Job {row.id} says that it waits for {row.unmet} other jobs, where it waits for {row.found}."
 
 
 def _blocks(connection: Connection) -> Iterator[str]:
