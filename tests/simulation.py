@@ -170,6 +170,7 @@ class World:
         self.lost: set[str] = set()
         self.unacked: list[Message] = []
         self.turns = 0
+        self.propagates = False
         self._numbers = count(1)
         self._moments = count()
         self._position = 0
