@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from jobrunner.prerequisites import OVER
 from jobrunner.states import ENDED_JOB, JobState, TaskState
 from jobrunner.store.held import HeldView
 from jobrunner.store.leases import TrackerStatus
 from jobrunner.store.orders import OrderView
+from jobrunner.store.prerequisites import PrerequisiteView
 from jobrunner.store.reading import JobView
 
 #: Seconds that a tracker may be behind without a word about it. One with nothing to do notes every 2 s that it is not.
@@ -15,10 +17,16 @@ _PROMPT = 5.0
 _NAMED = 3
 
 
-def why_waiting(view: JobView, tracker: TrackerStatus | None, workers: int, held: HeldView | None = None) -> str | None:
+def why_waiting(
+    view: JobView,
+    tracker: TrackerStatus | None,
+    workers: int,
+    held: HeldView | None = None,
+    after: Sequence[PrerequisiteView] = (),
+) -> str | None:
     """Return what an unfinished job waits for besides its own tasks, or None if nothing is in its way.
 
-    `held` tells of an order or a failure rule that holds it, or is not done yet.
+    `held` tells of an order or a failure rule that holds it, or is not done yet; `after` of the jobs that it waits for.
     """
     if view.state in ENDED_JOB:
         return None
@@ -30,7 +38,7 @@ def why_waiting(view: JobView, tracker: TrackerStatus | None, workers: int, held
         return _under_way(view, held)
     if workers == 0 and any(view.counts.get(state) for state in (TaskState.QUEUED, TaskState.SOFT_FAILED)):
         return "no worker is online: start one with `jobrunner up` or `jobrunner worker`"
-    return None
+    return waits_for(after)
 
 
 def why_unanswered(
@@ -49,6 +57,21 @@ def _not_taken(tracker: TrackerStatus | None, applied_at: datetime | None) -> st
     if tracker.trouble is not None:
         return tracker.trouble
     return "the tracker has not taken it up yet" if applied_at is None else None
+
+
+def waits_for(after: Sequence[PrerequisiteView]) -> str | None:
+    """Name the jobs that are waited for, first those that do not complete by themselves; None if there are none."""
+    unmet = sorted((one for one in after if one.met_at is None), key=lambda one: one.state not in OVER)
+    if not unmet:
+        return None
+    named = [_job_named(one) for one in unmet[:_NAMED]] + ["…"] * (len(unmet) > _NAMED)
+    return f"for {named[0]}" if len(unmet) == 1 else f"for {len(unmet):,} jobs: {'; '.join(named)}"
+
+
+def _job_named(one: PrerequisiteView) -> str:
+    if one.state is None:
+        return f"a job with the key or id {one.wanted}, which has not been submitted yet"
+    return f"job {one.name or '?'} [{one.id}], which {OVER.get(one.state, f'is {one.state}')}"
 
 
 def _paused(view: JobView, held: HeldView) -> str:

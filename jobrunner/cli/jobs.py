@@ -11,16 +11,19 @@ from jobrunner.cli import output
 from jobrunner.cli.context import DEMO, app_option, find_job, json_option, load_runner, open_database
 from jobrunner.cli.order_output import history_table
 from jobrunner.cli.outline import outline_json, outline_lines, outline_tree
-from jobrunner.condition import seconds_behind, why_waiting
+from jobrunner.condition import seconds_behind, waits_for, why_waiting
 from jobrunner.errors import InvalidCanvasError, InvalidParametersError
 from jobrunner.event_types import ACTIVE_EVENTS, INACTIVE_EVENTS, event_named
 from jobrunner.handle import Job
 from jobrunner.parameters import parameters_of
 from jobrunner.policy import Policy
+from jobrunner.prerequisites import after as check_after
 from jobrunner.preview import preview
 from jobrunner.states import ENDED_JOB, FailureRule, JobState
 from jobrunner.store import leases, reading
+from jobrunner.store.database import Database
 from jobrunner.store.held import held_view
+from jobrunner.store.prerequisites import list_prerequisites
 from jobrunner.text import check_texts
 
 #: `list` shows the unfinished jobs, and those that ended within this time.
@@ -51,6 +54,14 @@ _LINES = 50
     help="What can never run because of a failure is failed too, or waits; by default as the tracker is told.",
 )
 @click.option(
+    "--after",
+    multiple=True,
+    metavar="JOB",
+    help="If it is new, nothing of it starts before the job with this id or key has completed, which may not exist"
+    " yet; may be given more than once.",
+)
+@click.option("--wait-for-failed", is_flag=True, help="Be --after jobs also if they have failed or were canceled.")
+@click.option(
     "--dry-run",
     is_flag=True,
     help="Show the tree of its tasks and what would be refused; needs no database, no broker.",
@@ -72,6 +83,8 @@ def submit(
     on_failure: str,
     threshold: float | None,
     propagate_failures: bool | None,
+    after: tuple[str, ...],
+    wait_for_failed: bool,
     dry_run: bool,
     wait: bool,
     timeout: float | None,
@@ -98,14 +111,29 @@ def submit(
     runner = load_runner(module or DEMO)
     click.get_current_context().call_on_close(runner.database.close)
     if dry_run:
+        check_after(after, key=key)
         return _dry_run(runner, name, parameters, key=key, barrier=barrier, as_json=as_json)
-    job = runner.submit_named(name, _pairs(parameters), key=key, barrier=barrier, paused=paused, **policy)
+    job = runner.submit_named(
+        name, _pairs(parameters), key=key, barrier=barrier, paused=paused, after=after,
+        wait_for_failed=wait_for_failed, **policy,
+    )  # fmt: skip
     if not quiet and not as_json:
         click.echo(job.id)
+    if after and not quiet:
+        _tell_unknown(runner.database, job)
     code = _wait(job, timeout, quiet=quiet) if wait else 0
     if as_json and not quiet:
         output.print_json(output.job_json(job.view))
     return code
+
+
+def _tell_unknown(database: Database, job: Job) -> None:
+    """Say which jobs are waited for that do not exist: a name may be mistyped."""
+    with database.read() as connection:
+        found = list_prerequisites(connection, [job.id])
+    for one in found.get(job.id, ()):
+        if one.id is None:
+            click.echo(f"It waits for {one.wanted}: no job has that id or key yet.", err=True)
 
 
 def _dry_run(
@@ -153,16 +181,26 @@ def _wait(job: Job, timeout: float | None, *, quiet: bool) -> int:
 )
 @json_option
 def list_command(everything: bool, limit: int, as_json: bool) -> None:
-    """List the unfinished jobs, and those that ended within 24 hours; a line says if the tracker is behind."""
+    """List the unfinished jobs, and those that ended within 24 hours; a line says if the tracker is behind.
+
+    Of jobs that wait for others it says for which.
+    """
     with open_database().read() as connection:
         tracker = leases.tracker_status(connection)
         views = reading.list_jobs(connection, None if everything else datetime.now(UTC) - _RECENT, limit)
+        after = list_prerequisites(connection, [view.id for view in views if view.state is JobState.WAITING])
+    waits = {job_id: waits_for(those) for job_id, those in after.items()}
     behind = [seconds_behind(view, tracker) for view in views]
     if as_json:
         known = zip(views, behind, strict=True)
-        output.print_json([output.job_json(view) | {"behind_seconds": seconds} for view, seconds in known])
+        output.print_json(
+            [
+                output.job_json(view) | {"waits": waits.get(view.id), "behind_seconds": seconds}
+                for view, seconds in known
+            ]
+        )
     elif views:
-        output.console().print(output.jobs_table(views))
+        output.console().print(output.jobs_table(views, waits))
     else:
         click.echo("No jobs yet; `jobrunner submit` adds one.", err=True)
     unfinished = any(view.state not in ENDED_JOB for view in views)
@@ -177,17 +215,21 @@ def list_command(everything: bool, limit: int, as_json: bool) -> None:
 def show(job: str, everything: bool, as_json: bool) -> None:
     """Show the JOB with this id, key, or beginning or end of an id: what it waits for, what was decided about it.
 
-    JSON has every field of the history: among others the order that was the trigger, who gave it, and why.
+    JSON has every field of the history: among others the order that was the trigger, who gave it, and why. Its `after`
+    has the jobs that it waits for, or has waited for, as they were named: since `met_at` no more.
     """
     database = open_database()
     view = find_job(database, job)
     with database.read() as connection:
         tracker = leases.tracker_status(connection)
-        why = why_waiting(view, tracker, reading.workers_online(connection), held_view(connection, view))
+        after = list_prerequisites(connection, [view.id]).get(view.id, [])
+        why = why_waiting(view, tracker, reading.workers_online(connection), held_view(connection, view), after)
         history = reading.list_history(connection, view.id, limit=None if everything else _LINES, moves=everything)
     behind = seconds_behind(view, tracker)
     if as_json:
-        lines = {"history": [dataclasses.asdict(one) for one in history]}
+        lines = {
+            name: [dataclasses.asdict(one) for one in ones] for name, ones in (("after", after), ("history", history))
+        }
         output.print_json(output.job_json(view) | {"waits": why, "behind_seconds": behind} | lines)
     elif everything:
         click.echo("\n".join(output.job_lines(view, why, behind)))

@@ -27,7 +27,7 @@ _COLORS = {"completed": "green", "failed": "red", "canceled": "yellow", "active"
 OBSERVED = "a plain Celery canvas, known by the events of its tasks: jobrunner follows it, and can cancel it"
 LOSSY = "a worker without jobrunner: what it tells while no tracker listens is lost"
 #: Columns that go on in the next line where a terminal is narrow.
-_FOLDED = frozenset({"NOTE", "VALUE", "ORIGIN", "WHAT"})
+_FOLDED = frozenset({"NOTE", "VALUE", "ORIGIN", "WHAT", "WAITS"})
 #: In the place of a name that was not told yet.
 _UNKNOWN = "?"
 #: Creators above a task that are shown by how far it is set in.
@@ -102,9 +102,9 @@ def worker_json(view: WorkerView, blocks: Iterable[BlockView] = ()) -> dict[str,
     return dataclasses.asdict(view) | {"blocked": blocked, "note": LOSSY if view.lossy else None}
 
 
-def jobs_table(views: Iterable[JobView]) -> Table:
-    """Return jobs as a table."""
-    table = new_table("JOB", "NAME", "STATE", "TASKS", "SUBMITTED", "TOOK")
+def jobs_table(views: Iterable[JobView], waits: Mapping[str, str | None]) -> Table:
+    """Return jobs as a table; `waits` says of some, by id, for what, in a column that is there only if it is needed."""
+    table = new_table("JOB", "NAME", "STATE", "TASKS", "SUBMITTED", "TOOK", *(["WAITS"] if waits else []))
     for view in views:
         progress = JobProgress.of(view)
         table.add_row(
@@ -114,6 +114,7 @@ def jobs_table(views: Iterable[JobView]) -> Table:
             f"{progress.done}/{_total(progress)}",
             _ago(view.submitted_at),
             _took(view),
+            *([waits.get(view.id) or ""] if waits else []),
         )
     return table
 

@@ -53,9 +53,7 @@ def discovering(one: Driven) -> None:
 
 
 def waiting(one: Driven) -> None:
-    delayed(one)
-    with one.world.runner.database.write() as connection:
-        connection.execute(update(job).where(job.c.id == one.job_id).values(state=JobState.WAITING))
+    one.submit(one.work(), after=["nobody"])
 
 
 def delayed(one: Driven) -> None:

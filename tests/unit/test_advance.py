@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobrunner.order_kinds import Intent
 from jobrunner.plan import BlockKind, Place
 from jobrunner.states import (
     ENDED_JOB,
@@ -125,6 +126,14 @@ def test_a_job_of_which_something_has_started_and_something_can_still_run_is_act
 ) -> None:
     assert judge(JobState.QUEUED, tasks) == Verdict(state=JobState.ACTIVE)
     assert judge(JobState.ACTIVE, tasks) == Verdict(state=JobState.ACTIVE)
+
+
+@pytest.mark.parametrize("tasks", [counts(), counts(pending=2), counts(pending=1, canceled=1), counts(failed=1)])
+def test_a_job_waits_for_others_whatever_has_become_of_its_tasks(tasks: Mapping[TaskState, int]) -> None:
+    assert judge(JobState.WAITING, tasks, unmet=1) == Verdict(state=JobState.WAITING)
+    assert judge(JobState.WAITING, tasks, unmet=1, intent=Intent.PAUSE) == Verdict(state=JobState.PAUSED)
+    assert judge(JobState.PAUSED, tasks, unmet=1) == Verdict(state=JobState.WAITING)
+    assert judge(JobState.FAILED, tasks, unmet=1) == Verdict(state=JobState.FAILED)
 
 
 def test_an_active_job_does_not_go_back_when_its_tasks_wait_to_be_sent_again() -> None:
