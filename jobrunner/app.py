@@ -104,6 +104,8 @@ class JobRunner:
 
         With `replayable=True` it may also run again after it has completed, if its value is lost before it was used.
         With `discovers=True` it makes its job known: while only such tasks have started, that is under construction.
+        With `require_progress=True` it has completed only if its last `current.progress` says that all is done, and
+        else it has failed softly (A6).
         """
         if len(args) == 1 and callable(args[0]) and not options:
             return self.app.task(**RETRY_POLICY)(args[0])

@@ -9,9 +9,11 @@ from celery.app.task import Context
 from celery.events.event import Event
 from celery.utils.time import utcoffset
 
+from jobrunner.errors import NoVerdictError
 from jobrunner.reports import read_report
 from jobrunner.wire import TASK_PROGRESS
 from workers.reports import Reports
+from workers.verdict import retry_without_verdict
 
 #: The state by which Celery's users show progress.
 _PROGRESS = "PROGRESS"
@@ -30,9 +32,21 @@ class ReportingTask(celery.Task):
             return super().__call__(*args, **kwargs)
         request.jobrunner_reports = reports = Reports(partial(self._tell_progress, request))
         try:
-            return super().__call__(*args, **kwargs)
+            value = super().__call__(*args, **kwargs)
+            self.check_progress()
         finally:
             reports.end()
+        return value
+
+    def check_progress(self) -> None:
+        """Let an attempt fail softly that ends well although it has not said that all is done, if it must have."""
+        reports = self.jobrunner_reports
+        required = getattr(self, "require_progress", False)  # no attribute of ours: it would hide the task's own
+        if not required or reports is None or (reports.last and reports.last.share == 1.0):
+            return
+        said = f"its last report is {reports.last.share:g}" if reports.last else "it has reported no progress"
+        msg = f"It ended, and {said}."
+        raise retry_without_verdict(self, NoVerdictError(msg, "With require_progress the last one must be 1."))
 
     @property
     def jobrunner_reports(self) -> Reports | None:

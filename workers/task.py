@@ -152,6 +152,7 @@ class Task(ReportingTask):
         growth = self.jobrunner_growth
         if growth is None:
             return super().replace(sig)
+        self.check_progress()
         callbacks, errbacks = growth.request.callbacks, growth.request.errbacks
         if callbacks and _ends_in_group(sig):  # which calls nobody with its values; as Celery does, always
             gather = self.app.tasks["celery.accumulate"].s(index=0)

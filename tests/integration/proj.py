@@ -226,6 +226,15 @@ def report(self: Any, how: str, done: int, total: int, gate: str) -> None:
     hold.run(None, gate)
 
 
+@task(bind=True, require_progress=True)
+def report_in_turn(self: Any, *tries: list[float], then: Any = None) -> None:
+    """Report the shares of this try, or of the last that are given, and return, or become another task."""
+    for share in tries[min(self.request.retries, len(tries) - 1)]:
+        current.progress(share)
+    if then:
+        raise self.replace(signature(then))
+
+
 @plain()
 def threads() -> list[str]:
     """Return the names of all threads of our process."""

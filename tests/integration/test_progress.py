@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from jobrunner.errors import NoVerdictError
 from tests.house import House, on_sqlite
 from tests.waiting import PATIENCE, until
 from tracker.eventlog import open_log
@@ -37,3 +38,19 @@ def test_of_10_000_reports_three_events_a_second_are_told_and_the_last_has_the_l
     assert (reports[-1]["progress"], reports[-1]["message"]) == (1.0, "item 9999")
     assert types.index("task-succeeded") > max(types.index(one["type"]) for one in reports)
     assert {(one["root_id"], one["retries"], one["hostname"]) for one in reports} == {(sent.id, 0, "worker@house")}
+
+
+def test_a_task_that_must_report_all_and_becomes_another_has_to_report_all_before(running: House) -> None:
+    then = running.proj.add.si(1, 2)
+    job = running.jobs.submit(running.proj.report_in_turn.si([0.5], [1.0], then=then))
+    assert job.result(PATIENCE) == 3
+    first, second = running.ended_attempts(job)[0]
+    assert (first.outcome, second.outcome) == ("retried", "succeeded")
+    assert "its last report is 0.5" in str(first.exception)
+    assert len(job.tasks()) == 2  # the first try has added nothing
+
+
+def test_a_task_outside_of_jobs_must_report_all_as_well(running: House) -> None:
+    running.proj.report_in_turn.apply_async(([0.5], [1.0])).get(timeout=PATIENCE)
+    with pytest.raises(NoVerdictError, match=r"its last report is 0\.5"):
+        running.proj.report_in_turn.apply_async(([0.5],), retries=3).get(timeout=PATIENCE)

@@ -147,6 +147,22 @@ def test_a5_a_task_is_only_updated_by_the_worker_process_that_has_been_dispatche
     runner.database.close()
 
 
+def test_a6_a_task_is_complete_only_if_its_most_recent_report_had_progress_1(running: House) -> None:
+    report = running.proj.report_in_turn
+    job = running.jobs.submit(group(report.si([1.0, 0.9], [0.5, 1.0]), report.si([0.5, 1.0]), report.si([])))
+    assert job.wait(PATIENCE) is JobState.FAILED
+    assert [task.state for task in job.tasks()] == ["completed", "completed", "failed"]
+    attempts = running.ended_attempts(job)
+    assert [[one.outcome for one in ones] for ones in attempts] == [
+        ["retried", "succeeded"], ["succeeded"], ["retried", "retried", "retried", "failed"],
+    ]  # fmt: skip
+    assert [one.progress for one in attempts[0]] == [1.0, 1.0]  # what is shown never goes back
+    assert attempts[0][0].exception == (
+        "NoVerdictError('It ended, and its last report is 0.9. With require_progress the last one must be 1.')"
+    )
+    assert "it has reported no progress" in str(attempts[2][-1].exception)
+
+
 @pytest.mark.parametrize("barrier", [False, True])
 def test_a8_a_step_cannot_run_until_all_steps_with_lower_sequence_numbers_have_completed(
     running: House, barrier: bool
