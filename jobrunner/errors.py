@@ -108,10 +108,6 @@ class InputLostError(ValueLostError):
     """
 
 
-class NoVerdictError(JobrunnerError):
-    """A task ended without saying how."""
-
-
 class IllegalMoveError(JobrunnerError):
     """A job or task was asked to enter a state that its present one does not lead to."""
 

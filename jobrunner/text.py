@@ -27,6 +27,12 @@ def bounded(text: object, limit: int) -> str:
     return cleaned if len(whole) <= limit else cleaned[: limit - 1] + "…"
 
 
+def one_line(text: object, limit: int) -> str:
+    """Return foreign text as one line that a terminal may print, cut to `limit` characters."""
+    line = " ".join(str(text).split())
+    return bounded("".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in line), limit)
+
+
 def check_texts(*, limit: int = NAME, **texts: str | None) -> None:
     """Refuse a name, key or the like that no column holds.
 

@@ -13,9 +13,10 @@ from jobrunner.cli.context import AppOption
 from jobrunner.cli.database import db
 from jobrunner.cli.events import events
 from jobrunner.cli.flower import flower
-from jobrunner.cli.jobs import list_command, show, submit, tasks, watch
+from jobrunner.cli.jobs import list_command, show, submit, watch
 from jobrunner.cli.orders import cancel, fail, pause, requeue, resume, set_command, skip
 from jobrunner.cli.services import demo, tracker, up, worker
+from jobrunner.cli.tasks import tasks
 from jobrunner.cli.workers import workers_command
 from jobrunner.errors import JobrunnerError
 

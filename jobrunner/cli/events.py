@@ -13,7 +13,7 @@ from jobrunner.event_types import COMMON, EVENT_TYPES
 from jobrunner.live import stream
 from jobrunner.servers import check_broker
 from jobrunner.store import reading
-from jobrunner.text import bounded
+from jobrunner.text import one_line
 
 #: Tasks whose name and job are remembered, and characters of a field that a line shows.
 _TASKS = 100_000
@@ -110,6 +110,4 @@ def _short(id_: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return foreign text as one line that a terminal may print."""
-    line = " ".join(str(value).split())
-    return bounded("".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in line), _LENGTH)
+    return one_line(value, _LENGTH)

@@ -1,6 +1,7 @@
-"""Commands about jobs: submit, list, show, tasks, watch."""
+"""Commands about jobs: submit, list, show, watch."""
 
 import dataclasses
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,21 +10,23 @@ import click
 from jobrunner.app import JobRunner
 from jobrunner.cli import output
 from jobrunner.cli.context import DEMO, app_option, find_job, json_option, load_runner, open_database
+from jobrunner.cli.failures import FailureWatch, errors_table, failure_line
 from jobrunner.cli.order_output import history_table
 from jobrunner.cli.outline import outline_json, outline_lines, outline_tree
 from jobrunner.condition import seconds_behind, waits_for, why_waiting
 from jobrunner.errors import InvalidCanvasError, InvalidParametersError
-from jobrunner.event_types import ACTIVE_EVENTS, INACTIVE_EVENTS, event_named
+from jobrunner.failures import ErrorGroup, group_errors
 from jobrunner.handle import Job
-from jobrunner.parameters import parameters_of
 from jobrunner.policy import Policy
 from jobrunner.prerequisites import after as check_after
 from jobrunner.preview import preview
 from jobrunner.states import ENDED_JOB, FailureRule, JobState
 from jobrunner.store import leases, reading
+from jobrunner.store.attempts import failed_attempts
 from jobrunner.store.database import Database
 from jobrunner.store.held import held_view
 from jobrunner.store.prerequisites import list_prerequisites
+from jobrunner.store.reading import JobView
 from jobrunner.text import check_texts
 
 #: `list` shows the unfinished jobs, and those that ended within this time.
@@ -166,8 +169,12 @@ def _pairs(parameters: tuple[str, ...]) -> dict[str, str]:
 
 
 def _wait(job: Job, timeout: float | None, *, quiet: bool) -> int:
-    with output.progress_bar(job.view.name, quiet=quiet) as show:
-        state = job.wait(timeout, each=show)
+    with output.progress_bar(job.view.name, quiet=quiet) as bar:
+        state = job.wait(timeout, each=bar)
+    return _ended(job, state, quiet=quiet)
+
+
+def _ended(job: Job, state: JobState, *, quiet: bool) -> int:
     completed = state is JobState.COMPLETED
     if not (quiet and completed):  # cron mails what is printed: a job that failed belongs there
         click.echo(output.ended_line(job.view), err=True)
@@ -211,9 +218,13 @@ def list_command(everything: bool, limit: int, as_json: bool) -> None:
 @click.command(short_help="Show one job.")
 @click.argument("job")
 @click.option("--history", "everything", is_flag=True, help="All that was ever decided about it, as a table.")
+@click.option("--errors", is_flag=True, help="What its attempts have failed with, softly or for good, as a table.")
 @json_option
-def show(job: str, everything: bool, as_json: bool) -> None:
+def show(job: str, everything: bool, errors: bool, as_json: bool) -> None:
     """Show the JOB with this id, key, or beginning or end of an id: what it waits for, what was decided about it.
+
+    With --errors attempts are one line if they failed with the same exception and message; where numbers and ids differ
+    in that, it says # in their place.
 
     JSON has every field of the history: among others the order that was the trigger, who gave it, and why. Its `after`
     has the jobs that it waits for, or has waited for, as they were named: since `met_at` no more.
@@ -225,66 +236,29 @@ def show(job: str, everything: bool, as_json: bool) -> None:
         after = list_prerequisites(connection, [view.id]).get(view.id, [])
         why = why_waiting(view, tracker, reading.workers_online(connection), held_view(connection, view), after)
         history = reading.list_history(connection, view.id, limit=None if everything else _LINES, moves=everything)
+        groups = group_errors(failed_attempts(connection, view.id)) if errors else None
     behind = seconds_behind(view, tracker)
     if as_json:
         lines = {
             name: [dataclasses.asdict(one) for one in ones] for name, ones in (("after", after), ("history", history))
         }
+        lines |= {} if groups is None else {"errors": [dataclasses.asdict(one) for one in groups]}
         output.print_json(output.job_json(view) | {"waits": why, "behind_seconds": behind} | lines)
-    elif everything:
-        click.echo("\n".join(output.job_lines(view, why, behind)))
+        return
+    click.echo("\n".join(output.job_lines(view, why, behind, () if everything else history)))
+    if everything:
         click.echo()
         output.console().print(history_table(history))
+    if groups is not None:
+        _print_errors(groups)
+
+
+def _print_errors(groups: Sequence[ErrorGroup]) -> None:
+    if groups:
+        click.echo()
+        output.console().print(errors_table(groups))
     else:
-        click.echo("\n".join(output.job_lines(view, why, behind, history)))
-
-
-def _event_type(_context: click.Context, _parameter: click.Parameter, word: str | None) -> str | None:
-    if word is None:
-        return None
-    found = event_named(word)
-    if found is None:
-        msg = f"{word!r} is none of {', '.join(ACTIVE_EVENTS + INACTIVE_EVENTS)}."
-        raise click.BadParameter(msg)
-    return found
-
-
-@click.command(short_help="List the tasks of a job.")
-@click.argument("job")
-@click.option(
-    "--active/--inactive", default=None, help="Only those with more to come by their last event, or those without."
-)
-@click.option(
-    "--event", "last_event", metavar="NAME", callback=_event_type, help="Only those whose last event is this one."
-)
-@json_option
-def tasks(job: str, active: bool | None, last_event: str | None, as_json: bool) -> None:
-    """List all tasks of a JOB, those that never started and those that tasks have sent or added included.
-
-    After the events sent, received and started a task is active; after succeeded, failed, revoked and retried (or
-    retired, which is the same) it is not. A task that was never sent is neither.
-
-    JSON has more of each task: among others sequence, arrival, created_by, success, progress, and parameters, an object
-    with keyword arguments by name and positional ones by position from "0". It is empty if there are none, and null if
-    they are not known. Passwords are masked.
-    """
-    database = open_database()
-    job_id = find_job(database, job).id
-    with database.read() as connection:
-        views = reading.list_tasks(connection, job_id)
-        messages = reading.list_messages(connection, job_id) if as_json else ()
-        parameters = {
-            one.task_id: parameters_of(one.body, one.content_type, one.headers, takes_value=one.takes_value)
-            for one in messages
-        }
-    if active is not None:
-        views = [view for view in views if view.more_to_come is active]
-    if last_event is not None:
-        views = [view for view in views if view.last_event == last_event]
-    if as_json:
-        output.print_json([output.task_json(view, parameters.get(view.id)) for view in views])
-    else:
-        output.console().print(output.tasks_table(views))
+        click.echo("No attempt of it has failed.", err=True)
 
 
 @click.command(short_help="Follow a job to its end.")
@@ -292,10 +266,24 @@ def tasks(job: str, active: bool | None, last_event: str | None, as_json: bool) 
 @click.option("--timeout", type=float, metavar="SECONDS", help="Exit with 124 after this long; the job goes on.")
 @json_option
 def watch(job: str, timeout: float | None, as_json: bool) -> int:
-    """Show a JOB's progress until it ends; exit with 1 if it failed or was canceled."""
+    """Show a JOB's progress until it ends; exit with 1 if it failed or was canceled.
+
+    Attempts that fail are told as it happens, a line each on stderr: also those after which the task is tried again.
+    """
     database = open_database()
     handle = Job(find_job(database, job).id, database=database)
-    code = _wait(handle, timeout, quiet=False)
+    failures = FailureWatch(database, handle.id)
+    with output.progress_bar(handle.view.name) as bar:
+        if failures.before:
+            bar.say(f"Failed attempts until now: {failures.before}; `jobrunner show --errors {handle.id}` groups them.")
+
+        def each(view: JobView) -> None:
+            bar(view)
+            for one in failures.news(last=view.state in ENDED_JOB):
+                bar.say(failure_line(one))
+
+        state = handle.wait(timeout, each=each)
+    code = _ended(handle, state, quiet=False)
     if as_json:
         output.print_json(output.job_json(handle.view))
     return code

@@ -18,6 +18,7 @@ from rich.text import Text
 from jobrunner.handle import Progress as JobProgress
 from jobrunner.records import HistoryLine
 from jobrunner.states import ENDED_TASK, WELL, FailureRule, JobOutcome, JobState, TaskState, success
+from jobrunner.store.attempts import AttemptView
 from jobrunner.store.leases import TrackerStatus
 from jobrunner.store.reading import BlockView, JobView, TaskView, WorkerView
 
@@ -27,9 +28,9 @@ _COLORS = {"completed": "green", "failed": "red", "canceled": "yellow", "active"
 OBSERVED = "a plain Celery canvas, known by the events of its tasks: jobrunner follows it, and can cancel it"
 LOSSY = "a worker without jobrunner: what it tells while no tracker listens is lost"
 #: Columns that go on in the next line where a terminal is narrow.
-_FOLDED = frozenset({"NOTE", "VALUE", "ORIGIN", "WHAT", "WAITS"})
+_FOLDED = frozenset({"NOTE", "VALUE", "ORIGIN", "WHAT", "WAITS", "ERROR", "WORKERS"})
 #: In the place of a name that was not told yet.
-_UNKNOWN = "?"
+UNKNOWN = "?"
 #: Creators above a task that are shown by how far it is set in.
 _DEEPEST = 8
 #: Columns of a table that goes to a file or a pipe, which has no width.
@@ -109,7 +110,7 @@ def jobs_table(views: Iterable[JobView], waits: Mapping[str, str | None]) -> Tab
         progress = JobProgress.of(view)
         table.add_row(
             view.id,
-            view.name or _UNKNOWN,
+            view.name or UNKNOWN,
             _with(state_text(view.state), "observed", view.observed),
             f"{progress.done}/{_total(progress)}",
             _ago(view.submitted_at),
@@ -128,18 +129,18 @@ def tasks_table(views: Sequence[TaskView]) -> Table:
         table.add_row(
             view.id,
             str(view.sequence),
-            _branch(depth) + (view.name or _UNKNOWN),
+            _branch(depth) + (view.name or UNKNOWN),
             state_text(view.state).append(f" ({view.reason})" if view.reason else ""),
             tries,
             runtime,
-            view.note or view.result or _reported(view),
+            view.note or view.result or ("" if view.state in WELL else reported(view)),
         )
     return table
 
 
-def _reported(view: TaskView) -> str:
-    """Say how far a task is that has not ended well, and what it has said about it."""
-    if view.progress is None or view.state in WELL:
+def reported(view: TaskView | AttemptView) -> str:
+    """Say how far a task has said that it is, and what it has said about it."""
+    if view.progress is None:
         return ""
     percent = 100 if view.progress == 1.0 else min(round(100 * view.progress), 99)
     return f"{percent}%" + (f": {view.said}" if view.said else "")
@@ -209,7 +210,7 @@ def job_lines(
     """Return a job as lines `name  value`; `behind` is how many seconds old that may be, if it matters."""
     counts = ", ".join(f"{number} {state}" for state, number in view.counts.items()) or "none"
     yield f"job        {view.id}"
-    yield f"name       {view.name or _UNKNOWN}"
+    yield f"name       {view.name or UNKNOWN}"
     if view.observed:
         yield f"observed   {OBSERVED}"
     if view.key:
@@ -265,23 +266,34 @@ def state_line(view: JobView) -> str:
     return f"{view.state} ({more})" if more else view.state
 
 
+class Bar:
+    """Shows how far a job is, and above that lines of text."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(name, total=None, tasks="", counts="")
+
+    def __call__(self, view: JobView) -> None:
+        """Show how far the job is."""
+        done = JobProgress.of(view)
+        doing = ", ".join(f"{done.counts[state]} {state}" for state in _WORTH_TELLING if state in done.counts)
+        self._progress.update(self._task, completed=done.share, total=1.0, tasks=tasks_line(done), counts=doing)
+
+    def say(self, line: str) -> None:
+        """Print a line, which stays."""
+        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
-def progress_bar(name: str, *, quiet: bool = False) -> Iterator[Any]:
-    """Yield a function that shows a job's progress; on a terminal a live bar, else nothing until the end."""
+def progress_bar(name: str, *, quiet: bool = False) -> Iterator[Bar]:
+    """Yield what shows a job's progress; on a terminal a live bar, else nothing until the end."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[tasks]}"),
         TextColumn("{task.fields[counts]}"), TimeElapsedColumn(),
     )  # fmt: skip
     terminal = console(stderr=True)
     with Progress(*columns, console=terminal, disable=quiet or not terminal.is_terminal) as progress:
-        bar = progress.add_task(name, total=None, tasks="", counts="")
-
-        def show(view: JobView) -> None:
-            done = JobProgress.of(view)
-            doing = ", ".join(f"{done.counts[state]} {state}" for state in _WORTH_TELLING if state in done.counts)
-            progress.update(bar, completed=done.share, total=1.0, tasks=tasks_line(done), counts=doing)
-
-        yield show
+        yield Bar(progress, name)
 
 
 _WORTH_TELLING = (TaskState.ACTIVE, TaskState.SOFT_FAILED, TaskState.FAILED)
