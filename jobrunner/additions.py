@@ -58,6 +58,7 @@ class AddedTask(_Told):
     discovers: bool
     replayable: bool
     max_retries: int | None = None
+    untouched_timeout: float | None = None
     message: AddedMessage
 
 

@@ -102,6 +102,8 @@ class JobRunner:
         hard time limit, and an end without a verdict (`Ignore`, `Reject`) are waited for as long. A worker that is lost
         uses up a retry, too. With `max_retries=None` a task of a job has 20 attempts.
 
+        With `untouched_timeout=60` an attempt is given up, ended and tried again of which nothing is heard for so many
+        seconds: neither its start nor a word of its progress.
         With `replayable=True` it may also run again after it has completed, if its value is lost before it was used.
         With `discovers=True` it makes its job known: while only such tasks have started, that is under construction.
         With `require_progress=True` it has completed only if its last `current.progress` says that all is done, and

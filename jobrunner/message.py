@@ -16,6 +16,7 @@ from kombu.serialization import dumps
 from jobrunner.envelope import LONGEST, Envelope, Envelopes
 from jobrunner.errors import InvalidCanvasError
 from jobrunner.plan import Leaf
+from jobrunner.retry_policy import untouched_timeout
 from jobrunner.signatures import links
 from jobrunner.text import NAME, bounded
 
@@ -69,6 +70,11 @@ def check_task(app: Celery, leaf: Leaf) -> Task:
     if not task.send_events:
         msg = f"the task {name!r} has send_events=False, so nobody can follow it."
         raise InvalidCanvasError(msg, "Remove that option.", path=leaf.path)
+    try:
+        untouched_timeout(task)
+    except ValueError as error:
+        msg = f"the task {name!r} has {error}."
+        raise InvalidCanvasError(msg, "Give it in seconds, or leave it out.", path=leaf.path) from None
     check_arguments = getattr(task, "__header__", None)  # a task that was registered as a class has none
     if task.typing and check_arguments is not None:
         received = (None,) if leaf.takes is not None else ()

@@ -4,6 +4,7 @@ Celery's own options are all there is to set. Workers and tracker go by the same
 sends a task again.
 """
 
+import math
 from typing import Any, Final
 
 from celery.utils.time import get_exponential_backoff_interval
@@ -20,6 +21,21 @@ def max_retries(task: Any) -> int | None:
     asked = (getattr(task, "retry_kwargs", None) or {}).get("max_retries")
     number = task.max_retries if asked is None else asked
     return max(0, int(number)) if isinstance(number, int | float) else None
+
+
+def untouched_timeout(task: Any) -> float | None:
+    """Return the seconds after which an attempt is given up of which nothing is heard; None for any number of them.
+
+    Raises:
+        ValueError: the option is no number of seconds above zero.
+    """
+    seconds = getattr(task, "untouched_timeout", None)
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+        msg = f"untouched_timeout={seconds!r} is no number of seconds above zero"
+        raise ValueError(msg)
+    return float(seconds)
 
 
 def last_retry(retries: int | None) -> int:

@@ -17,7 +17,7 @@ from jobrunner.order_kinds import Intent
 from jobrunner.plan import Block, Leaf, Plan, from_canvas
 from jobrunner.policy import DEFAULT, Policy
 from jobrunner.prerequisites import After, prerequisite_rows
-from jobrunner.retry_policy import max_retries
+from jobrunner.retry_policy import max_retries, untouched_timeout
 from jobrunner.states import JobState, TaskState
 from jobrunner.store import submissions
 from jobrunner.store.database import Database
@@ -251,6 +251,7 @@ def task_row(plan: Plan, leaf: Leaf, arrival: int, message: Message) -> _Row:
         "discovers": bool(getattr(message.task, "discovers", False)),
         "replayable": bool(getattr(message.task, "replayable", False)),
         "max_retries": max_retries(message.task),
+        "untouched_timeout": untouched_timeout(message.task),
         "state": TaskState.PENDING,
         "delivery": 0,
         "first_retries": 0,

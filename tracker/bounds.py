@@ -16,6 +16,8 @@ from jobrunner.states import FailureReason
 #: What is said of an execution whose worker was shut down without waiting for it.
 SHUT_DOWN = "lost: its worker was shut down while it ran this task"
 
+#: What is said of one of which nothing was heard for so long.
+UNTOUCHED = "untouched: nothing was heard of it for"
 #: What is said of a task that was lost again and again.
 LOST_FOR_GOOD = f"lost: it was sent {MAX_ATTEMPTS} times, and each time lost before anybody had told that it started"
 
@@ -38,6 +40,11 @@ def ended_unsaid(one: Attempt) -> bool:
     if one.outcome == "held":
         return one.received_at is not None and one.received_at > one.started_at
     return one.outcome in {"lost", "rejected"}
+
+
+def was_given_up(one: Attempt) -> bool:
+    """Whether an execution was to end because nothing was heard of it: that it was ended then says nothing more."""
+    return one.outcome == "lost" and (one.exception or "").startswith(UNTOUCHED)
 
 
 def next_retry(decider: Attempt, executions: Iterable[Attempt]) -> int:
@@ -85,10 +92,10 @@ def why_failed(task: Task, decider: Attempt, executions: Iterable[Attempt]) -> F
     said = decider.exception or ""
     if decider.outcome == "input-lost":
         return FailureReason.INPUT_LOST
+    if said.startswith((_SOFT, _HARD, UNTOUCHED)):
+        return FailureReason.TIMEOUT
     if decider.standing == Standing.LOST or decider.outcome == "held" or said.startswith(_PROCESS_ENDED):
         return FailureReason.POISON if _is_poison(executions) else FailureReason.LOST
-    if said.startswith((_SOFT, _HARD)):
-        return FailureReason.TIMEOUT
     return FailureReason.RETRIES if _is_used_up(task, decider) else None
 
 
@@ -108,14 +115,16 @@ def _is_poison(executions: Iterable[Attempt]) -> bool:
 
 def _ended_with_its_process(one: Attempt) -> bool:
     said = one.exception or ""
-    return said.startswith(_PROCESS_ENDED) or (ended_unsaid(one) and said != SHUT_DOWN)
+    return said.startswith(_PROCESS_ENDED) or (ended_unsaid(one) and not said.startswith((SHUT_DOWN, UNTOUCHED)))
 
 
 def explain(reason: FailureReason | None, said: str | None, task: Task) -> str | None:
     """Return what people are told of a failure: what the last attempt said, with the reason where that does not."""
     match reason:
+        case FailureReason.TIMEOUT if said and not said.startswith(UNTOUCHED):
+            return _limit(said)
         case FailureReason.TIMEOUT:
-            return _limit(said or "")
+            return f"{said}; no retry is left of {last_retry(task.max_retries)}"
         case FailureReason.POISON:
             return f"poison: every attempt has ended the process that ran it, at last: {said}"
         case FailureReason.LOST if task.block_id:

@@ -23,7 +23,7 @@ from jobrunner.states import CancelReason, FailureReason, TaskState
 from jobrunner.text import NAME, SENTENCE, TRACEBACK, bounded
 from jobrunner.wire import LOST, SHUT_DOWN, TASK_HELD
 from tracker.bounds import SHUT_DOWN as WAS_SHUT_DOWN
-from tracker.bounds import is_spent, why_failed
+from tracker.bounds import is_spent, was_given_up, why_failed
 from tracker.numbering import number_of
 
 #: The event types that are folded, each with what it says of an execution.
@@ -173,6 +173,8 @@ def _end(folded: Attempt, outcome: str, event: Event) -> None:
     """The strongest end stands; of equal ones the first, of two after which it may be received again the last."""
     fields = event.fields
     exception = _text(fields.get("exception") or _why(event), SENTENCE)
+    if outcome == "revoked" and was_given_up(folded):
+        return
     if folded.outcome is not None and folded.ended_at is not None:
         told, known = _strength(outcome), _strength(folded.outcome)
         if outcome in PASSING and folded.outcome in PASSING:

@@ -18,7 +18,7 @@ from jobrunner.text import SENTENCE, bounded
 from jobrunner.wire import TASK_HELD
 from tracker.avoiding import rest_after
 from tracker.blocking import left_to_nobody, note_ends
-from tracker.bounds import LOST_FOR_GOOD, explain, is_lost_for_good, last_words, next_retry, why_failed
+from tracker.bounds import LOST_FOR_GOOD, explain, is_lost_for_good, last_words, next_retry, was_given_up, why_failed
 from tracker.fold import (
     FOLDED,
     Event,
@@ -54,6 +54,8 @@ _TORN = "the event log has lost a part of what it had added to the job: requeue 
 _SENT_AGAIN = frozenset({"unknown", "lost"})
 #: Seconds until a task goes out again whose worker lacked its code, doubling with each delivery, to the last.
 _FIRST_REST, _LAST_REST = 1.0, 60.0
+#: Seconds until one does that was given up untouched: workers know within a second, and it is killed after its grace.
+_LAST_GASP = 5.0
 #: Why a task has failed of which no execution has said so.
 NO_RETRY = Cause(trigger="no retry left")
 #: What is said of a task that goes out again because a gate has refused it.
@@ -81,6 +83,7 @@ def conclude(turn: Turn, histories: Iterable[tuple[Task, Sequence[Attempt]]]) ->
     folding = _Folding(turn)
     for task, history in histories:
         folding.follow(task, history)
+    folding.delay()
 
 
 @dataclass(slots=True)
@@ -121,7 +124,7 @@ class _Folding:
         for id_, history in histories.items():
             self.follow(tasks[id_], history, torn.get(id_, frozenset()), whole)
         tracking.keep_late_values(self.turn.connection, _with_late_values(tasks, histories))
-        self._delay()
+        self.delay()
 
     def reconsider(self, tasks: Iterable[Task]) -> None:
         """Let tasks follow a gate's refusal that did not count as long as another worker had the message."""
@@ -136,11 +139,12 @@ class _Folding:
             decider = deciding(one for one in history if one.delivery == by_id[id_].delivery)
             if decider is not None and was_held(decider):
                 self.follow(by_id[id_], history, frozenset(), whole)
-        self._delay()
+        self.delay()
         if histories:
             self.turn.move_on()
 
-    def _delay(self) -> None:
+    def delay(self) -> None:
+        """Write until when tasks rest that are to be sent again."""
         tracking.delay_tasks(self.turn.connection, self.delays)
         self.delays.clear()
 
@@ -301,7 +305,9 @@ class _Folding:
 
         Or its worker was shut down: the process that has run it has a moment to end.
         """
-        rest = min(_FIRST_REST * 2 ** (task.delivery - 1), _LAST_REST) if decider.outcome == "unknown" else _FIRST_REST
+        rest = _LAST_GASP if was_given_up(decider) else _FIRST_REST
+        if decider.outcome == "unknown":
+            rest = min(_FIRST_REST * 2 ** (task.delivery - 1), _LAST_REST)
         task.first_retries = max(task.first_retries, next_retry(decider, present))
         self.delays[task.id] = self.turn.now + timedelta(seconds=rest)
         self.turn.move(task, TaskState.READY)

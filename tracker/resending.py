@@ -15,11 +15,14 @@ from tracker.holding import workers_know
 from tracker.outbox import BROKER_ERRORS, Outbox
 from tracker.recover import QueueWatch, Voided, give_up_worker, resend_outbox, void_outbox
 from tracker.turn import Turn
+from tracker.untouched import UntouchedWatch
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between looks at suspicious queues, and at what can be forgotten.
 _LOOK = 5.0
+#: Seconds between looks at tasks of which nothing is heard.
+_WATCH = 1.0
 #: Seconds after the broker came back in which nothing is taken for lost: workers try to reach it every 2 s, and have
 #: yet to tell what they have done meanwhile.
 _CALM = 3.0
@@ -38,16 +41,18 @@ class Resending:
         self._outbox = outbox
         self._hearing = hearing
         self._queues = QueueWatch()
+        self._untouched = UntouchedWatch()
         #: Whether there are messages that gates have handed back whole.
         self.has_held = False
         self._voided: Voided | None = None
         self._voided_at = 0.0
-        self._looked = self._calm_at = time.monotonic()
+        self._looked = self._watched = self._calm_at = time.monotonic()
 
     def excuse(self) -> None:
         """Take nothing for lost for a while: the broker was away, and nobody could be heard."""
         self._calm_at = time.monotonic() + _CALM
         self._hearing.excuse()
+        self._untouched.excuse()
 
     def decide(self, turn: Turn) -> None:
         """Send again what is lost. Only to be asked once the event log is drained."""
@@ -58,6 +63,9 @@ class Resending:
             _tell(self._give_up(turn, name, None), f"of the lost worker {name}")
             tracking.lose_worker(turn.connection, name)
         self._hearing.forget_series(turn)
+        if (moment := time.monotonic()) - self._watched > _WATCH:
+            self._watched = moment
+            _tell(self._untouched.look(turn, moment), "of which nothing was heard")
         if time.monotonic() - self._looked > _LOOK:
             self._looked = time.monotonic()
             self._forget(turn)

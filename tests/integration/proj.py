@@ -331,6 +331,15 @@ def take_too_long() -> None:
     threading.Event().wait(100)
 
 
+@task(bind=True, untouched_timeout=1, max_retries=1)
+def hang(self: Any, times: int) -> str:
+    """Hang, and hear nothing, so often; then return."""
+    if self.request.retries < times:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        threading.Event().wait(100)
+    return "at last"
+
+
 @plain(bind=True, max_retries=None)
 def retry_for_ever(self: Any, path: str) -> None:
     """Ask for another try, whenever it is tried."""

@@ -75,6 +75,19 @@ def test_what_runs_into_its_time_limit_is_tried_again_and_fails_by_the_limit(run
     assert (hard.note or "").startswith("it ran into its hard time limit of 1 s")
 
 
+def test_what_hangs_untouched_is_ended_and_tried_again_elsewhere_and_fails_when_no_retry_is_left(
+    running: House,
+) -> None:
+    hang = running.proj.hang
+    job = running.jobs.submit(group(hang.s(1), hang.s(2), *neighbours(running)))
+    (well, failed), others = split(job, 2)
+    assert {task.state for task in others} == {TaskState.COMPLETED}
+    assert (well.state, failed.state) == (TaskState.COMPLETED, TaskState.FAILED)
+    assert (failed.reason, job.view.reason) == (FailureReason.TIMEOUT, FailureReason.TIMEOUT)
+    outcomes = [[(one.retries, one.outcome) for one in ones] for ones in running.ended_attempts(job)[:2]]
+    assert outcomes == [[(0, "lost"), (1, "succeeded")], [(0, "lost"), (1, "lost")]]
+
+
 def test_a_task_that_may_be_retried_for_ever_is_not(running: House) -> None:
     job = running.jobs.submit(running.proj.retry_for_ever.s(running.path("for-ever")))
     ((task,), _) = split(job, 1)

@@ -166,6 +166,7 @@ from jobrunner.store.tracking.workers import (
     tasks_held_by,
     unheard_queues,
     unheard_tasks,
+    watched_attempts,
     workers_to_hear,
 )
 
@@ -298,6 +299,7 @@ __all__ = [
     "update_origins",
     "update_tasks",
     "waiting_for",
+    "watched_attempts",
     "work_waiting",
     "worker_failures",
     "workers_to_hear",

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, exists, insert, literal_column, select, update
 
-from jobrunner.records import Attempt, Task
+from jobrunner.records import Attempt, Standing, Task
 from jobrunner.states import TaskState
 from jobrunner.store.reading import IN_HAND, OPEN
 from jobrunner.store.schema import attempt, held_message, job, task, worker
@@ -135,3 +135,22 @@ def tasks_held_by(connection: Connection, worker_name: str, except_source: str |
     open_attempts = [Attempt(**row._asdict()) for row in connection.execute(query)]
     tasks = {one.id: one for one in tasks_by_celery_id(connection, {one.celery_id for one in open_attempts}).values()}
     return [(tasks[one.task_id], one) for one in open_attempts]
+
+
+_WATCHED = (
+    select(*ATTEMPT, task.c.untouched_timeout)
+    .join_from(attempt, task, (task.c.id == attempt.c.task_id) & (task.c.delivery == attempt.c.delivery))
+    .where(
+        OPEN,
+        attempt.c.standing == literal_column(str(int(Standing.STARTED))),
+        task.c.state == literal_column(f"'{TaskState.ACTIVE}'"),
+        task.c.untouched_timeout.is_not(None),
+        task.c.ordered.is_(None),
+    )
+)
+
+
+def watched_attempts(connection: Connection) -> list[tuple[Attempt, float]]:
+    """Return what runs of tasks that may not be silent for longer than so many seconds."""
+    rows = [row._asdict() for row in connection.execute(_WATCHED)]
+    return [(Attempt(**values), seconds) for values in rows for seconds in [values.pop("untouched_timeout")]]
