@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -139,9 +139,13 @@ def move_job(
     old, job.state, job.reason = job.state, state, reason
     job.chore = job.chore or state is JobState.PAUSING  # until every worker knows
     return HistoryLine(
-        job_id=job.id, task_id=None, at=now, line=f"reason: {reason}" if reason else "", old=old, new=state,
+        job_id=job.id, task_id=None, at=now, line=_reason(reason), old=old, new=state,
         trigger=cause.trigger, who=cause.who, why=cause.why,
     )  # fmt: skip
+
+
+def _reason(reason: FailureReason | str | None) -> str:
+    return f"reason: {reason}" if reason else ""
 
 
 def follow(connection: "Connection", job: Job, cause: Cause, now: datetime) -> list[HistoryLine]:
@@ -157,6 +161,7 @@ def follow(connection: "Connection", job: Job, cause: Cause, now: datetime) -> l
     if job.state in ENDED_JOB and job.ended_at is None:
         _end(connection, job, now)
         job.chore = job.chore or job.held  # what was ordered is over
+        moves[-1:] = [replace(last, line=_reason(job.reason)) for last in moves[-1:]]  # that of the task is known now
     return moves
 
 

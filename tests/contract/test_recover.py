@@ -121,6 +121,7 @@ def test_a_task_that_is_lost_with_its_workers_has_its_own_number_of_retries_and_
     assert failed.note.endswith("at last: lost: worker w3@host was lost while it ran this task")
     (job,) = read_rows(runner.database, "job")
     assert (job["state"], job["reason"]) == ("failed", "poison")
+    assert read_rows(runner.database, "history")[-1]["line"] == "reason: poison"
     lines = [one["line"] for one in read_rows(runner.database, "history") if one["task_id"] == task_id]
     assert lines == [f"{task_id} failed (poison): {failed.note}"]
 

@@ -353,6 +353,28 @@ def test_f4_soft_failed_to_failed(one: Driven) -> None:
     assert one.tasks == [TaskState.FAILED]
 
 
+@pytest.mark.parametrize("how", ["an exception", "a lost worker"])
+def test_f4_a_task_is_failed_after_multiple_retries_and_f1_its_job_because_of_it(one: Driven, how: str) -> None:
+    """Each of the attempts before is a soft failure, which is retried."""
+    one.submit(one.work())
+    for retries in range(3):
+        one.start()
+        if how == "an exception":
+            one.end(how="retried")
+            assert one.tasks == [TaskState.SOFT_FAILED]
+        else:
+            one.lose_worker()
+            assert (one.tasks, one.row(0).first_retries) == ([TaskState.QUEUED], retries + 1)
+    assert one.state is JobState.ACTIVE
+    one.start()
+    if how == "an exception":
+        one.end(how="failed")
+    else:
+        one.lose_worker()
+    assert (one.tasks, one.state) == ([TaskState.FAILED], JobState.FAILED)
+    assert one.row(0).reason == ("retries" if how == "an exception" else "poison")
+
+
 def test_f4_soft_failed_to_canceled(one: Driven) -> None:
     one.submit(one.work())
     one.run(how="retried")
