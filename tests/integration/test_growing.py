@@ -79,7 +79,7 @@ def test_children_of_a_creator_that_fails_are_deleted_and_never_run(running: Hou
     proj, path = running.proj, running.path("never")
     job = running.jobs.submit(chain(proj.add_children_and_fail.si(3, path), proj.append.si("behind", path)))
     assert job.wait(PATIENCE) is JobState.FAILED
-    assert (job.view.reason, numbers_of(job)) == ("task", {"add_children_and_fail": 1, "append": 1})
+    assert (job.view.reason, numbers_of(job)) == ("retries", {"add_children_and_fail": 1, "append": 1})
     lines = history(running, job)  # one for each try, or one for both
     assert sum(int(line.removeprefix("deleted ").partition(" ")[0]) for line in lines) == 12
     assert running.lines("never") == []

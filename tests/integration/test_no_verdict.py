@@ -42,7 +42,13 @@ def has_ended(process: Process) -> bool:
     return not process.running
 
 
-@pytest.mark.parametrize("policy", ["end_oddly", "end_oddly_without_policy"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "end_oddly",
+        pytest.param("end_oddly_without_policy", marks=pytest.mark.chaos),  # one way of it: tests/seeds/test_arvados.py
+    ],
+)
 def test_a_body_that_ends_without_a_verdict_is_tried_again_and_fails_when_no_retry_is_left(
     running: House, policy: str
 ) -> None:
