@@ -52,6 +52,10 @@ FINAL = frozenset({Refusal.CANCELED, Refusal.VOID})
 """Refusals for good: nobody will want the message again."""
 
 
+PERSONAL = frozenset({Refusal.AVOIDED, Refusal.BLOCKED})
+"""Refusals of one worker: another one would run it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
     """What the snapshot says of one job; `grace` in seconds, None to let finish what runs."""

@@ -12,8 +12,8 @@ from jobrunner.wire import HEADER, MOST_AVOIDED
 
 #: Hand-backs of one try, after which whoever gets it runs it.
 MOST_HANDED_BACK = 3
-#: Seconds.
-_SHORTEST, _LONGEST = 1.0, 30.0
+#: Deliveries to blocked workers until the rest between them grows no more.
+_MOST_DOUBLED = 4
 
 
 def to_avoid(tried: Sequence[Tried], first_retries: int) -> list[str]:
@@ -37,11 +37,11 @@ def rest_after(why: str, task: Task) -> float:
     """Return for how many seconds a message rests that a gate has refused: workers may know better then.
 
     One that was handed back by who had failed it before: 1, 2, 4. One that came to a blocked worker, since others may
-    be busy for long: 2, 4, 8, 16, 30, from delivery to delivery.
+    be busy for long: 1, 2, 4, 8, 8, from delivery to delivery.
     """
     if why == Refusal.AVOIDED:
         return 2.0 ** (min(task.handed_back, MOST_HANDED_BACK) - 1)
-    return min(2.0 ** min(task.delivery, 5), _LONGEST) if why == Refusal.BLOCKED else _SHORTEST
+    return 2.0 ** (min(task.delivery, _MOST_DOUBLED) - 1) if why == Refusal.BLOCKED else 1.0
 
 
 def for_anybody(headers: dict[str, Any]) -> dict[str, Any]:

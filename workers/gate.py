@@ -67,6 +67,8 @@ class Gate:
     def __init__(self, *, worker: str, forks: bool, stop: type[BaseException], refresh: Callable[[], bool]) -> None:
         self.snapshot: Snapshot | None = None
         self.worker, self.forks, self.stop = worker, forks, stop
+        #: Calls something after so many seconds in the thread that has the messages, if that can do so.
+        self.later: Callable[[float, Callable[[], object]], object] | None = None
         self._pid = os.getpid()
         self._refresh = refresh
         self._read_at = float("-inf")

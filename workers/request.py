@@ -9,7 +9,7 @@ from celery.worker import request, state
 from kombu.utils.objects import cached_property
 
 from jobrunner.errors import InputLostError
-from jobrunner.snapshot import Refusal, Sent
+from jobrunner.snapshot import PERSONAL, Refusal, Sent
 from jobrunner.wire import HEADER, LOST, SHUT_DOWN
 from workers.again import is_worth_another, try_again
 from workers.gate import Gate, is_of_job, sent_of
@@ -18,6 +18,8 @@ from workers.stamp import sending_for
 
 #: Lost values that an event names; when these are there again, the next attempt tells of more.
 _NAMED = 1_000
+#: Seconds for which what was refused for the worker's sake stays in its hands.
+_MOMENT = 1.0
 #: What is told of a process that has ended.
 _GONE = (Terminated, WorkerLostError, SystemExit, KeyboardInterrupt)
 
@@ -91,9 +93,20 @@ class Request(request.Request):
         request.info("Task %s[%s] is held: %s", self.name, self.id, refusal)
         request.task_ready(self)
         if (refusal is Refusal.REDELIVERED and self._is_here_as_well) or tell_held(self, refusal):
-            self.acknowledge()
+            self._let_go(refusal)
         else:
             self.reject(requeue=True)
+
+    def _let_go(self, refusal: Refusal) -> None:
+        """Acknowledge what is held; what another worker would run only in a moment.
+
+        Until then it is one of the messages that this worker may have in hand. Else who refuses them all would be the
+        fastest of all, and leave none for those who work.
+        """
+        if refusal in PERSONAL and self._gate is not None and self._gate.later is not None:
+            self._gate.later(_MOMENT, self.acknowledge)
+        else:
+            self.acknowledge()
 
     @property
     def _is_here_as_well(self) -> bool:

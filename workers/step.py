@@ -52,5 +52,6 @@ class Gating(bootsteps.StartStopStep):
             reader.start()
         while not reader.answered.wait(_LOOK):
             state.maybe_shutdown()
+        reader.gate.later = c.timer.call_after if reader.gate.forks and c.hub is not None else None
         reader.introduce()
         reader.refresh()

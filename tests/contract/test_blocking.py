@@ -188,8 +188,8 @@ def test_what_comes_to_a_blocked_worker_rests_and_goes_out_again(runner: JobRunn
     row = task_row(runner, tasks[5])
     assert (row["state"], row["handed_back"]) == (TaskState.READY, 0)
     assert row["note"] == "waits for another worker: sick@host is blocked for such tasks of this job"
-    assert turn(runner, later=21.9) == []
-    (again,) = turn(runner, later=22)
+    assert turn(runner, later=20.9) == []
+    (again,) = turn(runner, later=21)
     assert (again.letter.task_id, again.letter.delivery, again.avoid) == (tasks[5], 2, ())
 
 

@@ -300,6 +300,17 @@ def die_once(value: Any, path: str) -> Any:
     return value
 
 
+@task(bind=True)
+def ail(self: Any, number: int, path: str, seconds: float = 0.0) -> int:
+    """Write down where we run, and take our time; fail on a worker that is sick as long as the file SICK is there."""
+    _append(path, f"{number} {self.request.hostname}")
+    threading.Event().wait(seconds)
+    if "SICK" in os.environ and Path(os.environ["SICK"]).exists():
+        message = f"{self.request.hostname} is sick"
+        raise ValueError(message)
+    return number
+
+
 @task(max_retries=1)
 def end_oddly(how: str, path: str) -> None:
     """End without a value or an error of ours, whenever it is tried."""
