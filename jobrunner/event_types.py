@@ -265,15 +265,20 @@ _HELD = EventType(
     sent_by="a worker",
     when=(
         "its gate has not let the task start: the job is paused or canceled, the message is void or redelivered, the"
-        " worker does not know, or it has failed the task and others live. Monitors get no copy"
+        " worker does not know, or has failed this task or others of its name. Monitors get no copy"
     ),
     effect=(
         "`ready`, and sent again once nothing holds it; what the tracker has not sent itself stays `queued` or"
-        " `soft-failed`, and its message is forwarded, as it is, once nothing holds it"
+        " `soft-failed`, and its message is forwarded, as it is, once nothing holds it; `failed` (no-workers) if all"
+        " workers that live and take tasks from its queue are blocked"
     ),
     fields=(
         *_HANDED_BACK,
-        Field("reason", ("attempt.outcome",), "`paused`, `canceled`, `void`, `redelivered`, `uninformed`, `avoided`"),
+        Field(
+            "reason",
+            ("attempt.outcome",),
+            "`paused`, `canceled`, `void`, `redelivered`, `uninformed`, `avoided` or `blocked`",
+        ),
         Field(
             "message",
             ("held_message.body", "held_message.headers", "held_message.properties", "held_message.queue"),

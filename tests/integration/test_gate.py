@@ -4,6 +4,7 @@ import base64
 import json
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -353,3 +354,22 @@ def test_a_body_learns_that_it_was_canceled(house: House, pool: str) -> None:
     assert left == ([] if pool == "prefork" else [celery_id])
     assert end_of(house, celery_id) == "task-succeeded"
     assert house.app.AsyncResult(celery_id).get(timeout=PATIENCE) == "gave up"
+
+
+@on_sqlite
+def test_what_a_worker_refuses_for_its_own_sake_is_told_at_once_and_stays_in_its_hands_for_a_second(
+    house: House,
+) -> None:
+    house.broker()
+    job, name = ids.uuid7(), house.proj.identity.name
+    with house.redis() as client:
+        client.set(SNAPSHOT_KEY, Snapshot(version=1, blocked={job: {name: ["worker@house"]}}).dumps())
+        client.set(SNAPSHOT_VERSION_KEY, 1)
+        worker(house)
+        send(house.proj.identity, 1, job=job)
+        (held,) = has_told(house, 1, TASK_HELD, reason="blocked")
+        until(lambda: not client.hlen("unacked"), timeout=PATIENCE, what="the message to be acknowledged")
+        assert time.time() - held["timestamp"] > 0.9
+        send(house.proj.add, 1, 2, job=job)
+        has_told(house, 1, "task-succeeded")
+    assert len(told(house, TASK_HELD)) == 1

@@ -69,6 +69,15 @@ def test_a_plain_task_is_held_if_the_snapshot_speaks_of_it() -> None:
     assert gate(observed).let_pass(made(2, root_id="other", is_of_job=False)) is Refusal.VOID
 
 
+def test_a_worker_holds_what_it_has_failed_or_is_blocked_for_and_another_does_not() -> None:
+    live = {"here@host": ["q"], "there@host": ["q"]}
+    one = gate(Snapshot(version=5, workers=live, blocked={JOB: {"work": ["here@host"], "other": ["there@host"]}}))
+    assert one.let_pass(Made(Sent(root_id=JOB, celery_id="1", avoid=("here@host",)))) is Refusal.AVOIDED
+    assert one.let_pass(Made(Sent(root_id=JOB, celery_id="1", avoid=("there@host",)))) is None
+    assert one.let_pass(Made(Sent(root_id=JOB, celery_id="1", name="work"))) is Refusal.BLOCKED
+    assert one.let_pass(Made(Sent(root_id=JOB, celery_id="1", name="other"))) is None
+
+
 def test_what_has_passed_elsewhere_than_to_a_process_is_judged_again_when_a_thread_has_it() -> None:
     one, message = gate(forks=False), made()
     assert one.let_pass(message) is None
