@@ -214,6 +214,30 @@ def test_f1_active_to_failed(one: Driven) -> None:
     assert one.moves[-1] == (JobState.ACTIVE, JobState.FAILED)
 
 
+def test_f1_failed_is_one_or_more_tasks_failed_after_multiple_retries_by_different_workers(one: Driven) -> None:
+    world = one.world
+    for name in ("second", "third"):
+        world.come(name, terminates=True)
+    one.turn()
+    one.notice()  # who lives
+    one.submit(one.work())
+    tried = []
+    for how in ("retried", "retried", "failed"):
+        for name, worker in world.workers.items():  # who has failed it is always the first to get it again
+            (message,) = world.queue
+            world.prefetch(worker, message)
+            world.start(worker, message)
+            one.turn()
+            one.turn()  # by then what was handed back goes out again
+            if worker.running:
+                tried.append(name)
+                world.end(worker, worker.running[0], how)
+                one.turn()
+                break
+    assert tried == ["worker", "second", "third"]
+    assert (one.state, one.tasks) == (JobState.FAILED, [TaskState.FAILED])
+
+
 def test_f1_completed_to_queued(one: Driven) -> None:
     one.submit(one.work())
     one.run()

@@ -350,11 +350,12 @@ def test_a_job_says_what_keeps_the_tracker_from_its_work(jobs: JobRunner) -> Non
 
 
 @on_each_database
-def test_a_job_whose_tasks_are_queued_without_a_worker_says_so(jobs: JobRunner) -> None:
+@pytest.mark.parametrize("state", ["n_queued", "n_soft_failed"])
+def test_a_job_whose_tasks_wait_for_a_worker_and_there_is_none_says_so(jobs: JobRunner, state: str) -> None:
     job = jobs.get(store(jobs, add(jobs, 1, 2)))
     with jobs.database.write() as connection:
         leases.acquire(connection, "tracker", 60)
-        connection.execute(update(schema.job).values(applied_at=MIDNIGHT, n_queued=1, n_pending=0))
+        connection.execute(update(schema.job).values({"applied_at": MIDNIGHT, "n_pending": 0, state: 1}))
     assert why(jobs, job) == "no worker is online: start one with `jobrunner up` or `jobrunner worker`"
     with jobs.database.write() as connection:
         worker = {"name": "w@host", "source": "source", "online": True, "online_at": MIDNIGHT, "seen_at": MIDNIGHT}
