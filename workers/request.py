@@ -12,7 +12,7 @@ from jobrunner.errors import InputLostError
 from jobrunner.snapshot import PERSONAL, Refusal, Sent
 from jobrunner.wire import HEADER, LOST, SHUT_DOWN
 from workers.again import is_worth_another, try_again
-from workers.gate import Gate, is_of_job, sent_of
+from workers.gate import Gate, is_from_tracker, is_of_job, sent_of
 from workers.held import tell_held
 from workers.stamp import sending_for
 
@@ -101,10 +101,12 @@ class Request(request.Request):
         """Acknowledge what is held; what another worker would run only in a moment.
 
         Until then it is one of the messages that this worker may have in hand. Else who refuses them all would be the
-        fastest of all, and leave none for those who work.
+        fastest of all, and leave none for those who work. Of a message that goes out again as it is, the broker could
+        make a second one if the worker ended meanwhile: that is acknowledged at once.
         """
-        if refusal in PERSONAL and self._gate is not None and self._gate.later is not None:
-            self._gate.later(_MOMENT, self.acknowledge)
+        later = None if self._gate is None else self._gate.later
+        if later is not None and refusal in PERSONAL and is_from_tracker(self._request_dict):
+            later(_MOMENT, self.acknowledge)
         else:
             self.acknowledge()
 
