@@ -90,9 +90,12 @@ class House:
         self._redis.start()
         return self._rabbitmq.start() if self._rabbitmq else self._redis
 
-    def tracker(self, name: str = "tracker", *, ready: str | None = "Tracking;") -> Process:
-        """Start a tracker, without any code of ours, and wait until it says what it should."""
-        process = self.start(name, [sys.executable, "-m", "jobrunner.cli", "tracker"])
+    def tracker(self, name: str = "tracker", *, ready: str | None = "Tracking;", **settings: str) -> Process:
+        """Start a tracker, without any code of ours, and wait until it says what it should.
+
+        `settings` are environment variables.
+        """
+        process = self.start(name, [sys.executable, "-m", "jobrunner.cli", "tracker"], **settings)
         if ready:
             process.says(ready)
         return process

@@ -430,6 +430,17 @@ def test_other_commands_make_no_database_and_say_where_they_looked(
     assert not (tmp_path / "jobs.db").exists()
 
 
+@pytest.mark.parametrize("name", ["JOBRUNNER_PROPAGATE_FAILURES", "CAF_JOB_TRACKING_PROPAGATE_FAILURES"])
+def test_a_tracker_that_is_not_told_true_or_false_does_not_start(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    run("db", "upgrade")
+    monkeypatch.setenv(name, "yes")
+    ended = run("tracker")
+    assert (ended.code, ended.out) == (2, "")
+    assert f"\n  {name}: propagate_failures is neither true nor false.\n" in ended.err
+
+
 def test_a_tracker_makes_the_usual_database_where_none_is_configured(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

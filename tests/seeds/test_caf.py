@@ -6,9 +6,9 @@ import pytest
 from celery import chain, group
 
 from jobrunner.handle import Job
-from jobrunner.states import JOB_MOVES, OPEN_TASK, TASK_MOVES, JobState, TaskState
+from jobrunner.states import JOB_MOVES, JobState, TaskState
 from tests.apps import read_rows
-from tests.house import PATIENCE, House, on_sqlite
+from tests.house import PATIENCE, Gate, House, on_sqlite
 from tests.waiting import until
 
 
@@ -84,9 +84,44 @@ def test_c4_then_it_is_forwarded_automatically() -> None:
     assert JobState.QUEUED in JOB_MOVES[JobState.WAITING]
 
 
-def test_c5_tasks_that_will_never_be_eligible_to_run_are_marked_failed_too() -> None:
-    assert TaskState.PENDING not in OPEN_TASK
-    assert TaskState.FAILED in TASK_MOVES[TaskState.PENDING]
+def c5(house: House) -> tuple[Job, Gate]:
+    """T1 has dependents T2 and T3, T3 has T4; T5 has nothing to do with them, and is slow. T1 fails."""
+    gate, proj = house.gate("slow"), house.proj
+    first = chain(proj.fail.si("T1"), group(proj.add.si(2, 2), chain(proj.add.si(3, 3), proj.add.si(4, 4))))
+    job = house.jobs.submit(group(first, proj.hold.si(5, str(gate))))
+    gate.reached()
+    until(lambda: job.tasks()[0].state is TaskState.FAILED, timeout=PATIENCE, what="T1 to fail")
+    return job, gate
+
+
+@on_sqlite
+def test_c5_tasks_that_will_never_be_eligible_to_run_are_marked_failed_too(house: House) -> None:
+    """Once with the setting of the system that this one takes the place of."""
+    house.broker()
+    house.tracker(CAF_JOB_TRACKING_PROPAGATE_FAILURES="true")
+    house.worker()
+    job, gate = c5(house)
+    first, *dependents, _ = job.tasks()
+    assert [(task.state, task.reason) for task in dependents] == [(TaskState.FAILED, "upstream")] * 3
+    assert {task.note for task in dependents} == {f"upstream: {first.name} [{first.id}] failed"}
+    assert job.state is JobState.ACTIVE
+    gate.open()
+    assert job.wait(PATIENCE) is JobState.FAILED
+    assert [task.state for task in job.tasks()] == [TaskState.FAILED] * 4 + [TaskState.COMPLETED]
+
+
+@on_sqlite
+def test_c5_by_default_they_are_not_and_wait_for_the_end_of_their_job(running: House) -> None:
+    job, gate = c5(running)
+    first, *dependents, _ = job.tasks()
+    assert [(task.state, task.note) for task in dependents] == [
+        (TaskState.PENDING, f"blocked by {first.name} [{first.id}]")
+    ] * 3
+    gate.open()
+    assert job.wait(PATIENCE) is JobState.FAILED
+    assert [(task.state, task.note) for task in job.tasks()[1:4]] == [
+        (TaskState.CANCELED, f"upstream: {first.name} [{first.id}] failed")
+    ] * 3
 
 
 def test_c5_jobs_that_will_never_be_eligible_to_run_are_marked_failed_too() -> None:

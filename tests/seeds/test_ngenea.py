@@ -228,6 +228,13 @@ def test_n2_cancelled_because_a_previous_task_failed(one: Driven) -> None:
     assert [theirs("Ngenea Hub", state) for state in one.tasks] == [("Failure",), ("Cancelled",)]
 
 
+def test_n2_failure_is_an_unexpected_error_without_structured_output(one: Driven) -> None:
+    one.submit(one.work())
+    one.run(0, how="failed")
+    assert [theirs("Ngenea Hub", state) for state in one.tasks] == [("Failure",)]
+    assert (one.row(0).note, one.row(0).value_task) == ("no", None)
+
+
 def test_n2_cancelled_because_the_job_was(one: Driven) -> None:
     one.submit(chain(one.work(), one.work()))
     one.order(OrderKind.CANCEL)
