@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import Select, or_, select
 
 from jobrunner.order_kinds import JOB_ORDERS, TASK_ORDERS, Intent, OrderKind, Scope
-from jobrunner.states import ENDED_JOB, ENDED_TASK, CancelReason, JobState, TaskState
+from jobrunner.policy import Policy
+from jobrunner.states import ENDED_JOB, ENDED_TASK, CancelReason, FailureRule, JobState, TaskState
 from jobrunner.store.check import wrong_counters
 from jobrunner.store.schema import job, orders, task
 from tests.apps import store
@@ -38,6 +39,11 @@ def _size(spec: Spec) -> int:
 _DAILY = {"read": 2, "prefetch": 4, "start": 4, "end": 4, "call": 1, "flush": 3, "turn": 2, "time out": 1}
 _DAY = 30
 randoms = st.randoms(use_true_random=True)
+
+rules = st.sampled_from([(FailureRule.CONTINUE, None), (FailureRule.CANCEL, None), (FailureRule.THRESHOLD, 40)])
+policies = st.builds(
+    lambda rule, propagate: Policy(rule=rule[0], threshold=rule[1], propagate=propagate), rules, st.booleans()
+)
 
 ENDS = ("succeeded", "succeeded", "succeeded", "failed", "retried")
 
@@ -65,9 +71,9 @@ class Life(RuleBasedStateMachine):
 
     # ---- what happens --------------------------------------------------------------------------------------
 
-    @rule(spec=small, barrier=st.booleans(), random=randoms)
-    def a_job_is_submitted(self, spec: Spec, barrier: bool, random: Random) -> None:
-        store(self.world.runner, canvas(spec, self.world.runner.app), barrier=barrier)
+    @rule(spec=small, barrier=st.booleans(), policy=policies, random=randoms)
+    def a_job_is_submitted(self, spec: Spec, barrier: bool, policy: Policy, random: Random) -> None:
+        store(self.world.runner, canvas(spec, self.world.runner.app), barrier=barrier, policy=policy)
         self.a_day_passes(random)
 
     @rule(trouble=st.sampled_from(Trouble), sent=st.integers(0, 4), random=randoms)
@@ -136,12 +142,13 @@ class Life(RuleBasedStateMachine):
     # ---- what must be so -----------------------------------------------------------------------------------
 
     def nothing_starts_that_was_stopped(self, message: Message) -> None:
-        """What a gate lets pass is of no job that is paused or canceled, and no task that was ended by an order."""
+        """What a gate lets pass is of no job that is paused, canceled or failed by its rule; nor ended by an order."""
         workers = self.world.workers.values()
         running = {one.message.task_id for worker in workers for one in worker.running}
         assert message.task_id not in running - self.world.lost
-        (found,) = self.rows(select(job.c.state, job.c.intent).where(job.c.id == message.root_id))
+        (found,) = self.rows(select(job.c.state, job.c.intent, job.c.will_fail).where(job.c.id == message.root_id))
         assert found.state != JobState.PAUSED
+        assert found.state != JobState.FAILED or found.will_fail is None
         if (found.state, found.intent) == (JobState.CANCELED, Intent.CANCEL):  # had ended, and workers do not know yet
             assert (OrderKind.CANCEL, message.root_id) in {(one.kind, one.job_id) for one in self.rows(unanswered)}
         done = orders.c.answer.like('%"done"%'), orders.c.kind.in_([OrderKind.CANCEL, OrderKind.SKIP, OrderKind.FAIL])
