@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import Select, or_, select
 
+from jobrunner.errors import RefusedError
 from jobrunner.order_kinds import JOB_ORDERS, TASK_ORDERS, Intent, OrderKind, Scope
 from jobrunner.policy import Policy
-from jobrunner.states import ENDED_JOB, ENDED_TASK, CancelReason, FailureRule, JobState, TaskState
+from jobrunner.states import ENDED_JOB, ENDED_TASK, OPEN_TASK, CancelReason, FailureRule, JobState, TaskState
 from jobrunner.store.check import wrong_counters
 from jobrunner.store.schema import job, orders, task
 from tests.apps import store
@@ -44,6 +46,8 @@ rules = st.sampled_from([(FailureRule.CONTINUE, None), (FailureRule.CANCEL, None
 policies = st.builds(
     lambda rule, propagate: Policy(rule=rule[0], threshold=rule[1], propagate=propagate), rules, st.booleans()
 )
+#: States of a job that waits for no other.
+_GOES_ON = (JobState.UNDER_CONSTRUCTION, JobState.QUEUED, JobState.ACTIVE, JobState.PAUSING, JobState.COMPLETED)
 
 ENDS = ("succeeded", "succeeded", "succeeded", "failed", "retried")
 
@@ -51,10 +55,12 @@ ENDS = ("succeeded", "succeeded", "succeeded", "failed", "retried")
 class Life(RuleBasedStateMachine):
     """A tracker and its workers, with all that operators, clients and accidents may bring about."""
 
-    @initialize(redelivers=st.booleans())
-    def open(self, redelivers: bool) -> None:
+    @initialize(redelivers=st.booleans(), propagates=st.booleans())
+    def open(self, redelivers: bool, propagates: bool) -> None:
         self.folder = Path(tempfile.mkdtemp())
         self.world = World(self.folder, redelivers=redelivers)
+        self.world.propagates = propagates
+        self.jobs = 0
         self.world.runner.task(name="discover", discovers=True, shared=False)(discover)
         self.world.runner.prepare_tasks()
         self.world.gate = self.nothing_starts_that_was_stopped
@@ -73,7 +79,20 @@ class Life(RuleBasedStateMachine):
 
     @rule(spec=small, barrier=st.booleans(), policy=policies, random=randoms)
     def a_job_is_submitted(self, spec: Spec, barrier: bool, policy: Policy, random: Random) -> None:
-        store(self.world.runner, canvas(spec, self.world.runner.app), barrier=barrier, policy=policy)
+        """Maybe after others, of which some are submitted later."""
+        self.jobs += 1
+        near = [f"job {number}" for number in range(max(self.jobs - 4, 1), self.jobs + 3) if number != self.jobs]
+        with suppress(RefusedError):
+            store(
+                self.world.runner,
+                canvas(spec, self.world.runner.app),
+                barrier=barrier,
+                policy=policy,
+                key=f"job {self.jobs}",
+                after=random.sample(near, random.choice([0, 0, 1, 2])),
+                wait_for_failed=random.random() < 0.2,
+                paused=random.random() < 0.1,
+            )
         self.a_day_passes(random)
 
     @rule(trouble=st.sampled_from(Trouble), sent=st.integers(0, 4), random=randoms)
@@ -146,8 +165,10 @@ class Life(RuleBasedStateMachine):
         workers = self.world.workers.values()
         running = {one.message.task_id for worker in workers for one in worker.running}
         assert message.task_id not in running - self.world.lost
-        (found,) = self.rows(select(job.c.state, job.c.intent, job.c.will_fail).where(job.c.id == message.root_id))
+        state = select(job.c.state, job.c.intent, job.c.will_fail, job.c.unmet)
+        (found,) = self.rows(state.where(job.c.id == message.root_id))
         assert found.state != JobState.PAUSED
+        assert not found.unmet
         assert found.state != JobState.FAILED or found.will_fail is None
         if (found.state, found.intent) == (JobState.CANCELED, Intent.CANCEL):  # had ended, and workers do not know yet
             assert (OrderKind.CANCEL, message.root_id) in {(one.kind, one.job_id) for one in self.rows(unanswered)}
@@ -200,10 +221,23 @@ class Life(RuleBasedStateMachine):
         )
         assert not (found := self.rows(unfinished)), found
 
+    @invariant()
+    def a_job_waits_as_long_as_something_is_left_that_it_waits_for(self) -> None:
+        """And then goes on: nothing of it was ready before."""
+        early = select(task.c.id, task.c.state).join_from(task, job, job.c.id == task.c.job_id)
+        assert not self.rows(early.where(job.c.unmet > 0, task.c.state.in_(list(OPEN_TASK))))
+        waits = select(job.c.id, job.c.state, job.c.unmet)
+        assert not self.rows(waits.where(job.c.unmet > 0, job.c.state.in_(_GOES_ON)))
+        assert not self.rows(waits.where(job.c.unmet == 0, job.c.state == JobState.WAITING))
+
     def everything_comes_to_its_end(self) -> None:
-        self.rest_until(lambda: not self.rows(unanswered) and not self.rows(_unended(JobState.PAUSED)))
+        paused = JobState.PAUSED, JobState.WAITING
+        self.rest_until(lambda: not self.rows(unanswered) and not self.rows(_unended(*paused)))
         for one in self.rows(_unended()):
             self.world.order(OrderKind.RESUME, one.id)
+        self.rest_until(lambda: not self.rows(unanswered) and not self.rows(_unended(JobState.WAITING)))
+        for one in self.rows(_unended()):  # of what is waited for something has failed, or does not exist
+            self.world.order(OrderKind.CANCEL, one.id)
         self.rest_until(lambda: not self.rows(unanswered) and not self.rows(_unended()))
 
     def rest_until(self, condition: Callable[[], bool]) -> None:
@@ -215,6 +249,7 @@ class Life(RuleBasedStateMachine):
             self.a_job_that_has_ended_has_no_task_that_has_not()
             self.what_was_ended_by_an_order_stays_so()
             self.a_task_that_has_ended_has_ended_as_was_ordered()
+            self.a_job_waits_as_long_as_something_is_left_that_it_waits_for()
         else:
             jobs = self.rows(select(job.c.id, job.c.state, job.c.intent, job.c.held, job.c.chore, job.c.hold_version))
             tasks = self.rows(select(task.c.id, task.c.state, task.c.ordered, task.c.held, task.c.note))
