@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Jobs that one turn tells that another one has ended, and steps from job to job that it takes: bounds how long others
 #: wait for the database.
-_LINKS = 1_000
+_LINKS = 500
 _STEPS = 20
 #: What comes before the job that is the cause of it all, in notes of jobs and tasks.
 _UPSTREAM = "upstream: "
@@ -76,9 +76,10 @@ def _follow(turn: "Turn", links: Sequence[Link]) -> None:
 def _release(turn: "Turn", job: Job, last: Link) -> None:
     """Let a job wait no more, now that the last one that it waited for has completed."""
     cause = Cause(trigger=bounded(f"{last.name} [{last.on_job}] completed", NAME))
-    if job.state is JobState.WAITING:  # else it is paused
+    if job.state is JobState.WAITING:
         turn.history.append(move_job(job, JobState.QUEUED, cause, turn.now))
-    turn.tell(job.id, "All that it waited for has completed.", cause)
+    else:
+        turn.tell(job.id, "All that it waited for has completed; it is paused.", cause)
 
 
 def _open(turn: "Turn", jobs: Sequence[Job]) -> None:

@@ -208,6 +208,9 @@ def test_a_job_that_is_released_while_it_is_paused_runs_when_it_is_resumed(one: 
         one.order(OrderKind.PAUSE)
     one.of(first).run()
     one.of(second).turn()
+    with one.world.runner.database.read() as connection:
+        lines = connection.execute(select(history.c.line).where(history.c.job_id == second)).scalars().all()
+    assert lines[-1] == "All that it waited for has completed; it is paused."
     assert (one.state, one.tasks) == (JobState.PAUSED, [TaskState.READY] * 2)
     one.order(OrderKind.RESUME)
     one.rest()

@@ -1,13 +1,15 @@
 """What the CAF job tracking worker says (C), as far as states, moves and a running house show it."""
 
 import json
+from pathlib import Path
 
 import pytest
 from celery import chain, group
 
 from jobrunner.handle import Job
-from jobrunner.states import JOB_MOVES, JobState, TaskState
+from jobrunner.states import JOB_MOVES, FailureReason, JobState, TaskState
 from tests.apps import read_rows
+from tests.driven import driven
 from tests.house import PATIENCE, Gate, House, on_sqlite
 from tests.waiting import until
 
@@ -74,14 +76,25 @@ def test_c2_it_can_also_receive_progress_messages_sent_explicitly_to_it(running:
     assert (task["progress"], stored.state) == (1.0, "SUCCESS")
 
 
-def test_c4_a_job_is_not_executed_until_all_jobs_it_depends_on_have_completed() -> None:
-    started = {JobState.UNDER_CONSTRUCTION, JobState.ACTIVE, JobState.PAUSING}
+def test_c4_a_job_is_not_executed_until_all_jobs_it_depends_on_have_completed(tmp_path: Path) -> None:
+    started = {JobState.UNDER_CONSTRUCTION, JobState.ACTIVE, JobState.PAUSING, JobState.COMPLETED}
     assert not started & JOB_MOVES[JobState.WAITING]
-    assert JobState.COMPLETED not in JOB_MOVES[JobState.WAITING]
+    with driven(tmp_path) as one:
+        before = [one.submit(one.work()) for _ in range(3)]
+        last = one.submit(one.work(), after=before)
+        for job_id in before:
+            assert (one.of(last).state, one.tasks) == (JobState.WAITING, [TaskState.PENDING])
+            one.of(job_id).run()
+        assert one.of(last).state is JobState.QUEUED
 
 
-def test_c4_then_it_is_forwarded_automatically() -> None:
-    assert JobState.QUEUED in JOB_MOVES[JobState.WAITING]
+def test_c4_then_it_is_forwarded_automatically(running: House) -> None:
+    append, path = running.proj.append, running.path("in order")
+    first = running.jobs.submit(append.si("first", path), after=["c4"])
+    second = running.jobs.submit(append.si("second", path), after=[first])
+    running.jobs.submit(append.si("before them", path), key="c4")
+    assert second.wait(PATIENCE) is JobState.COMPLETED
+    assert running.lines("in order") == ["before them", "first", "second"]
 
 
 def c5(house: House) -> tuple[Job, Gate]:
@@ -124,5 +137,19 @@ def test_c5_by_default_they_are_not_and_wait_for_the_end_of_their_job(running: H
     ] * 3
 
 
-def test_c5_jobs_that_will_never_be_eligible_to_run_are_marked_failed_too() -> None:
-    assert JobState.FAILED in JOB_MOVES[JobState.WAITING]
+@pytest.mark.parametrize("propagate_failures", [True, False])
+def test_c5_jobs_that_will_never_be_eligible_to_run_are_marked_failed_too(
+    tmp_path: Path, propagate_failures: bool
+) -> None:
+    """T1 has dependents T2 and T3, T3 has T4: with true, the failure of T1 marks T2, T3, T4 failed."""
+    with driven(tmp_path) as one:
+        one.world.propagates = propagate_failures
+        t1 = one.submit(one.work(), name="T1")
+        t2, t3 = (one.submit(one.work(), after=[t1]) for _ in range(2))
+        t4 = one.submit(one.work(), after=[t3])
+        one.of(t1).run(how="failed")
+        rows = {row["id"]: row for row in read_rows(one.world.runner.database, "job")}
+    for job_id in (t2, t3, t4):
+        assert rows[job_id]["state"] == (JobState.FAILED if propagate_failures else JobState.WAITING)
+        assert rows[job_id]["reason"] == (FailureReason.UPSTREAM if propagate_failures else None)
+        assert rows[job_id]["note"] == (f"upstream: T1 [{t1}] failed" if propagate_failures else None)
