@@ -21,7 +21,7 @@ from jobrunner.store.sources import inputs_of, producer_of
 from jobrunner.values import fetch
 
 #: Share of a job whose tasks have all ended and which has not: more may be on their way.
-_ALMOST = 0.99
+ALMOST = 0.99
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Progress:
         return cls(
             done=done,
             total=view.total,
-            share=1.0 if ended else min(done / max(view.total, 1), _ALMOST),
+            share=1.0 if ended else min(done / max(view.total, 1), ALMOST),
             growing=not ended and (view.state is JobState.UNDER_CONSTRUCTION or view.discovering > 0),
             counts=view.counts,
         )

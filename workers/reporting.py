@@ -64,7 +64,8 @@ class ReportingTask(celery.Task):
         report = read_report(fields) if type_ == TASK_PROGRESS else None
         if report is None or self.jobrunner_reports is None:
             return super().send_event(type_, retry=retry, retry_policy=retry_policy, **fields)
-        return self.jobrunner_reports.add(report, fields)
+        self.jobrunner_reports.add(report, fields)
+        return None
 
     def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None, **more: Any) -> None:
         """Store a state of the body's own, as Celery does; one that says how far the task is counts as a report."""

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from celery import Task as CeleryTask
+import celery
 from celery import chord, group
 from celery.canvas import _chain
 from celery.exceptions import Ignore, Reject, Retry
@@ -48,7 +48,7 @@ class Task(ReportingTask):
 
     @backend.setter
     def backend(self, value: Any) -> None:
-        CeleryTask.backend.fset(self, value)
+        celery.Task.backend.fset(self, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the body, with the job's value as first argument if it takes one."""

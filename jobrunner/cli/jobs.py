@@ -1,7 +1,7 @@
 """Commands about jobs: submit, list, show, watch."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,7 +22,7 @@ from jobrunner.prerequisites import after as check_after
 from jobrunner.preview import preview
 from jobrunner.states import ENDED_JOB, FailureRule, JobState
 from jobrunner.store import leases, reading
-from jobrunner.store.attempts import failed_attempts
+from jobrunner.store.attempts import failed_attempts, running_reports
 from jobrunner.store.database import Database
 from jobrunner.store.held import held_view
 from jobrunner.store.prerequisites import list_prerequisites
@@ -33,6 +33,8 @@ from jobrunner.text import check_texts
 _RECENT = timedelta(hours=24)
 #: `show` tells the last so many decisions.
 _LINES = 50
+#: Of the tasks that run and say how far they are, `show` tells of so many.
+_REPORTS = 10
 
 
 @click.command(short_help="Submit a named job.")
@@ -226,6 +228,8 @@ def show(job: str, everything: bool, errors: bool, as_json: bool) -> None:
     With --errors attempts are one line if they failed with the same exception and message; where numbers and ids differ
     in that, it says # in their place.
 
+    A task that runs and says how far it is has a line as well: ten of them at most.
+
     JSON has every field of the history: among others the order that was the trigger, who gave it, and why. Its `after`
     has the jobs that it waits for, or has waited for, as they were named: since `met_at` no more.
     """
@@ -236,21 +240,24 @@ def show(job: str, everything: bool, errors: bool, as_json: bool) -> None:
         after = list_prerequisites(connection, [view.id]).get(view.id, [])
         why = why_waiting(view, tracker, reading.workers_online(connection), held_view(connection, view), after)
         history = reading.list_history(connection, view.id, limit=None if everything else _LINES, moves=everything)
+        reports = running_reports(connection, view.id, _REPORTS)
         groups = group_errors(failed_attempts(connection, view.id)) if errors else None
     behind = seconds_behind(view, tracker)
     if as_json:
-        lines = {
-            name: [dataclasses.asdict(one) for one in ones] for name, ones in (("after", after), ("history", history))
-        }
-        lines |= {} if groups is None else {"errors": [dataclasses.asdict(one) for one in groups]}
-        output.print_json(output.job_json(view) | {"waits": why, "behind_seconds": behind} | lines)
+        more = {"after": _rows(after), "history": _rows(history), "running": _rows(reports)}
+        more |= {} if groups is None else {"errors": _rows(groups)}
+        output.print_json(output.job_json(view) | {"waits": why, "behind_seconds": behind} | more)
         return
-    click.echo("\n".join(output.job_lines(view, why, behind, () if everything else history)))
+    click.echo("\n".join(output.job_lines(view, why, behind, () if everything else history, reports)))
     if everything:
         click.echo()
         output.console().print(history_table(history))
     if groups is not None:
         _print_errors(groups)
+
+
+def _rows(values: Iterable[Any]) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(one) for one in values]
 
 
 def _print_errors(groups: Sequence[ErrorGroup]) -> None:
@@ -278,7 +285,8 @@ def watch(job: str, timeout: float | None, as_json: bool) -> int:
             bar.say(f"Failed attempts until now: {failures.before}; `jobrunner show --errors {handle.id}` groups them.")
 
         def each(view: JobView) -> None:
-            bar(view)
+            with database.read() as connection:
+                bar(view, running_reports(connection, view.id))
             for one in failures.news(last=view.state in ENDED_JOB):
                 bar.say(failure_line(one))
 

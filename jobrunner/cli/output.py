@@ -15,12 +15,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from jobrunner.handle import ALMOST
 from jobrunner.handle import Progress as JobProgress
 from jobrunner.records import HistoryLine
 from jobrunner.states import ENDED_TASK, WELL, FailureRule, JobOutcome, JobState, TaskState, success
 from jobrunner.store.attempts import AttemptView
 from jobrunner.store.leases import TrackerStatus
 from jobrunner.store.reading import BlockView, JobView, TaskView, WorkerView
+from jobrunner.text import one_line
 
 _COLORS = {"completed": "green", "failed": "red", "canceled": "yellow", "active": "cyan", "soft-failed": "magenta",
            "online": "green", "lost": "red"}  # fmt: skip
@@ -33,6 +35,8 @@ _FOLDED = frozenset({"NOTE", "VALUE", "ORIGIN", "WHAT", "WAITS", "ERROR", "WORKE
 UNKNOWN = "?"
 #: Creators above a task that are shown by how far it is set in.
 _DEEPEST = 8
+#: Characters of what a task says of its progress, where there is little room.
+_BRIEF = 40
 #: Columns of a table that goes to a file or a pipe, which has no width.
 _WIDE = 200
 
@@ -205,7 +209,11 @@ def origins_table(head: str, rows: Mapping[str, tuple[str | None, str]]) -> Tabl
 
 
 def job_lines(
-    view: JobView, why: str | None, behind: float | None, history: Sequence[HistoryLine] = ()
+    view: JobView,
+    why: str | None,
+    behind: float | None,
+    history: Sequence[HistoryLine] = (),
+    reports: Iterable[AttemptView] = (),
 ) -> Iterator[str]:
     """Return a job as lines `name  value`; `behind` is how many seconds old that may be, if it matters."""
     counts = ", ".join(f"{number} {state}" for state, number in view.counts.items()) or "none"
@@ -225,13 +233,15 @@ def job_lines(
         yield f"tracker    {_late(behind)}"
     progress = JobProgress.of(view)
     yield f"tasks      {_total(progress)}: {counts}" + (", growing" if progress.growing else "")
+    for one in reports:
+        yield f"running    {one.name or UNKNOWN} [{one.task_id}] {reported(one)}"
     yield f"submitted  {stamp(view.submitted_at)}"
     if view.started_at:
         yield f"started    {stamp(view.started_at)}"
     if view.ended_at:
         yield f"ended      {stamp(view.ended_at)}, after {_took(view)}"
-    for one in history:
-        yield f"history    {stamp(one.at)}  {one.line}"
+    for line in history:
+        yield f"history    {stamp(line.at)}  {line.line}"
 
 
 def _ordered_lines(view: JobView) -> Iterator[str]:
@@ -273,11 +283,13 @@ class Bar:
         self._progress = progress
         self._task = progress.add_task(name, total=None, tasks="", counts="")
 
-    def __call__(self, view: JobView) -> None:
-        """Show how far the job is."""
+    def __call__(self, view: JobView, reports: Sequence[AttemptView] = ()) -> None:
+        """Show how far the job is, and what of it runs as far as that has said so; in words the latest of these."""
         done = JobProgress.of(view)
-        doing = ", ".join(f"{done.counts[state]} {state}" for state in _WORTH_TELLING if state in done.counts)
-        self._progress.update(self._task, completed=done.share, total=1.0, tasks=tasks_line(done), counts=doing)
+        doing = [f"{done.counts[state]} {state}" for state in _WORTH_TELLING if state in done.counts]
+        doing += [one_line(reported(one), _BRIEF) for one in reports[:1]]
+        share = share_with(done, reports)
+        self._progress.update(self._task, completed=share, total=1.0, tasks=tasks_line(done), counts=", ".join(doing))
 
     def say(self, line: str) -> None:
         """Print a line, which stays."""
@@ -294,6 +306,13 @@ def progress_bar(name: str, *, quiet: bool = False) -> Iterator[Bar]:
     terminal = console(stderr=True)
     with Progress(*columns, console=terminal, disable=quiet or not terminal.is_terminal) as progress:
         yield Bar(progress, name)
+
+
+def share_with(progress: JobProgress, reports: Iterable[AttemptView]) -> float:
+    """Return how far a job is if what its tasks have reported counts as well: it is done when they have ended."""
+    parts = sum(one.progress for one in reports if one.progress is not None)
+    known = progress.share + parts / max(progress.total, 1)
+    return progress.share if progress.share == 1.0 else min(known, ALMOST)
 
 
 _WORTH_TELLING = (TaskState.ACTIVE, TaskState.SOFT_FAILED, TaskState.FAILED)

@@ -7,6 +7,8 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from jobrunner.records import Standing
+from jobrunner.states import TaskState
+from jobrunner.store.reading import OPEN
 from jobrunner.store.schema import attempt, task
 
 #: Ends by which an attempt has failed: for good if the task had no retry left, and else softly.
@@ -71,14 +73,26 @@ def failed_attempts(connection: Connection, job_id: str) -> list[AttemptView]:
     return _select(connection, job_id, failed, attempt.c.ended_at, task.c.arrival, attempt.c.retries)
 
 
+def running_reports(connection: Connection, job_id: str, limit: int | None = None) -> list[AttemptView]:
+    """Return the executions of a job that run and have said how far they are, those that did so last first."""
+    running = OPEN & (task.c.delivery == attempt.c.delivery) & (task.c.state == TaskState.ACTIVE)
+    condition = running & attempt.c.progress.is_not(None)
+    return _select(connection, job_id, condition, attempt.c.touched_at.desc(), task.c.arrival, limit=limit)
+
+
 def _select(
-    connection: Connection, job_id: str, condition: ColumnElement[bool], *order: ColumnElement[object]
+    connection: Connection,
+    job_id: str,
+    condition: ColumnElement[bool],
+    *order: ColumnElement[object],
+    limit: int | None = None,
 ) -> list[AttemptView]:
     query = (
         select(*_OF_ATTEMPT, task.c.name, attempt.c.standing)
         .join_from(task, attempt, attempt.c.task_id == task.c.id)
         .where(task.c.job_id == job_id, condition)
         .order_by(*order)
+        .limit(limit)
     )
     views = []
     for row in connection.execute(query):

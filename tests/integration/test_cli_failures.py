@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from celery import group
 
 from jobrunner import JobRunner
-from jobrunner.cli.output import stamp
+from jobrunner.cli.output import share_with, stamp
+from jobrunner.store.attempts import running_reports
 from tests.apps import new_runner, store, take_turn
 from tests.builders import event, moment
 from tests.commands import Run
@@ -65,6 +67,27 @@ def test_programs_get_the_attempts_of_each_task(job: str, run: Run) -> None:
 
 def test_a_running_task_is_shown_with_how_far_it_is(job: str, run: Run) -> None:
     assert run("tasks", job, "--state", "active").out.splitlines()[1].split()[-2:] == ["99%:", "nearly"]
+
+
+def test_show_tells_of_a_running_task_how_far_it_is(jobs: JobRunner, job: str, run: Run) -> None:
+    second = jobs.get(job).tasks()[1]
+    assert f"running    add [{second.id}] 99%: nearly\n" in run("show", job).out
+    (one,) = run("show", job, "--json").json["running"]
+    assert (one["task_id"], one["progress"], one["said"]) == (second.id, 0.997, "nearly")
+    take_turn(jobs, event("succeeded", uuid=second.id, at=9))
+    assert "running    " not in run("show", job).out
+
+
+def test_the_bar_counts_what_running_tasks_have_reported_and_is_full_when_the_job_has_ended(
+    jobs: JobRunner, job: str
+) -> None:
+    with jobs.database.read() as connection:
+        reports = running_reports(connection, job)
+    progress = jobs.get(job).progress
+    assert (progress.share, share_with(progress, ())) == (1 / 3, 1 / 3)
+    assert share_with(progress, reports) == pytest.approx((1 + 0.997) / 3)
+    assert share_with(replace(progress, share=0.9), reports) == 0.99
+    assert share_with(replace(progress, share=1.0), reports) == 1.0
 
 
 def test_tasks_are_listed_by_state(job: str, run: Run) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from jobrunner.errors import NoVerdictError
+from jobrunner.event_types import COMMON, EVENT_TYPES
 from tests.house import House, on_sqlite
 from tests.waiting import PATIENCE, until
 from tracker.eventlog import open_log
@@ -37,6 +38,8 @@ def test_of_10_000_reports_three_events_a_second_are_told_and_the_last_has_the_l
     assert [reports[0]["done"], reports[-1]["done"]] == [1, 10_000]
     assert (reports[-1]["progress"], reports[-1]["message"]) == (1.0, "item 9999")
     assert types.index("task-succeeded") > max(types.index(one["type"]) for one in reports)
+    known = {name for field in (*EVENT_TYPES["task-progress"].fields, *COMMON) for name in field.name.split(", ")}
+    assert {name for one in reports for name in one} == known
     assert {(one["root_id"], one["retries"], one["hostname"]) for one in reports} == {(sent.id, 0, "worker@house")}
 
 

@@ -19,7 +19,7 @@ Told = tuple[int, Event]
 
 def told(type_: str, number: int, at: int, process: str = "w1@host") -> Told:
     retries = number if type_ == "received" else None
-    return number, event(type_, at=at, worker=process, source=None, retries=retries)
+    return number, event(type_, at=at, worker=process, source=None, retries=retries, fields={"current": 1, "total": 2})
 
 
 def folded(events: Sequence[Event], cuts: Collection[int] | None = None) -> list[Attempt]:
@@ -112,6 +112,14 @@ def test_with_nothing_known_it_is_the_first_try(type_: str) -> None:
 def test_after_a_retry_whose_receipt_nobody_heard_it_is_the_next_try(type_: str) -> None:
     found = folded([told(one, 0, at)[1] for at, one in enumerate(("received", "started", "retried", type_))])
     assert [one.retries for one in found] == [0, 1]
+
+
+def test_a_report_of_progress_is_of_the_last_try() -> None:
+    said = [("received", 0), ("started", 0), ("progress", 0), ("received", 1), ("retried", 0), ("started", 1)]
+    first, second = folded([told(type_, number, at)[1] for at, (type_, number) in enumerate([*said, ("progress", 1)])])
+    assert (first.touched_at, second.touched_at) == (moment(2), moment(6))
+    (only,) = folded([told("progress", 0, 0)[1]])
+    assert only.retries == 0
 
 
 def test_a_second_start_of_the_same_try_is_no_further_try() -> None:
