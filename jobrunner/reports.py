@@ -48,20 +48,20 @@ def report_of(done: object, total: object = None, message: object = None) -> Rep
 def read_report(told: Mapping[str, Any]) -> Report | None:
     """Return what the fields of an event, or of a state's meta, report; None if that is not how far a task is."""
     done, total = next(((told[name], told.get("total")) for name in _DONE if name in told), (None, None))
-    message = next((told[name] for name in _MESSAGE if told.get(name) is not None), None)
     try:
-        return report_of(told.get("progress") if done is None else done, total, message)
+        return report_of(told.get("progress") if done is None else done, total, _message(told))
     except InvalidParametersError:
         return None
 
 
-def share_told(fields: Mapping[str, Any]) -> float | None:
-    """Return how far a task is by an event: what our workers say, or what can be read as such."""
-    said = _number(fields.get("progress"))
-    if said is not None and said <= 1:
-        return float(said)
-    report = read_report(fields)
-    return None if report is None else report.share
+def report_told(fields: Mapping[str, Any]) -> Report | None:
+    """Return what an event reports: the share that our workers say, else what can be read in it."""
+    share = _number(fields.get("progress"))
+    return read_report(fields) if share is None or share > 1 else report_of(share, None, _message(fields))
+
+
+def _message(told: Mapping[str, Any]) -> object:
+    return next((told[name] for name in _MESSAGE if told.get(name) is not None), None)
 
 
 def _number(value: object) -> int | float | None:

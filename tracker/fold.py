@@ -18,7 +18,7 @@ from typing import Any
 
 from jobrunner import ids
 from jobrunner.records import Attempt, AttemptKey, Standing, Task
-from jobrunner.reports import share_told
+from jobrunner.reports import report_told
 from jobrunner.states import CancelReason, FailureReason, TaskState
 from jobrunner.text import NAME, SENTENCE, TRACEBACK, bounded
 from jobrunner.wire import LOST, SHUT_DOWN, TASK_HELD
@@ -158,15 +158,14 @@ def _latest(known: datetime | None, told: datetime) -> datetime:
 
 def _report(folded: Attempt, event: Event) -> None:
     """The greatest report stands; of equal ones the last. It says nothing of a start: any process may report."""
-    share = share_told(event.fields)
-    if share is None:
+    told = report_told(event.fields)
+    if told is None:
         return
-    said = _text(event.fields.get("message"), SENTENCE)
     if folded.touched_at is not None:
         known = folded.progress or 0.0, folded.touched_at, folded.said or ""
-        if (share, event.at, said or "") <= known:
+        if (told.share, event.at, told.message or "") <= known:
             return
-    folded.progress, folded.touched_at, folded.said = share, event.at, said
+    folded.progress, folded.touched_at, folded.said = told.share, event.at, told.message
 
 
 def _end(folded: Attempt, outcome: str, event: Event) -> None:

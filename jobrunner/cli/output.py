@@ -31,6 +31,8 @@ OBSERVED = "a plain Celery canvas, known by the events of its tasks: jobrunner f
 LOSSY = "a worker without jobrunner: what it tells while no tracker listens is lost"
 #: Columns that go on in the next line where a terminal is narrow.
 _FOLDED = frozenset({"NOTE", "VALUE", "ORIGIN", "WHAT", "WAITS", "ERROR", "WORKERS"})
+#: States of a task that is at nothing: what an attempt before has reported is past.
+_BEFORE = frozenset({TaskState.PENDING, TaskState.READY, TaskState.QUEUED})
 #: In the place of a name that was not told yet.
 UNKNOWN = "?"
 #: Creators above a task that are shown by how far it is set in.
@@ -93,7 +95,8 @@ def task_json(view: TaskView, parameters: Mapping[str, Any] | None) -> dict[str,
     nothing it is 0.0 before the end, and unknown after it.
     """
     unreported = None if view.state in ENDED_TASK else 0.0
-    progress = 1.0 if view.state in WELL else unreported if view.progress is None else view.progress
+    known = None if view.state in _BEFORE else view.progress
+    progress = 1.0 if view.state in WELL else unreported if known is None else known
     return dataclasses.asdict(view) | {
         "parameters": parameters,
         "success": success(view.state),
@@ -137,7 +140,7 @@ def tasks_table(views: Sequence[TaskView]) -> Table:
             state_text(view.state).append(f" ({view.reason})" if view.reason else ""),
             tries,
             runtime,
-            view.note or view.result or ("" if view.state in WELL else reported(view)),
+            view.note or view.result or ("" if view.state in WELL | _BEFORE else reported(view)),
         )
     return table
 

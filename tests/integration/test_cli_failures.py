@@ -69,6 +69,13 @@ def test_a_running_task_is_shown_with_how_far_it_is(job: str, run: Run) -> None:
     assert run("tasks", job, "--state", "active").out.splitlines()[1].split()[-2:] == ["99%:", "nearly"]
 
 
+def test_what_an_attempt_had_reported_that_is_lost_is_past(jobs: JobRunner, job: str, run: Run) -> None:
+    with jobs.database.write() as connection:
+        connection.exec_driver_sql("UPDATE task SET state = 'ready' WHERE state = 'active'")
+    assert run("tasks", job, "--state", "ready", "--json").json[0]["progress"] == 0.0
+    assert "99%" not in run("tasks", job).out
+
+
 def test_show_tells_of_a_running_task_how_far_it_is(jobs: JobRunner, job: str, run: Run) -> None:
     second = jobs.get(job).tasks()[1]
     assert f"running    add [{second.id}] 99%: nearly\n" in run("show", job).out

@@ -10,7 +10,7 @@ import pytest
 
 from jobrunner import current
 from jobrunner.errors import InvalidParametersError
-from jobrunner.reports import Report, read_report, report_of, share_told
+from jobrunner.reports import Report, read_report, report_of, report_told
 from workers.reports import Reports
 
 
@@ -61,16 +61,18 @@ def test_the_ways_of_existing_code_are_read(told: dict[str, Any]) -> None:
 @pytest.mark.parametrize("told", [{}, {"percent": 25}, {"current": "a"}, {"total": 4}, {"degrees": 1}])
 def test_what_says_nothing_of_progress_is_no_report(told: dict[str, Any]) -> None:
     assert read_report(told) is None
-    assert share_told(told) is None
+    assert report_told(told) is None
 
 
 @pytest.mark.parametrize("odd", [True, "1", 2.0, -0.5, math.nan, 10**400, [1]])
 def test_an_odd_share_in_an_event_is_unknown(odd: object) -> None:
-    assert share_told({"progress": odd}) is None
+    assert report_told({"progress": odd}) is None
 
 
 def test_of_what_our_workers_tell_the_share_counts() -> None:
-    assert share_told({"progress": 1.0, "done": 9, "total": 10}) == 1.0
+    told = report_told({"progress": 1.0, "done": 9, "total": 10, "message": "m"})
+    assert told == report_of(1.0, None, "m")
+    assert report_told({"current": 1, "total": 4, "status": "m"}) == report_of(1, 4, "m")
 
 
 # ---- how often -----------------------------------------------------------------------------------------
