@@ -17,7 +17,7 @@ from jobrunner.plan import BlockKind, Place
 from jobrunner.records import Block, Task
 from jobrunner.states import ENDED_JOB, CancelReason, FailureReason, TaskState
 from jobrunner.store import tracking
-from jobrunner.store.tracking.blocking import BLOCKED, Blocked, Waiting
+from jobrunner.store.tracking.upstream import BLOCKED, Blocked, Waiting
 from tracker.rebuild import chains_around
 from tracker.settle import Changes
 

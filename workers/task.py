@@ -13,12 +13,13 @@ from kombu.utils.functional import retry_over_time
 
 from jobrunner.errors import InputLostError, JobrunnerError, NoVerdictError, ValueLostError
 from jobrunner.keeping import keeping
-from jobrunner.retry_policy import last_retry, wait
+from jobrunner.retry_policy import last_retry
 from jobrunner.values import fetch
 from jobrunner.wire import HEADER, TaskHeader
 from workers.canceled import is_canceled
 from workers.growth import Growth
 from workers.reporting import ReportingTask
+from workers.verdict import retry_without_verdict
 
 #: Seconds until an attempt is tried again whose addition the event log did not take.
 _REST = 5.0
@@ -105,8 +106,7 @@ class Task(ReportingTask):
 
     def _without_verdict(self, error: BaseException) -> Any:
         """Return the retry of an attempt that says neither that it has succeeded nor that it has failed (A7)."""
-        problem = NoVerdictError(f"The task ended without saying how: {error!r}.")
-        return self.retry(exc=problem, countdown=wait(self, self.request.retries))
+        return retry_without_verdict(self, NoVerdictError(f"The task ended without saying how: {error!r}."))
 
     def _ends_its_process(self, error: SystemExit) -> bool:
         """Whether the process ends by this, and the worker's main process sees to it; elsewhere nobody would."""

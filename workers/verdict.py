@@ -1,13 +1,12 @@
-"""What ends without the verdict that was asked of it fails softly: by the task's own policy, as if its body had raised.
+"""What ends without a verdict fails softly (A7): by the task's own policy, as if its body had raised an error.
 
 Celery's `autoretry_for` works inside the body, and this is judged after it.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from celery.utils.time import get_exponential_backoff_interval
-
 from jobrunner.errors import NoVerdictError
+from jobrunner.retry_policy import wait
 
 if TYPE_CHECKING:
     from celery import Task
@@ -21,12 +20,6 @@ def retry_without_verdict(task: "Task", error: NoVerdictError) -> "Retry":
         NoVerdictError: its retries are used up.
     """
     options: dict[str, Any] = dict(getattr(task, "retry_kwargs", {}))
-    backoff = float(getattr(task, "retry_backoff", False))
-    if backoff:
-        options["countdown"] = get_exponential_backoff_interval(
-            factor=int(max(1.0, backoff)),
-            retries=task.request.retries,
-            maximum=int(getattr(task, "retry_backoff_max", 600)),
-            full_jitter=getattr(task, "retry_jitter", True),
-        )
+    if getattr(task, "retry_backoff", False):
+        options["countdown"] = wait(task, task.request.retries)
     return task.retry(exc=error, throw=False, **options)

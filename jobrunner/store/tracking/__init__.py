@@ -18,22 +18,6 @@ from jobrunner.store.tracking.additions import (
     save_additions,
     unkept_additions,
 )
-from jobrunner.store.tracking.blocking import (
-    block_tasks,
-    count_failed,
-    failed_tasks,
-    names_of,
-    unblock_tasks,
-    waiting_for,
-)
-from jobrunner.store.tracking.blocks import (
-    forget_failures,
-    has_worker_failures,
-    lift_blocks,
-    named_tasks,
-    save_worker_failures,
-    worker_failures,
-)
 from jobrunner.store.tracking.gone import (
     count_added,
     count_states,
@@ -157,6 +141,22 @@ from jobrunner.store.tracking.tasks import (
     tasks_by_celery_id,
     update_attempts,
     update_tasks,
+)
+from jobrunner.store.tracking.upstream import (
+    block_tasks,
+    count_failed,
+    failed_tasks,
+    names_of,
+    unblock_tasks,
+    waiting_for,
+)
+from jobrunner.store.tracking.worker_failures import (
+    forget_failures,
+    has_worker_failures,
+    lift_blocks,
+    named_tasks,
+    save_worker_failures,
+    worker_failures,
 )
 from jobrunner.store.tracking.workers import (
     lose_worker,

@@ -14,10 +14,10 @@ from jobrunner.records import Job, Standing, Task
 from jobrunner.states import CancelReason, TaskState
 from jobrunner.store.bulk import Update
 from jobrunner.store.schema import attempt, job, orders, task, worker
-from jobrunner.store.tracking.blocking import BLOCKED
 from jobrunner.store.tracking.jobs import jobs_by_id
 from jobrunner.store.tracking.plans import UPSTREAM_NOTE
 from jobrunner.store.tracking.rows import NOW, TASK, IsOneOf, as_task, rows_of
+from jobrunner.store.tracking.upstream import BLOCKED
 
 _ORDER = [orders.c[name] for name in Order.__slots__]
 _NEW = select(*_ORDER).where(orders.c.applied_at.is_(None)).order_by(orders.c.id).limit(bindparam("number"))

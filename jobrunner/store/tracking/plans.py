@@ -9,8 +9,8 @@ from jobrunner.records import Block
 from jobrunner.states import WELL, CancelReason, TaskState
 from jobrunner.store.bulk import Update
 from jobrunner.store.schema import block, task
-from jobrunner.store.tracking.blocking import BLOCKED
 from jobrunner.store.tracking.rows import NOW, IsOneOf, rows_of
+from jobrunner.store.tracking.upstream import BLOCKED
 
 _BLOCK = [block.c[name] for name in Block.__slots__]
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, insert, select, up
 from jobrunner.snapshot import Hold, Kind, Snapshot
 from jobrunner.store.bulk import insert_rows
 from jobrunner.store.schema import gate_entry, job, snapshot, worker
-from jobrunner.store.tracking.blocks import blocked_workers
+from jobrunner.store.tracking.worker_failures import blocked_workers
 
 #: The one row of table `snapshot`.
 _NAME = "workers"
