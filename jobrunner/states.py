@@ -145,7 +145,7 @@ class FailureReason(Documented):
 
     TASK = ("task", "A task raised an error that its retry policy does not cover.")
     RETRIES = ("retries", "A task failed in every attempt that its retry policy allows.")
-    TIMEOUT = ("timeout", "A task ran into its time limit.")
+    TIMEOUT = ("timeout", "A task ran into its time limit, or was silent for longer than it may be.")
     UPSTREAM = ("upstream", "Something before it failed, and failures propagate.")
     PARTIAL = ("partial", "A task ended partial, and the policy does not tolerate that.")
     LOST = ("lost", "A worker was lost with a task that has no attempt left.")

@@ -101,7 +101,15 @@ def test_a_task_that_may_be_retried_for_ever_is_not(running: House) -> None:
     assert (task.reason, task.retries) == (FailureReason.RETRIES, MAX_ATTEMPTS - 1)
 
 
-@pytest.mark.parametrize(("how", "reason"), [("SIGKILL", FailureReason.POISON), ("SIGQUIT", FailureReason.LOST)])
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        pytest.param(
+            "SIGKILL", FailureReason.POISON, marks=pytest.mark.chaos
+        ),  # in turns: tests/contract/test_recover.py
+        ("SIGQUIT", FailureReason.LOST),
+    ],
+)
 def test_a_body_that_ends_its_worker_is_tried_again_and_fails_when_no_retry_is_left(
     running: House, how: str, reason: FailureReason
 ) -> None:
