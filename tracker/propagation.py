@@ -8,6 +8,7 @@ What comes after a task is found by what tasks wait for, a few statements for ea
 tasks failed or wait.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -86,18 +87,19 @@ class Failures:
         if not behind:
             return
         jobs = tracking.jobs_by_id(connection, {one.job_id for one, _ in behind})
+        fail = {one.id: propagates if one.propagate is None else one.propagate for one in jobs.values()}
         names = tracking.names_of(connection, {cause for _, cause in behind})
-        blocked = []
-        for one, cause in behind:
-            own = jobs[one.job_id].propagate
-            fails = propagates if own is None else own
-            named = f"{names[cause]} [{cause}]"
-            if fails:
-                changes.move_many(one.job_id, TaskState.PENDING, TaskState.FAILED, 1, discovers=one.discovers)
-                blocked.append(Blocked(one.id, TaskState.FAILED, f"{FailureReason.UPSTREAM}: {named} failed"))
-            else:
-                blocked.append(Blocked(one.id, TaskState.PENDING, f"{BLOCKED}{named}"))
+        named = {cause: f"{name} [{cause}]" for cause, name in names.items()}
+        blocked = [
+            Blocked(one.id, TaskState.FAILED, f"{FailureReason.UPSTREAM}: {named[cause]} failed")
+            if fail[one.job_id]
+            else Blocked(one.id, TaskState.PENDING, f"{BLOCKED}{named[cause]}")
+            for one, cause in behind
+        ]
         tracking.block_tasks(connection, blocked, now)
+        failed_so = Counter((one.job_id, one.discovers) for one, _ in behind if fail[one.job_id])
+        for (job_id, discovers), number in failed_so.items():
+            changes.move_many(job_id, TaskState.PENDING, TaskState.FAILED, number, discovers=discovers)
 
 
 @dataclass(frozen=True, slots=True)

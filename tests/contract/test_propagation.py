@@ -167,6 +167,19 @@ def test_failures_in_many_chains_take_no_more_statements_than_one(one: Driven) -
     assert statements(40) == statements(2)
 
 
+@pytest.mark.parametrize("propagates", [True, False])
+def test_any_number_of_tasks_behind_a_failure_is_marked(on_each_database: Driven, propagates: bool) -> None:
+    one = on_each_database
+    behind = chain(one.work(), group(one.work() for _ in range(200)), one.work())
+    one.submit(group(behind, one.work()), propagate_failures=propagates)
+    one.run(0, "failed")
+    rows = [row for row in read_rows(one.world.runner.database, "task") if row["arrival"] in range(1, 202)]
+    wanted = "upstream: {} failed" if propagates else "blocked by {}"
+    assert {row["note"] for row in rows} == {wanted.format(named(one, 0))}
+    assert {(row["state"], row["reason"]) for row in rows} == {("failed" if propagates else "pending", "upstream")}
+    assert {row["ended_at"] is not None for row in rows} == {propagates}
+
+
 # ---- what is no failure after all --------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """What can never run because something before it has failed, and what can again because that is no more so (C5)."""
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -45,25 +46,33 @@ _WAITING = select(*(task.c[name] for name in Waiting._fields)).where(
 
 def waiting_for(connection: Connection, chains: Collection[str]) -> list[Waiting]:
     """Return the tasks that wait for a place of one of these chains, and are not known to wait in vain."""
-    return [Waiting(**row) for row in rows_of(connection, _WAITING, chains)]
+    return [Waiting(*row) for row in connection.execute(_WAITING, {"ids": list(chains)})]
 
 
 _BLOCK = Update(task, ["id"], ["state", "reason", "note", "ended_at"])
+_BLOCK_ALIKE = (
+    update(task)
+    .where(IsOneOf(task.c.id))
+    .values({name: bindparam(f"{name}_", type_=task.c[name].type) for name in ("state", "reason", "note", "ended_at")})
+)
+#: So many tasks with the same note are worth a statement of their own: there may be very many behind one failure.
+_MANY = 100
 
 
 def block_tasks(connection: Connection, blocked: Sequence[Blocked], now: datetime) -> None:
     """Note of pending tasks that they can never run."""
-    rows = [
-        {
-            "id": one.id,
-            "state": one.state,
-            "reason": CancelReason.UPSTREAM,
-            "note": one.note,
-            "ended_at": now if one.state is TaskState.FAILED else None,
-        }
-        for one in blocked
-    ]
-    _BLOCK.run(connection, rows)
+    alike: defaultdict[tuple[TaskState, str], list[str]] = defaultdict(list)
+    for one in blocked:
+        alike[one.state, one.note].append(one.id)
+    few: list[dict[str, object]] = []
+    for (state, note), task_ids in alike.items():
+        ended_at = now if state is TaskState.FAILED else None
+        row = {"state": state, "reason": CancelReason.UPSTREAM, "note": note, "ended_at": ended_at}
+        if len(task_ids) >= _MANY:
+            connection.execute(_BLOCK_ALIKE, {f"{name}_": value for name, value in row.items()} | {"ids": task_ids})
+        else:
+            few += [{"id": id_, **row} for id_ in task_ids]
+    _BLOCK.run(connection, few)
 
 
 _upstream = task.c.job_id == bindparam("job_id_"), task.c.reason == CancelReason.UPSTREAM
