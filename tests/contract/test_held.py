@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from jobrunner.store.check import check
 from jobrunner.store.schema import job, task
 from tests.apps import new_runner, read_rows, store
 from tests.builders import MIDNIGHT, entry, held_message, moment, raw_event
+from tests.driven import driven
 from tracker.absorb import absorb, absorb_apart
 from tracker.events import read_events
 from tracker.recover import QueueWatch, forget_receipts, give_up_worker, resend_outbox, void_outbox
@@ -512,3 +514,23 @@ def test_a_retry_that_is_handed_back_is_forwarded_later_and_later_and_then_for_a
         turn(runner, told("received", planned, at=now - 0.1, retries=1), later=now)
     assert avoids == [[FIRST], [FIRST], None]
     assert task_row(runner, planned)["state"] == TaskState.SOFT_FAILED
+
+
+def test_a_message_that_turns_up_of_a_job_that_had_failed_for_its_loss_is_kept_and_forwarded(tmp_path: Path) -> None:
+    with driven(tmp_path) as here:
+        here.submit(here.work())
+        here.start()
+        worker = here.world.workers["worker"]
+        here.world.call(worker, worker.running[0])
+        here.end()
+        (message,) = here.world.queue
+        here.world.queue.clear()
+        for _ in range(3):
+            here.turn()  # its queue is empty, and nobody has it
+        assert (here.state, here.tasks) == (JobState.FAILED, [TaskState.COMPLETED, TaskState.FAILED])
+        here.world.queue.append(replace(message, redelivered=True))
+        here.world.work_on()  # a gate refuses it and tells it whole
+        assert here.state is JobState.ACTIVE
+        for _ in range(3):
+            here.world.work_on()
+        assert (here.state, here.tasks) == (JobState.COMPLETED, [TaskState.COMPLETED] * 2)

@@ -102,7 +102,10 @@ def hold_in_doubt(connection: Connection) -> int:
 
 
 def drop_obsolete(connection: Connection) -> int:
-    """Remove messages that nobody will ever need: their task was sent anew, is further or has ended, or their job."""
+    """Remove messages that nobody will ever need: their task was sent anew, is further or has ended.
+
+    Whether their job has ended says nothing: one that turns up makes it go on, as soon as the turn is settled.
+    """
     needed = exists().where(
         task.c.id == held_message.c.task_id,
         task.c.celery_id == held_message.c.celery_id,
@@ -114,5 +117,4 @@ def drop_obsolete(connection: Connection) -> int:
         (attempt.c.retries > held_message.c.retries)
         | ((attempt.c.retries == held_message.c.retries) & attempt.c.standing.in_(_ENDED)),
     )
-    ended = exists().where(job.c.id == held_message.c.job_id, job.c.ended_at.is_not(None))
-    return connection.execute(delete(held_message).where(~needed | further | ended)).rowcount
+    return connection.execute(delete(held_message).where(~needed | further)).rowcount
