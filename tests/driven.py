@@ -46,12 +46,13 @@ class Driven:
         key: str | None = None,
         wait_for_failed: bool = False,
         paused: bool = False,
+        name: str | None = None,
         **policy: Any,
     ) -> str:
         """Submit the job, which is known and sent then, and return its id."""
         self.job_id = store(
             self.world.runner, canvas, barrier=barrier, after=after, key=key, wait_for_failed=wait_for_failed,
-            paused=paused, policy=Policy.of(**policy),
+            paused=paused, name=name, policy=Policy.of(**policy),
         )  # fmt: skip
         self.turn()
         return self.job_id

@@ -78,7 +78,7 @@ def reset_some(turn: Turn, job: Job) -> str | None:
         rebuilt = _rebuilt(turn, job.id)
         if not rebuilt.stranded:
             tracking.update_blocks(turn.connection, rebuilt.changed)
-            for place in rebuilt.opened if not job.unmet else ():
+            for place in rebuilt.opened:
                 turn.open(job.id, place)
             job.requeue = None
             return f"{what.reset} tasks run again"

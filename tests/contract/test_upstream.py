@@ -149,9 +149,11 @@ def test_one_that_failed_with_another_is_requeued_at_once_when_that_has_complete
 
 
 def test_what_was_skipped_in_a_job_that_failed_with_another_is_not_run(one: Driven) -> None:
+    """It had failed by order while the job was waiting: else there is nothing to skip."""
     propagate(one)
     first = one.submit(one.work())
     second = one.submit(chain(one.work(), one.work()), after=[first])
+    one.order(OrderKind.FAIL, 0)
     one.of(first).run(how="failed")
     one.of(second).order(OrderKind.SKIP, 0)
     one.turn()
@@ -262,6 +264,20 @@ def test_tasks_of_a_job_that_waits_take_orders_and_it_waits_on(one: Driven) -> N
     one.of(first).run()
     one.of(second).turn()
     assert (one.state, one.tasks) == (JobState.CANCELED, [TaskState.SKIPPED, TaskState.CANCELED])
+
+
+def test_a_task_that_is_skipped_after_all_opens_nothing_in_a_job_that_waits(here: Driven) -> None:
+    first = here.submit(here.work())
+    second = here.submit(chain(here.work(), here.work()), after=[first])
+    here.order(OrderKind.FAIL, 0)
+    here.order(OrderKind.SKIP, 0)
+    here.turn()
+    assert (here.state, here.tasks) == (JobState.WAITING, [TaskState.SKIPPED, TaskState.PENDING])
+    here.of(first).run()
+    here.of(second).turn()
+    assert here.tasks == [TaskState.SKIPPED, TaskState.QUEUED]
+    here.run(1)
+    assert here.state is JobState.COMPLETED
 
 
 def test_a_job_of_which_all_was_canceled_task_by_task_waits_and_then_is_canceled(one: Driven) -> None:

@@ -3,12 +3,23 @@
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
-from sqlalchemy import BindParameter, Connection, bindparam, case, func, literal_column, select, union_all, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal_column,
+    select,
+    union_all,
+    update,
+)
 
 from jobrunner.records import Block
 from jobrunner.states import WELL, CancelReason, TaskState
 from jobrunner.store.bulk import Update
-from jobrunner.store.schema import block, task
+from jobrunner.store.schema import block, job, task
 from jobrunner.store.tracking.rows import NOW, IsOneOf, rows_of
 from jobrunner.store.tracking.upstream import BLOCKED
 
@@ -33,8 +44,16 @@ def update_blocks(connection: Connection, blocks: Collection[Block]) -> None:
 
 
 _PLACE = task.c.opens_block == bindparam("block_id_"), task.c.opens_at == bindparam("position_")
+#: In a job that waits for others nothing opens, whatever has ended well in it by order.
+_WAITS = exists(
+    select(job.c.id)
+    .join_from(block, job, job.c.id == block.c.job_id)
+    .where(block.c.id == bindparam("block_id_"), job.c.unmet > literal_column("0"))
+)
 _OPEN = (
-    update(task).where(*_PLACE, task.c.state == TaskState.PENDING).values(state=TaskState.READY, reason=None, note=None)
+    update(task)
+    .where(*_PLACE, task.c.state == TaskState.PENDING, ~_WAITS)
+    .values(state=TaskState.READY, reason=None, note=None)
 )
 _DELAYED = select(task.c.id, task.c.countdown).where(
     *_PLACE, task.c.state == TaskState.READY, task.c.countdown.is_not(None), task.c.not_before.is_(None)
@@ -43,7 +62,10 @@ _DELAY = Update(task, ["id"], ["not_before"])
 
 
 def open_place(connection: Connection, block_id: str, position: int, now: datetime) -> int:
-    """Make the tasks that wait for this place ready, and return how many: one statement, however they are nested."""
+    """Make the tasks that wait for this place ready, and return how many: one statement, however they are nested.
+
+    There are none as long as their job waits for others.
+    """
     place = {"block_id_": block_id, "position_": position}
     number = connection.execute(_OPEN, place).rowcount
     delayed = connection.execute(_DELAYED, place).all()
@@ -54,7 +76,9 @@ def open_place(connection: Connection, block_id: str, position: int, now: dateti
 _ROOTS = IsOneOf(task.c.opens_block), task.c.opens_at == literal_column("0")  # the root of a plan has its job's id
 _OPENING = select(task.c.opens_block, func.count().label("number")).where(*_ROOTS, task.c.state == TaskState.PENDING)
 _OPENING = _OPENING.group_by(task.c.opens_block)
-_OPEN_ROOTS = update(task).where(*_ROOTS, task.c.state == TaskState.PENDING).values(state=TaskState.READY, note=None)
+_OPEN_ROOTS = (
+    update(task).where(*_ROOTS, task.c.state == TaskState.PENDING).values(state=TaskState.READY, reason=None, note=None)
+)
 _DELAYED_ROOTS = select(task.c.id, task.c.countdown).where(
     *_ROOTS, task.c.state == TaskState.READY, task.c.countdown.is_not(None), task.c.not_before.is_(None)
 )
