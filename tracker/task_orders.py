@@ -10,7 +10,7 @@ from jobrunner.order_records import Answer, Order, Requeue
 from jobrunner.records import Task
 from jobrunner.states import ENDED_JOB, ENDED_TASK, CancelReason, FailureReason, JobState, TaskState
 from jobrunner.store import tracking
-from tracker.holding import void
+from tracker.holding import is_known, void
 from tracker.ordered import OUT, Ordered, done
 from tracker.requeue import begin_requeue, may_run, open_behind
 from tracker.turn import Turn
@@ -42,8 +42,10 @@ class TaskOrder(Ordered):
         task, job = self.task, self.job
         # A retry of one that is ready again may be: of a worker that was lost before it told of that.
         out = task.state in OUT or (task.state is TaskState.READY and task.delivery > 0)
+        # Nor may all know yet what was ordered of it before: this is done when they do.
+        unknown = task.ordered is not None and not is_known(self.turn, job)
         if task.state is end:
-            return done(f"It is {end} already.")
+            return self._await(known=not unknown, answer=done(f"It is {end} already."))
         if task.ordered == end and not out:
             return done(f"It will be {end} already.")
         if task.state is TaskState.FAILED and task.reason == FailureReason.UPSTREAM:
@@ -62,13 +64,18 @@ class TaskOrder(Ordered):
             task.reason = FailureReason.ORDER if end is TaskState.FAILED else CancelReason.ORDER
             self.turn.move(task, end)
         self.tell(f"{task.id}: {task.note}", task.id)
-        if out:
-            job.chore = True
-            self.save()
-            return None
         if ended:
             self._judge_again()
-        return done(f"It is {end}." if task.state is end else f"It is {end} when its turn comes.")
+        answer = done(f"It is {end}." if task.state is end else f"It is {end} when its turn comes.")
+        return self._await(known=not (out or (unknown and task.state is end)), answer=answer)
+
+    def _await(self, *, known: bool, answer: Answer) -> Answer | None:
+        """Give the answer; as long as not all workers know, leave it to `tracker.chores`."""
+        if known:
+            return answer
+        self.job.chore = True
+        self.save()
+        return None
 
     def _judge_again(self) -> None:
         """A failed task of a job that has failed was canceled: if it was the only one, so is the job (F1)."""

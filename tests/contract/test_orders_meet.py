@@ -147,6 +147,20 @@ def test_a_retry_that_a_lost_worker_has_sent_and_not_told_of_is_refused_too(here
     assert worker.running == []
 
 
+@pytest.mark.parametrize("then", [OrderKind.CANCEL, OrderKind.FAIL])
+def test_another_order_on_a_task_that_was_ended_by_one_is_done_when_workers_know_of_that(
+    here: Driven, then: OrderKind
+) -> None:
+    here.submit(here.work())
+    here.give(OrderKind.FAIL, 0)
+    here.order(then, 0)
+    assert answers(here)[1] == "none"  # the message is on the broker
+    here.notice()
+    here.turn()
+    assert answers(here)[1].startswith("done")
+    assert not has_chore(here)
+
+
 def test_to_skip_a_task_is_done_when_workers_know_also_if_its_job_is_requeued_before(here: Driven) -> None:
     here.submit(here.work())
     here.order(OrderKind.SKIP, 0)
