@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 from sqlalchemy import select
 
-from jobrunner.states import JobState
+from jobrunner.states import FailureReason, JobState
 from jobrunner.store.check import wrong_counters
 from jobrunner.store.schema import attempt, history, job, prerequisite, task
 from tests.apps import store
@@ -111,3 +111,23 @@ def test_jobs_wait_on_for_one_that_has_failed_and_run_when_that_has_completed_af
     there.open()
     first.requeue().result(PATIENCE)
     assert [one.wait(PATIENCE) for one in (first, second, *others)] == [JobState.COMPLETED] * 4
+
+
+@on_sqlite
+def test_where_failures_propagate_jobs_fail_with_the_one_that_they_wait_for(house: House) -> None:
+    """C5, with the variable that the CAF worker has."""
+    house.broker()
+    house.tracker(CAF_JOB_TRACKING_PROPAGATE_FAILURES="true")
+    house.worker()
+    proj, ran = house.proj, house.path("ran")
+    waiting = [
+        house.jobs.submit(proj.append.si(number, ran), key=f"J{number}", after=[before])
+        for number, before in ((2, "J1"), (3, "J1"), (4, "J3"), (5, "J6"))
+    ]
+    first = house.jobs.submit(proj.fail.s("no luck"), name="T1", key="J1")
+    assert [one.wait(PATIENCE) for one in (first, *waiting[:3])] == [JobState.FAILED] * 4
+    views = [one.view for one in waiting]
+    assert [view.reason for view in views] == [FailureReason.UPSTREAM] * 3 + [None]
+    assert [view.note for view in views[:3]] == [f"upstream: T1 [{first.id}] failed"] * 3
+    assert views[3].state is JobState.WAITING
+    assert house.lines("ran") == []
