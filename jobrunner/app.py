@@ -14,10 +14,10 @@ from jobrunner import prerequisites, submit
 from jobrunner.embedded import broker
 from jobrunner.errors import ConfigurationError, NotFoundError
 from jobrunner.event_log import open_writer
+from jobrunner.failure_policy import FailurePolicy
 from jobrunner.handle import Job
 from jobrunner.named import NamedJob
 from jobrunner.order_arguments import check_labels
-from jobrunner.policy import Policy
 from jobrunner.servers import check_backend, check_broker
 from jobrunner.settings import Settings
 from jobrunner.states import FailureRule, JobState
@@ -161,7 +161,7 @@ class JobRunner:
         """
         self.prepare_tasks()
         waits_for = prerequisites.after(after, key=key, failed=wait_for_failed)
-        policy = Policy.of(on_failure=on_failure, threshold=threshold, propagate_failures=propagate_failures)
+        policy = FailurePolicy.of(on_failure=on_failure, threshold=threshold, propagate_failures=propagate_failures)
         prepared = submit.prepare(
             self.app, canvas, name=name, key=key, barrier=barrier, paused=paused, policy=policy, after=waits_for
         )

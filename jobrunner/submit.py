@@ -12,10 +12,10 @@ from jobrunner import ids
 from jobrunner.barrier import with_barrier
 from jobrunner.envelope import Envelopes
 from jobrunner.errors import InvalidCanvasError, KeyConflictError
+from jobrunner.failure_policy import DEFAULT, FailurePolicy
 from jobrunner.message import Message, check_task, message_of
 from jobrunner.order_kinds import Intent
 from jobrunner.plan import Block, Leaf, Plan, from_canvas
-from jobrunner.policy import DEFAULT, Policy
 from jobrunner.prerequisites import After, prerequisite_rows
 from jobrunner.retry_policy import max_retries, untouched_timeout
 from jobrunner.states import JobState, TaskState
@@ -72,7 +72,7 @@ def prepare(
     key: str | None = None,
     barrier: bool = False,
     paused: bool = False,
-    policy: Policy = DEFAULT,
+    policy: FailurePolicy = DEFAULT,
     after: After = _AT_ONCE,
 ) -> Submission:
     """Turn a canvas into rows; how the job is held, with `paused` or `after`, is no part of its content.
@@ -177,7 +177,7 @@ def _refuse_taken_ids(taken: Mapping[str, str], chosen_ids: Mapping[str, str]) -
         raise InvalidCanvasError(msg, "Leave the ids to jobrunner, or make them unique.", path=chosen_ids[task_id])
 
 
-def _digest(plan: Plan, messages: Sequence[Message], policy: Policy, *, barrier: bool) -> str:
+def _digest(plan: Plan, messages: Sequence[Message], policy: FailurePolicy, *, barrier: bool) -> str:
     """A fingerprint of structure, tasks, arguments and what failures mean, without ids, times and origin."""
     numbers = {block.id: f"b{number}" for number, block in enumerate(plan.blocks)}
     numbers |= {leaf.id: f"t{number}" for number, leaf in enumerate(plan.leaves)}

@@ -9,9 +9,9 @@ from typing import Any
 from celery.canvas import Signature
 from sqlalchemy import select
 
+from jobrunner.failure_policy import FailurePolicy
 from jobrunner.order_kinds import OrderKind
 from jobrunner.order_records import Answer
-from jobrunner.policy import Policy
 from jobrunner.states import JobState, TaskState
 from jobrunner.store.check import wrong_counters
 from jobrunner.store.schema import history, job, orders, task
@@ -52,7 +52,7 @@ class Driven:
         """Submit the job, which is known and sent then, and return its id."""
         self.job_id = store(
             self.world.runner, canvas, barrier=barrier, after=after, key=key, wait_for_failed=wait_for_failed,
-            paused=paused, name=name, policy=Policy.of(**policy),
+            paused=paused, name=name, policy=FailurePolicy.of(**policy),
         )  # fmt: skip
         self.turn()
         return self.job_id

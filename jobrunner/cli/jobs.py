@@ -15,9 +15,9 @@ from jobrunner.cli.order_output import history_table
 from jobrunner.cli.outline import outline_json, outline_lines, outline_tree
 from jobrunner.condition import seconds_behind, waits_for, why_waiting
 from jobrunner.errors import InvalidCanvasError, InvalidParametersError
+from jobrunner.failure_policy import FailurePolicy
 from jobrunner.failures import ErrorGroup, group_errors
 from jobrunner.handle import Job
-from jobrunner.policy import Policy
 from jobrunner.prerequisites import after as check_after
 from jobrunner.preview import preview
 from jobrunner.states import ENDED_JOB, FailureRule, JobState
@@ -112,7 +112,7 @@ def submit(
         "threshold": threshold,
         "propagate_failures": propagate_failures,
     }
-    Policy.of(**policy)
+    FailurePolicy.of(**policy)
     runner = load_runner(module or DEMO)
     click.get_current_context().call_on_close(runner.database.close)
     if dry_run:

@@ -17,7 +17,7 @@ from celery import chord, group
 from jobrunner import JobRunner, cli
 from jobrunner.cli.output import tasks_line
 from jobrunner.embedded import broker
-from jobrunner.policy import Policy
+from jobrunner.failure_policy import FailurePolicy
 from jobrunner.records import Attempt, HistoryLine, Standing, WorkerFailure
 from jobrunner.settings import OPTIONS, variable
 from jobrunner.store import leases, tracking
@@ -116,7 +116,7 @@ def test_a_threshold_that_is_no_share_is_refused_and_nothing_is_written(
 
 
 def test_show_says_that_a_job_fails_by_its_rule_and_what_it_waits_for(jobs: JobRunner, run: Run) -> None:
-    job = submitted(jobs, policy=Policy.of(on_failure="cancel"))
+    job = submitted(jobs, policy=FailurePolicy.of(on_failure="cancel"))
     lead(jobs)
     update(jobs, "UPDATE job SET state = 'active', applied_at = 1, will_fail = 'task', note = 'nothing more starts'")
     update(jobs, "UPDATE job SET held = 1, chore = 1, hold_version = 1, n_pending = 2, n_active = 1")

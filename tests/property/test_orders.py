@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import Select, or_, select
 
 from jobrunner.errors import RefusedError
+from jobrunner.failure_policy import FailurePolicy
 from jobrunner.order_kinds import JOB_ORDERS, TASK_ORDERS, Intent, OrderKind, Scope
-from jobrunner.policy import Policy
 from jobrunner.states import ENDED_JOB, ENDED_TASK, OPEN_TASK, CancelReason, FailureRule, JobState, TaskState
 from jobrunner.store.check import wrong_counters
 from jobrunner.store.schema import job, orders, task
@@ -44,7 +44,7 @@ randoms = st.randoms(use_true_random=True)
 
 rules = st.sampled_from([(FailureRule.CONTINUE, None), (FailureRule.CANCEL, None), (FailureRule.THRESHOLD, 40)])
 policies = st.builds(
-    lambda rule, propagate: Policy(rule=rule[0], threshold=rule[1], propagate=propagate), rules, st.booleans()
+    lambda rule, propagate: FailurePolicy(rule=rule[0], threshold=rule[1], propagate=propagate), rules, st.booleans()
 )
 #: States of a job that waits for no other.
 _GOES_ON = (JobState.UNDER_CONSTRUCTION, JobState.QUEUED, JobState.ACTIVE, JobState.PAUSING, JobState.COMPLETED)
@@ -78,7 +78,7 @@ class Life(RuleBasedStateMachine):
     # ---- what happens --------------------------------------------------------------------------------------
 
     @rule(spec=small, barrier=st.booleans(), policy=policies, random=randoms)
-    def a_job_is_submitted(self, spec: Spec, barrier: bool, policy: Policy, random: Random) -> None:
+    def a_job_is_submitted(self, spec: Spec, barrier: bool, policy: FailurePolicy, random: Random) -> None:
         """Maybe after others, of which some are submitted later."""
         self.jobs += 1
         near = [f"job {number}" for number in range(max(self.jobs - 4, 1), self.jobs + 3) if number != self.jobs]

@@ -5,27 +5,30 @@ from typing import Any
 import pytest
 
 from jobrunner.errors import InvalidParametersError
-from jobrunner.policy import DEFAULT, Policy
+from jobrunner.failure_policy import DEFAULT, FailurePolicy
 from jobrunner.states import FailureRule
 
 
 def test_nothing_given_lets_the_rest_go_on_and_propagates_as_the_tracker_is_told() -> None:
-    assert Policy.of() == DEFAULT == Policy(rule=FailureRule.CONTINUE, threshold=None, propagate=None)
+    assert FailurePolicy.of() == DEFAULT == FailurePolicy(rule=FailureRule.CONTINUE, threshold=None, propagate=None)
 
 
 @pytest.mark.parametrize(
     ("given", "meant"),
     [
         ({"on_failure": "continue"}, DEFAULT),
-        ({"on_failure": "cancel"}, Policy(rule=FailureRule.CANCEL)),
-        ({"threshold": 0.1}, Policy(rule=FailureRule.THRESHOLD, threshold=10)),
-        ({"threshold": 0.29}, Policy(rule=FailureRule.THRESHOLD, threshold=29)),  # 0.29 * 100 is 28.999999999999996
-        ({"threshold": 0.01}, Policy(rule=FailureRule.THRESHOLD, threshold=1)),
-        ({"propagate_failures": False}, Policy(propagate=False)),
+        ({"on_failure": "cancel"}, FailurePolicy(rule=FailureRule.CANCEL)),
+        ({"threshold": 0.1}, FailurePolicy(rule=FailureRule.THRESHOLD, threshold=10)),
+        (
+            {"threshold": 0.29},
+            FailurePolicy(rule=FailureRule.THRESHOLD, threshold=29),
+        ),  # 0.29 * 100 is 28.999999999999996
+        ({"threshold": 0.01}, FailurePolicy(rule=FailureRule.THRESHOLD, threshold=1)),
+        ({"propagate_failures": False}, FailurePolicy(propagate=False)),
     ],
 )
-def test_what_is_given_is_kept_a_threshold_in_whole_percents(given: dict[str, Any], meant: Policy) -> None:
-    assert Policy.of(**given) == meant
+def test_what_is_given_is_kept_a_threshold_in_whole_percents(given: dict[str, Any], meant: FailurePolicy) -> None:
+    assert FailurePolicy.of(**given) == meant
 
 
 @pytest.mark.parametrize(
@@ -44,5 +47,5 @@ def test_what_is_given_is_kept_a_threshold_in_whole_percents(given: dict[str, An
 )
 def test_what_means_nothing_is_refused_with_what_does(given: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidParametersError) as caught:
-        Policy.of(**given)
+        FailurePolicy.of(**given)
     assert said in str(caught.value)

@@ -12,7 +12,7 @@ _NEAR = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class FailurePolicy:
     """What follows from failures; `threshold` in percent, `propagate` None is as the tracker is told (C5)."""
 
     rule: FailureRule = FailureRule.CONTINUE
@@ -26,7 +26,7 @@ class Policy:
         on_failure: str = FailureRule.CONTINUE,
         threshold: float | None = None,
         propagate_failures: bool | None = None,
-    ) -> "Policy":
+    ) -> "FailurePolicy":
         """Check what was given, and return what it means; a `threshold` is a share of the job's tasks.
 
         Raises:
@@ -41,7 +41,7 @@ class Policy:
         return {"failure_rule": self.rule, "threshold": self.threshold, "propagate": self.propagate}
 
 
-DEFAULT: Final = Policy()
+DEFAULT: Final = FailurePolicy()
 
 
 def _rule(on_failure: str, percent: int | None) -> FailureRule:
