@@ -11,7 +11,7 @@ from jobrunner.errors import InvalidParametersError, RefusedError
 from jobrunner.handle import Job
 from jobrunner.states import JobState
 from jobrunner.store import prerequisites as store
-from jobrunner.store.prerequisites import Named
+from jobrunner.store.prerequisites import Wanted
 from jobrunner.text import check_texts
 
 if TYPE_CHECKING:
@@ -71,21 +71,21 @@ def prerequisite_rows(connection: "Connection", job: Mapping[str, Any], after: A
     return list(_rows(job, after, named))
 
 
-def _refuse_ended(named: Collection[Named], after: After) -> None:
+def _refuse_ended(named: Collection[Wanted], after: After) -> None:
     for one in named:
         if one.state in OVER and not after.failed:
             msg = f"It would wait for job {one.name} [{one.id}], which {OVER[one.state]}."
             raise RefusedError(msg, "Requeue that one first, or say that it is to wait all the same (wait_for_failed).")
 
 
-def _refuse_cycle(connection: "Connection", names: Collection[str], named: Collection[Named]) -> None:
+def _refuse_cycle(connection: "Connection", names: Collection[str], named: Collection[Wanted]) -> None:
     before = store.waits_for_itself(connection, names, {one.id for one in named})
     if before is not None:
         msg = f"It would wait for itself: for job {before.name} [{before.id}], which waits for it."
         raise RefusedError(msg, "Leave out one of the two.")
 
 
-def _rows(job: Mapping[str, Any], after: After, named: Mapping[str, Named]) -> Iterator[dict[str, Any]]:
+def _rows(job: Mapping[str, Any], after: After, named: Mapping[str, Wanted]) -> Iterator[dict[str, Any]]:
     told: set[str] = set()
     for wanted in after.wanted:
         one = named.get(wanted)

@@ -99,7 +99,7 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
+class NamedTask:
     """A task as people know it, and the queue where it waits; empty if nobody has said."""
 
     id: str

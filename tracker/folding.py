@@ -17,7 +17,6 @@ from jobrunner.store import tracking
 from jobrunner.text import SENTENCE, bounded
 from jobrunner.wire import TASK_HELD
 from tracker.avoiding import rest_after
-from tracker.blocking import left_to_nobody, note_ends
 from tracker.bounds import LOST_FOR_GOOD, explain, is_lost_for_good, last_words, next_retry, was_given_up, why_failed
 from tracker.fold import (
     FOLDED,
@@ -36,6 +35,7 @@ from tracker.held import held_messages, is_final, is_repeated, rests
 from tracker.observe import TASK_SENT, join
 from tracker.settle import Cause
 from tracker.turn import Turn
+from tracker.worker_failures import left_to_nobody, note_ends
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from jobrunner.snapshot import Kind
 from jobrunner.states import ENDED_JOB, JobState
 from jobrunner.store import tracking
 from jobrunner.text import SENTENCE, bounded
-from tracker.blocking import lift
 from tracker.holding import hold, is_known, let_go
 from tracker.ordered import OUT, Ordered, done
 from tracker.requeue import begin_requeue, end_requeue
+from tracker.worker_failures import lift_blocks
 
 #: The answer to a cancellation that came after the end.
 ENDED = done("It is canceled: it had ended, and nothing of it ran any more.")
@@ -117,7 +117,7 @@ class JobOrder(Ordered):
 
     def _unblock(self) -> Answer:
         worker, name = self.order.arguments.get("worker"), self.order.arguments.get("name")
-        lifted = lift(self.turn, self.job.id, worker=worker, name=name)
+        lifted = lift_blocks(self.turn, self.job.id, worker=worker, name=name)
         lines = [f"{one.worker} gets {one.name} again" for one in lifted]
         for line in lines:
             self.tell(line)

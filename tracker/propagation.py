@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from jobrunner.plan import BlockKind, Place
 from jobrunner.records import Block, Task
-from jobrunner.states import ENDED_JOB, CancelReason, FailureReason, TaskState
+from jobrunner.states import ENDED_JOB, CancelReason, TaskState
 from jobrunner.store import tracking
-from jobrunner.store.tracking.upstream import BLOCKED, Blocked, Waiting
+from jobrunner.store.tracking.upstream import BLOCKED_BY, CANCELED_BEFORE, InVain, Waiting, failed_before
 from tracker.rebuild import chains_around
 from tracker.settle import Changes
 
@@ -56,25 +56,23 @@ class Failures:
     def lift(self, connection: "Connection", changes: Changes) -> None:
         """Let what waits in vain wait again, in jobs to look at anew; before plans open what follows."""
         for job_id in self._fewer:
-            for discovers, number in tracking.unblock_tasks(connection, job_id):
+            for discovers, number in tracking.unmark_upstream(connection, job_id):
                 changes.move_many(job_id, TaskState.FAILED, TaskState.PENDING, number, discovers=discovers)
 
-    def block(self, connection: "Connection", changes: Changes, now: datetime, *, propagates: bool) -> None:
+    def mark(self, connection: "Connection", changes: Changes, now: datetime, *, propagates: bool) -> None:
         """Mark what can never run; `propagates` holds for jobs that do not say so themselves."""
         failed = {one.id: one for one in self._failed.values() if one.state is TaskState.FAILED}
-        failed |= {one.id: one for one in tracking.failed_tasks(connection, self._fewer | self._grown)}
+        failed |= {one.id: one for one in tracking.own_failures(connection, self._fewer | self._grown)}
         if failed:
-            self._block(connection, changes, now, failed.values(), propagates=propagates)
+            self._mark(connection, changes, now, failed.values(), propagates=propagates)
         for job in tracking.jobs_by_id(connection, self._fewer).values():
             if job.state in ENDED_JOB and job.id not in changes.revived:
-                number = tracking.cancel_pending(
-                    connection, job.id, CancelReason.UPSTREAM, "upstream: a task before it was canceled", now
-                )
+                number = tracking.cancel_pending(connection, job.id, CancelReason.UPSTREAM, CANCELED_BEFORE, now)
                 changes.move(job.id, TaskState.PENDING, TaskState.CANCELED, number)
         for noted in (self._failed, self._fewer, self._grown):
             noted.clear()
 
-    def _block(
+    def _mark(
         self,
         connection: "Connection",
         changes: Changes,
@@ -89,14 +87,13 @@ class Failures:
         jobs = tracking.jobs_by_id(connection, {one.job_id for one, _ in behind})
         fail = {one.id: propagates if one.propagate is None else one.propagate for one in jobs.values()}
         names = tracking.names_of(connection, {cause for _, cause in behind})
-        named = {cause: f"{name} [{cause}]" for cause, name in names.items()}
-        blocked = [
-            Blocked(one.id, TaskState.FAILED, f"{FailureReason.UPSTREAM}: {named[cause]} failed")
+        in_vain = [
+            InVain(one.id, TaskState.FAILED, failed_before(names[cause], cause))
             if fail[one.job_id]
-            else Blocked(one.id, TaskState.PENDING, f"{BLOCKED}{named[cause]}")
+            else InVain(one.id, TaskState.PENDING, f"{BLOCKED_BY}{names[cause]} [{cause}]")
             for one, cause in behind
         ]
-        tracking.block_tasks(connection, blocked, now)
+        tracking.mark_upstream(connection, in_vain, now)
         failed_so = Counter((one.job_id, one.discovers) for one, _ in behind if fail[one.job_id])
         for (job_id, discovers), number in failed_so.items():
             changes.move_many(job_id, TaskState.PENDING, TaskState.FAILED, number, discovers=discovers)

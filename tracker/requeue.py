@@ -12,11 +12,11 @@ from jobrunner.plan import Place
 from jobrunner.records import Job, Task
 from jobrunner.states import ENDED_JOB, OPEN_TASK, JobState, TaskState
 from jobrunner.store import tracking
-from tracker.blocking import lift
 from tracker.holding import let_go
 from tracker.rebuild import Rebuilt, chains_around, rebuild
 from tracker.settle import Cause, move_job
 from tracker.turn import Turn
+from tracker.worker_failures import lift_blocks
 
 #: Tasks that one turn resets.
 BATCH = 5_000
@@ -24,7 +24,7 @@ BATCH = 5_000
 
 def begin_requeue(turn: Turn, job: Job, what: Requeue, cause: Cause) -> None:
     """Put a job into the state in which its tasks are reset; workers get another chance, too."""
-    lift(turn, job.id)
+    lift_blocks(turn, job.id)
     if job.state in ENDED_JOB:
         job.run += 1
         let_go(turn, job, run=job.run)

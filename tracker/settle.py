@@ -21,6 +21,7 @@ from jobrunner.states import (
     check_job_move,
 )
 from jobrunner.store import tracking
+from jobrunner.store.tracking.upstream import CANCELED_BEFORE, failed_before
 from jobrunner.text import SENTENCE, bounded
 from tracker.advance import ORDERED_JOB, Verdict, judge
 from tracker.rules import may_be_met, rule_met, why_met
@@ -176,9 +177,10 @@ def _end(connection: "Connection", job: Job, now: datetime) -> None:
     job.ended_at, job.note = now, None
     if job.state is JobState.COMPLETED:
         job.outcome = JobOutcome.NOOP if _had_nothing_to_do(connection, job) else JobOutcome.OK
-    failed = tracking.failed_task(connection, job.id) if job.counts[TaskState.FAILED] else None
+    failed = tracking.first_failed(connection, job.id) if job.counts[TaskState.FAILED] else None
     if failed is not None and job.will_fail == FailureReason.THRESHOLD:
-        job.note = bounded(f"{_why_met(connection, job, failed)}: {failed.why}", SENTENCE)
+        number = tracking.count_own_failures(connection, job.id)
+        job.note = bounded(f"{why_met(job, number, failed)}: {failed.why}", SENTENCE)
     elif failed is not None:
         job.reason = failed.reason or (FailureReason.CONSTRUCTION if failed.discovers else job.reason)
         job.note = bounded(f"{failed.name} [{failed.id}] failed: {failed.why}", SENTENCE)
@@ -195,18 +197,15 @@ def _meet_rule(connection: "Connection", job: Job, now: datetime) -> list[Histor
     """Let a job fail whose rule is met: it is held from now on, and a chore sees to the rest; return its history."""
     if job.will_fail or job.state in ENDED_JOB | ORDERED_JOB or not may_be_met(job):
         return []
-    reason = rule_met(job, tracking.count_failed(connection, job.id))
-    first = tracking.failed_task(connection, job.id)
+    number = tracking.count_own_failures(connection, job.id)
+    reason = rule_met(job, number)
+    first = tracking.first_failed(connection, job.id)
     if reason is None or first is None:
         return []
     job.will_fail, job.held, job.chore = reason, True, True
-    job.note = bounded(f"nothing more of it starts: {_why_met(connection, job, first)}", SENTENCE)
+    job.note = bounded(f"nothing more of it starts: {why_met(job, number, first)}", SENTENCE)
     logger.info("Job %s will fail (%s).", job.id, reason, extra={"action": "rule-met", "job": job.id})
     return [HistoryLine(job_id=job.id, task_id=first.id, at=now, line=job.note, trigger=_RULE.trigger)]
-
-
-def _why_met(connection: "Connection", job: Job, first: Failed) -> str:
-    return why_met(job, tracking.count_failed(connection, job.id), first)
 
 
 def _had_nothing_to_do(connection: "Connection", job: Job) -> bool:
@@ -215,4 +214,4 @@ def _had_nothing_to_do(connection: "Connection", job: Job) -> bool:
 
 
 def _upstream(failed: Failed | None) -> str:
-    return f"upstream: {failed.name} [{failed.id}] failed" if failed else "upstream: a task before it was canceled"
+    return failed_before(failed.name, failed.id) if failed else CANCELED_BEFORE

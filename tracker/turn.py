@@ -152,7 +152,7 @@ class Turn:
             position = tracking.first_unfinished(self.connection, chain)
             if position is not None:
                 self.open(chain.job_id, Place(chain.id, position))
-        self.failures.block(self.connection, self.changes, self.now, propagates=self.propagates)
+        self.failures.mark(self.connection, self.changes, self.now, propagates=self.propagates)
         self._tasks.clear()
         self._ended_well.clear()
         self._run_again.clear()

@@ -21,7 +21,7 @@ from jobrunner.records import HistoryLine
 from jobrunner.states import ENDED_TASK, WELL, FailureRule, JobOutcome, JobState, TaskState, success
 from jobrunner.store.attempts import AttemptView
 from jobrunner.store.leases import TrackerStatus
-from jobrunner.store.reading import BlockView, JobView, TaskView, WorkerView
+from jobrunner.store.reading import JobView, TaskView, WorkerBlockView, WorkerView
 from jobrunner.text import one_line
 
 _COLORS = {"completed": "green", "failed": "red", "canceled": "yellow", "active": "cyan", "soft-failed": "magenta",
@@ -104,7 +104,7 @@ def task_json(view: TaskView, parameters: Mapping[str, Any] | None) -> dict[str,
     }
 
 
-def worker_json(view: WorkerView, blocks: Iterable[BlockView] = ()) -> dict[str, Any]:
+def worker_json(view: WorkerView, blocks: Iterable[WorkerBlockView] = ()) -> dict[str, Any]:
     """Return a worker as JSON-friendly values, with what it is blocked for."""
     blocked = [dataclasses.asdict(one) for one in blocks if one.worker == view.name]
     return dataclasses.asdict(view) | {"blocked": blocked, "note": LOSSY if view.lossy else None}
@@ -188,7 +188,7 @@ def workers_table(views: Iterable[WorkerView]) -> Table:
     return table
 
 
-def blocks_table(blocks: Iterable[BlockView]) -> Table:
+def worker_blocks_table(blocks: Iterable[WorkerBlockView]) -> Table:
     """Return which workers get no more tasks of which name, in which jobs, as a table."""
     table = new_table("BLOCKED", "TASKS", "JOB", "NAME", "SINCE")
     for one in blocks:

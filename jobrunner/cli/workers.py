@@ -15,7 +15,7 @@ from jobrunner.order_kinds import OrderKind
 from jobrunner.orders import give
 from jobrunner.store import leases, reading
 from jobrunner.store.database import Database
-from jobrunner.store.reading import BlockView
+from jobrunner.store.reading import WorkerBlockView
 
 #: `workers` shows those online, and those gone that were heard within this time.
 _RECENT = timedelta(hours=24)
@@ -36,7 +36,7 @@ def workers_command(context: click.Context, everything: bool, as_json: bool) -> 
     with open_database().read() as connection:
         tracker = leases.tracker_status(connection)
         views = reading.list_workers(connection, None if everything else datetime.now(UTC) - _RECENT)
-        blocks = reading.list_blocks(connection)
+        blocks = reading.list_worker_blocks(connection)
     if as_json:
         output.print_json([output.worker_json(view, blocks) for view in views])
     elif views:
@@ -46,7 +46,7 @@ def workers_command(context: click.Context, everything: bool, as_json: bool) -> 
     else:
         click.echo("No workers yet; `jobrunner worker` starts one.", err=True)
     if blocks and not as_json:
-        output.console().print("", output.blocks_table(blocks))
+        output.console().print("", output.worker_blocks_table(blocks))
     if doubt := output.doubt(tracker, None):
         click.echo(doubt, err=True)
 
@@ -76,9 +76,9 @@ def unblock(worker: str, job: str | None, task_name: str | None, **how: Any) -> 
     return await_and_tell(database, given, [], manner)
 
 
-def _blocks(database: Database, worker: str, job: str | None, task_name: str | None) -> Sequence[BlockView]:
+def _blocks(database: Database, worker: str, job: str | None, task_name: str | None) -> Sequence[WorkerBlockView]:
     job_id = None if job is None else find_job(database, job).id
     with database.read() as connection:
-        blocks = reading.list_blocks(connection)
+        blocks = reading.list_worker_blocks(connection)
     wanted = (one for one in blocks if one.worker == worker)
     return [one for one in wanted if job_id in {None, one.job_id} and task_name in {None, one.task_name}]

@@ -21,7 +21,7 @@ _LOCK = 0x6A6F6272
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
+class Wanted:
     """A job that another one names, by its id or key."""
 
     wanted: str
@@ -53,14 +53,14 @@ def lock(connection: Connection) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(literal(_LOCK))))
 
 
-def find_named(connection: Connection, wanted: Sequence[str]) -> dict[str, Named]:
+def find_named(connection: Connection, wanted: Sequence[str]) -> dict[str, Wanted]:
     """Return the jobs that have one of these ids or keys, by that; an id comes before a key."""
-    found: dict[str, Named] = {}
+    found: dict[str, Wanted] = {}
     for column in (job.c.key, job.c.id):
         for start in range(0, len(wanted), CHUNK):
             some = column.in_(wanted[start : start + CHUNK])
             rows = connection.execute(select(column.label("wanted"), job.c.id, job.c.name, job.c.state).where(some))
-            found |= {row.wanted: Named(**row._asdict() | {"state": JobState(row.state)}) for row in rows}
+            found |= {row.wanted: Wanted(**row._asdict() | {"state": JobState(row.state)}) for row in rows}
     return found
 
 
@@ -71,7 +71,7 @@ def on_job(row: FromClause = prerequisite) -> ColumnElement[str]:
     return func.coalesce(row.c.on_job, by_id, by_key)
 
 
-def waits_for_itself(connection: Connection, names: Collection[str], wanted: Collection[str]) -> Named | None:
+def waits_for_itself(connection: Connection, names: Collection[str], wanted: Collection[str]) -> Wanted | None:
     """Return a job that waits for the one with these names, a new one, and for which that one is to wait.
 
     `wanted` are the ids of the jobs for which it is to wait at once. Only what nobody knew yet can wait for a new one.
@@ -82,7 +82,7 @@ def waits_for_itself(connection: Connection, names: Collection[str], wanted: Col
     return next((one for one in _before(connection, wanted) if one.id in later), None) if later else None
 
 
-def _before(connection: Connection, job_ids: Collection[str]) -> Iterator[Named]:
+def _before(connection: Connection, job_ids: Collection[str]) -> Iterator[Wanted]:
     """Yield these jobs and all that they wait for, in their turn."""
     ids = list(job_ids)
     seen: set[str] = set()
@@ -93,7 +93,7 @@ def _before(connection: Connection, job_ids: Collection[str]) -> Iterator[Named]
         for row in connection.execute(select(job.c.id, job.c.name, job.c.state).join(before, before.c.id == job.c.id)):
             if row.id not in seen:
                 seen.add(row.id)
-                yield Named(wanted=row.id, id=row.id, name=row.name, state=JobState(row.state))
+                yield Wanted(wanted=row.id, id=row.id, name=row.name, state=JobState(row.state))
 
 
 def list_prerequisites(connection: Connection, job_ids: Sequence[str]) -> dict[str, list[PrerequisiteView]]:

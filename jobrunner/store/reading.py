@@ -128,7 +128,7 @@ class MessageView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlockView:
+class WorkerBlockView:
     """A worker that gets no more tasks of one name in an unfinished job, since when, and the last one that failed."""
 
     worker: str
@@ -315,7 +315,7 @@ def list_workers(connection: Connection, since: datetime | None) -> list[WorkerV
     return [_worker_view(row) for row in connection.execute(query)]
 
 
-def list_blocks(connection: Connection) -> list[BlockView]:
+def list_worker_blocks(connection: Connection) -> list[WorkerBlockView]:
     """Return who is blocked for what in unfinished jobs."""
     columns = worker_failure.c.worker, worker_failure.c.name, worker_failure.c.job_id
     query = (
@@ -331,7 +331,7 @@ def list_blocks(connection: Connection) -> list[BlockView]:
         .where(worker_failure.c.blocked_at.is_not(None), job.c.ended_at.is_(None))
         .order_by(*columns)
     )
-    return [BlockView(**row._asdict()) for row in connection.execute(query)]
+    return [WorkerBlockView(**row._asdict()) for row in connection.execute(query)]
 
 
 def _worker_view(row: Row[*tuple[Any, ...]]) -> WorkerView:

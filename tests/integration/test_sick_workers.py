@@ -37,7 +37,7 @@ def ran(house: House, path: str) -> dict[int, list[str]]:
 def blocked(house: House, job: Job) -> bool:
     """Whether the sick worker is blocked in a job, and every worker knows."""
     with house.jobs.database.read() as connection:
-        there = any((one.worker, one.job_id) == (SICK, job.id) for one in reading.list_blocks(connection))
+        there = any((one.worker, one.job_id) == (SICK, job.id) for one in reading.list_worker_blocks(connection))
         return there and not tracking.unacknowledged(connection, tracking.snapshot_version(connection))
 
 

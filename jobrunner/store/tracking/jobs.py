@@ -60,7 +60,7 @@ _FAILED = (
 )
 
 
-def failed_task(connection: Connection, job_id: str) -> Failed | None:
+def first_failed(connection: Connection, job_id: str) -> Failed | None:
     """Return the first task of a job that failed, in order of arrival: of those that did by themselves, if any has."""
     row = connection.execute(_FAILED, {"job_id_": job_id}).first()
     return row and Failed(**row._asdict())

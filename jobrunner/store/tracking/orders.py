@@ -15,9 +15,8 @@ from jobrunner.states import CancelReason, TaskState
 from jobrunner.store.bulk import Update
 from jobrunner.store.schema import attempt, job, orders, task, worker
 from jobrunner.store.tracking.jobs import jobs_by_id
-from jobrunner.store.tracking.plans import UPSTREAM_NOTE
 from jobrunner.store.tracking.rows import NOW, TASK, IsOneOf, as_task, rows_of
-from jobrunner.store.tracking.upstream import BLOCKED
+from jobrunner.store.tracking.upstream import FAILED_BEFORE, IN_VAIN
 
 _ORDER = [orders.c[name] for name in Order.__slots__]
 _NEW = select(*_ORDER).where(orders.c.applied_at.is_(None)).order_by(orders.c.id).limit(bindparam("number"))
@@ -141,7 +140,7 @@ _CANCEL = (
         ordered=TaskState.CANCELED,
         held=False,
         reason=CancelReason.ORDER,
-        note=case((task.c.note.startswith(BLOCKED), None), else_=task.c.note),
+        note=case((IN_VAIN, None), else_=task.c.note),
         ended_at=NOW,
     )
 )
@@ -155,7 +154,6 @@ def cancel_some(
     return _cancel(connection, _CANCEL, rows, now)
 
 
-_blocked = task.c.note.startswith(BLOCKED)
 _CANCEL_BY_RULE = (
     update(task)
     .where(IsOneOf(task.c.id))
@@ -164,9 +162,9 @@ _CANCEL_BY_RULE = (
         held=False,
         ended_at=NOW,
         # Messages of what had been sent may still be out; what waited in vain was not.
-        ordered=case((_blocked, task.c.ordered), else_=TaskState.CANCELED),
-        reason=case((_blocked, CancelReason.UPSTREAM), else_=CancelReason.RULE),
-        note=case((_blocked, UPSTREAM_NOTE), else_=task.c.note),
+        ordered=case((IN_VAIN, task.c.ordered), else_=TaskState.CANCELED),
+        reason=case((IN_VAIN, CancelReason.UPSTREAM), else_=CancelReason.RULE),
+        note=case((IN_VAIN, FAILED_BEFORE), else_=task.c.note),
     )
 )
 

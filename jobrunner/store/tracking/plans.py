@@ -21,7 +21,7 @@ from jobrunner.states import WELL, CancelReason, TaskState
 from jobrunner.store.bulk import Update
 from jobrunner.store.schema import block, job, task
 from jobrunner.store.tracking.rows import NOW, IsOneOf, rows_of
-from jobrunner.store.tracking.upstream import BLOCKED
+from jobrunner.store.tracking.upstream import FAILED_BEFORE, IN_VAIN
 
 _BLOCK = [block.c[name] for name in Block.__slots__]
 
@@ -110,17 +110,13 @@ def first_unfinished(connection: Connection, chain: Block) -> int | None:
     return connection.execute(_FIRST_UNFINISHED, {"chain_": chain.id, "job_id_": chain.job_id}).scalar()
 
 
-_named = func.substr(task.c.note, literal_column(str(len(BLOCKED) + 1)))
-#: What is said of a pending task that ends because of what it waited for in vain: its note named that.
-UPSTREAM_NOTE = literal_column("'upstream: '").concat(_named).concat(literal_column("' failed'"))
-_blocked = task.c.note.startswith(BLOCKED)
 _CANCEL_PENDING = (
     update(task)
     .where(task.c.job_id == bindparam("job_id_"), task.c.state == TaskState.PENDING)
     .values(
         state=TaskState.CANCELED,
-        reason=case((_blocked, CancelReason.UPSTREAM), else_=bindparam("reason_")),
-        note=case((_blocked, UPSTREAM_NOTE), else_=bindparam("because")),
+        reason=case((IN_VAIN, CancelReason.UPSTREAM), else_=bindparam("reason_")),
+        note=case((IN_VAIN, FAILED_BEFORE), else_=bindparam("because")),
         ended_at=NOW,
     )
 )

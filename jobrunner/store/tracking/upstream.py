@@ -1,11 +1,14 @@
-"""What can never run because something before it has failed, and what can again because that is no more so (C5)."""
+"""What can never run because something before it has failed, and what can again because that is no more so (C5).
+
+The reason `upstream` marks such tasks.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, literal, select, update
+from sqlalchemy import Connection, bindparam, func, literal, literal_column, select, update
 
 from jobrunner.records import Task
 from jobrunner.states import CancelReason, TaskState
@@ -14,7 +17,14 @@ from jobrunner.store.schema import task
 from jobrunner.store.tracking.rows import PLANNED, TASK, IsOneOf, as_task, rows_of
 
 #: How the note of a pending task begins that waits in vain: what it waits for follows.
-BLOCKED = "blocked by "
+BLOCKED_BY: Final = "blocked by "
+#: Whether a pending task waits in vain.
+IN_VAIN = task.c.note.startswith(BLOCKED_BY)
+_cause = func.substr(task.c.note, literal_column(str(len(BLOCKED_BY) + 1)))
+#: The note of a task that has ended because one before it was canceled.
+CANCELED_BEFORE: Final = "upstream: a task before it was canceled"
+#: The note of one that has ended because it waited in vain, as `failed_before` says it.
+FAILED_BEFORE = literal_column("'upstream: '").concat(_cause).concat(literal_column("' failed'"))
 
 
 class Waiting(NamedTuple):
@@ -28,8 +38,8 @@ class Waiting(NamedTuple):
     opens_at: int
 
 
-class Blocked(NamedTuple):
-    """A pending task that can never run, and the note that says why; it has failed, or stays pending."""
+class InVain(NamedTuple):
+    """A task that can never run, the state that it gets: failed or pending, and the note that says why."""
 
     id: str
     state: TaskState
@@ -44,13 +54,18 @@ _WAITING = select(*(task.c[name] for name in Waiting._fields)).where(
 )
 
 
+def failed_before(name: str, task_id: str) -> str:
+    """Return the note of a task that has ended because this one has failed."""
+    return f"upstream: {name} [{task_id}] failed"
+
+
 def waiting_for(connection: Connection, chains: Collection[str]) -> list[Waiting]:
     """Return the tasks that wait for a place of one of these chains, and are not known to wait in vain."""
     return [Waiting(*row) for row in connection.execute(_WAITING, {"ids": list(chains)})]
 
 
-_BLOCK = Update(task, ["id"], ["state", "reason", "note", "ended_at"])
-_BLOCK_ALIKE = (
+_MARK = Update(task, ["id"], ["state", "reason", "note", "ended_at"])
+_MARK_ALIKE = (
     update(task)
     .where(IsOneOf(task.c.id))
     .values({name: bindparam(f"{name}_", type_=task.c[name].type) for name in ("state", "reason", "note", "ended_at")})
@@ -59,20 +74,20 @@ _BLOCK_ALIKE = (
 _MANY = 100
 
 
-def block_tasks(connection: Connection, blocked: Sequence[Blocked], now: datetime) -> None:
+def mark_upstream(connection: Connection, tasks: Sequence[InVain], now: datetime) -> None:
     """Note of pending tasks that they can never run."""
     alike: defaultdict[tuple[TaskState, str], list[str]] = defaultdict(list)
-    for one in blocked:
+    for one in tasks:
         alike[one.state, one.note].append(one.id)
     few: list[dict[str, object]] = []
     for (state, note), task_ids in alike.items():
         ended_at = now if state is TaskState.FAILED else None
         row = {"state": state, "reason": CancelReason.UPSTREAM, "note": note, "ended_at": ended_at}
         if len(task_ids) >= _MANY:
-            connection.execute(_BLOCK_ALIKE, {f"{name}_": value for name, value in row.items()} | {"ids": task_ids})
+            connection.execute(_MARK_ALIKE, {f"{name}_": value for name, value in row.items()} | {"ids": task_ids})
         else:
             few += [{"id": id_, **row} for id_ in task_ids]
-    _BLOCK.run(connection, few)
+    _MARK.run(connection, few)
 
 
 _upstream = task.c.job_id == bindparam("job_id_"), task.c.reason == CancelReason.UPSTREAM
@@ -81,17 +96,17 @@ _UPSTREAM_FAILED = (
     .where(*_upstream, task.c.state == TaskState.FAILED)
     .group_by(task.c.discovers)
 )
-_UNBLOCK = (
+_UNMARK = (
     update(task)
     .where(*_upstream, task.c.state.in_((TaskState.PENDING, TaskState.FAILED)))
     .values(state=TaskState.PENDING, reason=None, note=None, ended_at=None)
 )
 
 
-def unblock_tasks(connection: Connection, job_id: str) -> list[tuple[bool, int]]:
+def unmark_upstream(connection: Connection, job_id: str) -> list[tuple[bool, int]]:
     """Let the tasks of a job wait again that could never run; return how many had failed: (discovers, number)."""
     failed = [(row.discovers, row.number) for row in connection.execute(_UPSTREAM_FAILED, {"job_id_": job_id})]
-    connection.execute(_UNBLOCK, {"job_id_": job_id})
+    connection.execute(_UNMARK, {"job_id_": job_id})
     return failed
 
 
@@ -113,12 +128,12 @@ _OWN_FAILURES = select(func.count()).where(
 _NAMES = select(task.c.id, task.c.name).where(IsOneOf(task.c.id))
 
 
-def failed_tasks(connection: Connection, job_ids: Collection[str]) -> list[Task]:
+def own_failures(connection: Connection, job_ids: Collection[str]) -> list[Task]:
     """Return the tasks of these jobs' plans that have failed themselves, in order of arrival."""
     return [as_task(row) for row in rows_of(connection, _FAILED, job_ids)]
 
 
-def count_failed(connection: Connection, job_id: str) -> int:
+def count_own_failures(connection: Connection, job_id: str) -> int:
     """Return how many tasks of a job have failed by themselves."""
     return connection.execute(_OWN_FAILURES, {"job_id_": job_id}).scalar_one()
 

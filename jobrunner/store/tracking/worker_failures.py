@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, exists, false, select
 
-from jobrunner.records import Named, WorkerFailure
+from jobrunner.records import NamedTask, WorkerFailure
 from jobrunner.store.bulk import Update, insert_rows
 from jobrunner.store.schema import job, task, worker_failure
 from jobrunner.store.tracking.rows import IsOneOf, rows_of
@@ -42,9 +42,9 @@ _NAMED = (
 )
 
 
-def named_tasks(connection: Connection, task_ids: Collection[str]) -> dict[str, Named]:
+def named_tasks(connection: Connection, task_ids: Collection[str]) -> dict[str, NamedTask]:
     """Return what these tasks are called, and where they wait; without those of jobs that are only observed."""
-    return {values["id"]: Named(**values) for values in rows_of(connection, _NAMED, task_ids)}
+    return {values["id"]: NamedTask(**values) for values in rows_of(connection, _NAMED, task_ids)}
 
 
 _BLOCKED = select(*_COLUMNS).where(worker_failure.c.blocked_at.is_not(None))
@@ -58,7 +58,7 @@ def blocked_workers(connection: Connection) -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def lift_blocks(connection: Connection, job_id: str, only: Mapping[str, str | None]) -> list[WorkerFailure]:
+def lift_worker_blocks(connection: Connection, job_id: str, only: Mapping[str, str | None]) -> list[WorkerFailure]:
     """Forget what is known of workers in a job, and return which blocks that lifts; `only` has a worker, a name."""
     wanted = [worker_failure.c[column] == value for column, value in only.items() if value is not None]
     where = (worker_failure.c.job_id == job_id, *wanted)

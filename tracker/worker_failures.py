@@ -7,7 +7,7 @@ it: a worker on its own gives everything the tries that its retry policy allows.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from jobrunner.records import Attempt, Named, Task, WorkerFailure
+from jobrunner.records import Attempt, NamedTask, Task, WorkerFailure
 from jobrunner.store import tracking
 from jobrunner.text import SENTENCE, bounded
 from tracker.fold import is_foreign
@@ -71,7 +71,7 @@ class _Counting:
         new = [one for key, one in sorted(self._failures.items()) if key not in known]
         tracking.save_worker_failures(connection, old, new)
 
-    def _note(self, one: Attempt, task: Named) -> None:
+    def _note(self, one: Attempt, task: NamedTask) -> None:
         worker = one.worker or ""
         key = task.job_id, task.name, worker
         row = self._failures.get(key, WorkerFailure(job_id=task.job_id, name=task.name, worker=worker))
@@ -85,13 +85,13 @@ class _Counting:
             if row.failures >= MOST_FAILURES:
                 self._block(row, one)
 
-    def _counts(self, one: Attempt, task: Named) -> bool:
+    def _counts(self, one: Attempt, task: NamedTask) -> bool:
         if one.outcome == "failed":
             return True
         others = (name for name in _takers(self._live, task) if name != one.worker)
         return one.exception != _NO_EXCEPTION and any(not self._is_blocked(task, name) for name in others)
 
-    def _is_blocked(self, task: Named, worker: str) -> bool:
+    def _is_blocked(self, task: NamedTask, worker: str) -> bool:
         row = self._failures.get((task.job_id, task.name, worker))
         return row is not None and row.blocked_at is not None
 
@@ -105,7 +105,7 @@ class _Counting:
         self.turn.tell(row.job_id, bounded(line, SENTENCE), _CAUSE, task_id=last.task_id)
 
 
-def _takers(live: Mapping[str, Sequence[str] | None], task: Named) -> list[str]:
+def _takers(live: Mapping[str, Sequence[str] | None], task: NamedTask) -> list[str]:
     """Return the workers that take tasks from the queue of a task, as far as is known."""
     return [name for name, queues in live.items() if queues is None or not task.queue or task.queue in queues]
 
@@ -129,7 +129,7 @@ def left_to_nobody(turn: Turn, tasks: Iterable[Task]) -> dict[str, str]:
     }
 
 
-def _nobody(task: Named, workers: Sequence[str]) -> str:
+def _nobody(task: NamedTask, workers: Sequence[str]) -> str:
     listed = ", ".join([*workers[:_NAMED], *(["…"] if len(workers) > _NAMED else [])])
     each = "it" if len(workers) == 1 else "each of them"
     sentence = (
@@ -139,9 +139,9 @@ def _nobody(task: Named, workers: Sequence[str]) -> str:
     return bounded(sentence, SENTENCE)
 
 
-def lift(turn: Turn, job_id: str, *, worker: str | None = None, name: str | None = None) -> list[WorkerFailure]:
+def lift_blocks(turn: Turn, job_id: str, *, worker: str | None = None, name: str | None = None) -> list[WorkerFailure]:
     """Let workers get again what they are blocked for in a job, and return which blocks that were."""
-    lifted = tracking.lift_blocks(turn.connection, job_id, {"worker": worker, "name": name})
+    lifted = tracking.lift_worker_blocks(turn.connection, job_id, {"worker": worker, "name": name})
     if lifted:
         tracking.next_version(turn.connection)
     return lifted
