@@ -315,6 +315,11 @@ def _beside(one: Attempt, others: list[Attempt]) -> Attempt:
     return one if one.standing == standing else replace(one, standing=standing)
 
 
+def of_delivery(delivery: int, history: Iterable[Attempt]) -> list[Attempt]:
+    """Return the executions of one delivery of a task."""
+    return [one for one in history if one.delivery == delivery]
+
+
 def deciding(executions: Iterable[Attempt]) -> Attempt | None:
     """Return the execution of one delivery that decides the task's state: a success, else of the latest attempt."""
     return max((one for one in executions if one.standing), key=_weight, default=None)

@@ -23,6 +23,7 @@ from tracker.fold import (
     Event,
     deciding,
     is_foreign,
+    of_delivery,
     reason_of,
     start_of,
     state_after,
@@ -109,9 +110,7 @@ class _Folding:
             task = by_celery_id.get(event.uuid)
             if task is not None and task.id in tasks and event.type in FOLDED:  # else of no job of ours
                 by_task[task.id].append(event)
-        known: defaultdict[str, list[Attempt]] = defaultdict(list)
-        for one in tracking.attempts_of(self.turn.connection, by_task):
-            known[one.task_id].append(one)
+        known = tracking.histories_of(self.turn.connection, by_task)
         histories = {id_: tell(tasks[id_], known[id_], ones) for id_, ones in by_task.items()}
         for id_, history in histories.items():
             if _starts(history) > _starts(known[id_]):
@@ -129,14 +128,12 @@ class _Folding:
     def reconsider(self, tasks: Iterable[Task]) -> None:
         """Let tasks follow a gate's refusal that did not count as long as another worker had the message."""
         by_id = {task.id: task for task in tasks}
-        executions: defaultdict[str, list[Attempt]] = defaultdict(list)
-        for one in tracking.attempts_of(self.turn.connection, by_id):
-            executions[one.task_id].append(one)
+        executions = tracking.histories_of(self.turn.connection, by_id)
         histories = {id_: weigh(ones) for id_, ones in executions.items() if any(was_held(one) for one in ones)}
         self._write(executions, histories)
         whole = self._held_whole(histories)
         for id_, history in histories.items():
-            decider = deciding(one for one in history if one.delivery == by_id[id_].delivery)
+            decider = deciding(of_delivery(by_id[id_].delivery, history))
             if decider is not None and was_held(decider):
                 self.follow(by_id[id_], history, frozenset(), whole)
         self.delay()
@@ -214,7 +211,7 @@ class _Folding:
         What has failed or was revoked goes on if a further execution turns out to run, or to have succeeded. A success
         that is `torn` from what it has added is none.
         """
-        present = [one for one in history if one.delivery == task.delivery]
+        present = of_delivery(task.delivery, history)
         decider = deciding(present)
         if decider is None or task.state not in _SENT or task.reason == CancelReason.UPSTREAM:
             return  # what waits in vain was not sent in this run of its job, whatever is told of an earlier one
@@ -279,7 +276,7 @@ class _Folding:
 
     def _refused(self, task: Task, decider: Attempt, history: Sequence[Attempt], why: str) -> None:
         """Send a task of a plan again, unless it has been tried, or come to nothing, too often."""
-        present = [one for one in history if one.delivery == decider.delivery]
+        present = of_delivery(decider.delivery, history)
         state = state_after(task, decider, present)
         if state is TaskState.FAILED:
             reason = why_failed(task, decider, history)

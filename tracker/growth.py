@@ -17,7 +17,7 @@ from jobrunner.additions import AddedTask, Part
 from jobrunner.records import Addition, Attempt, AttemptKey, Creator, Gone, HistoryLine, Standing, Task
 from jobrunner.states import ENDED_TASK, WELL, TaskState
 from jobrunner.store import tracking
-from tracker.fold import Event, deciding, delivery_of
+from tracker.fold import Event, deciding, delivery_of, of_delivery
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -177,7 +177,7 @@ def decide(tasks: Mapping[str, Task], additions: Iterable[Addition], attempts: I
     last = _last_chains(additions)
     for addition in additions:
         task = tasks[addition.task_id]
-        present = [one for one in histories[task.id] if one.delivery == task.delivery]
+        present = of_delivery(task.delivery, histories[task.id])
         decider = deciding(present)
         is_last = addition.chain_id == last[task.id, addition.attempt]
         if task.state in WELL and decider is not None and decider.key == addition.attempt and is_last:

@@ -3,8 +3,7 @@
 Each is sent under its next delivery, so that a message that turns up after all cannot be taken for the new one.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
@@ -14,7 +13,7 @@ from jobrunner.snapshot import Kind
 from jobrunner.states import FailureReason, TaskState
 from jobrunner.store import tracking
 from tracker.bounds import LOST_FOR_GOOD, is_lost_for_good, is_spent, next_retry
-from tracker.fold import deciding
+from tracker.fold import deciding, of_delivery
 from tracker.folding import NO_RETRY, conclude, reconsider
 from tracker.sending import batch_of
 from tracker.turn import Turn
@@ -88,7 +87,7 @@ class QueueWatch:
         self.suspects = frozenset(task.id for task in missing)
         _fail(turn, (task for task in lost if not task.block_id), _EMPTIED)
         planned = [task for task in lost if task.block_id]
-        histories = _histories(turn, {task.id for task in planned})
+        histories = tracking.histories_of(turn.connection, {task.id for task in planned})
         for task in planned:
             _count_on(task, histories[task.id])
         left = _without_lost_for_good(turn, planned, histories)
@@ -112,11 +111,11 @@ def give_up_worker(turn: Turn, name: str, *, living_source: str | None, redelive
     _drop(turn, given_back)
     lost = [_lost(task, attempt, name, turn.now) for task, attempt in held]
     tracking.update_attempts(turn.connection, lost)
-    histories = _histories(turn, {task.id for task, _ in held})
+    histories = tracking.histories_of(turn.connection, {task.id for task, _ in held})
     held = [
         (task, one)
         for task, one in held
-        if task.state is not TaskState.READY and not _is_in_hand(_present(task, histories[task.id]))
+        if task.state is not TaskState.READY and not _is_in_hand(of_delivery(task.delivery, histories[task.id]))
     ]
     planned, adopted = _apart(held, lambda task, _: bool(task.block_id))
     _fail(turn, _not_ours(turn, adopted), _NOT_SENT_AGAIN.format(name=name))
@@ -132,7 +131,7 @@ def give_up_worker(turn: Turn, name: str, *, living_source: str | None, redelive
 
 def _count_on(task: Task, history: Iterable[Attempt]) -> None:
     """Let the retries of a task go on where the last ones were told of that somebody has tried."""
-    present = _present(task, history)
+    present = of_delivery(task.delivery, history)
     decider = deciding(present)
     if decider is not None:
         again = decider.retries + 1 if decider.standing == Standing.RETRIED else next_retry(decider, present)
@@ -162,18 +161,6 @@ def _lost(task: Task, attempt: Attempt, worker: str, now: datetime) -> Attempt:
     return replace(attempt, outcome="lost", standing=Standing.LOST, ended_at=now, exception=note)
 
 
-def _histories(turn: Turn, task_ids: Collection[str]) -> Mapping[str, list[Attempt]]:
-    """Return all executions of these tasks."""
-    histories: defaultdict[str, list[Attempt]] = defaultdict(list)
-    for one in tracking.attempts_of(turn.connection, task_ids):
-        histories[one.task_id].append(one)
-    return histories
-
-
-def _present(task: Task, history: Iterable[Attempt]) -> list[Attempt]:
-    return [one for one in history if one.delivery == task.delivery]
-
-
 def _is_in_hand(present: Iterable[Attempt]) -> bool:
     """Whether another process has the message as well, or the one of its retry."""
     return any(one.standing in {Standing.RECEIVED, Standing.STARTED} for one in present)
@@ -181,7 +168,7 @@ def _is_in_hand(present: Iterable[Attempt]) -> bool:
 
 def _is_spent(task: Task, history: Iterable[Attempt]) -> bool:
     """Whether the execution that was lost was the last one that the task could have."""
-    present = _present(task, history)
+    present = of_delivery(task.delivery, history)
     decider = deciding(present)
     return decider is not None and decider.standing == Standing.LOST and is_spent(task, decider, present)
 

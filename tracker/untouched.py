@@ -85,5 +85,5 @@ def _give_up(turn: Turn, silent: Sequence[tuple[Attempt, float]]) -> None:
 
 def _histories(turn: Turn, tasks: Iterable[Task]) -> list[tuple[Task, list[Attempt]]]:
     by_id = {task.id: task for task in tasks if task.state is TaskState.ACTIVE}
-    found = tracking.attempts_of(turn.connection, by_id)
-    return [(task, [one for one in found if one.task_id == id_]) for id_, task in by_id.items()]
+    found = tracking.histories_of(turn.connection, by_id)
+    return [(task, found[id_]) for id_, task in by_id.items()]

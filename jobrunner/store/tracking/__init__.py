@@ -18,10 +18,7 @@ from jobrunner.store.tracking.additions import (
     save_additions,
     unkept_additions,
 )
-from jobrunner.store.tracking.gone import (
-    count_added,
-    count_states,
-)
+from jobrunner.store.tracking.gone import count_added, count_states
 from jobrunner.store.tracking.held import (
     drop_obsolete,
     forget_held,
@@ -137,6 +134,7 @@ from jobrunner.store.tracking.snapshot import (
 from jobrunner.store.tracking.tasks import (
     attempts_of,
     failed_tries,
+    histories_of,
     insert_attempts,
     tasks_by_celery_id,
     update_attempts,
@@ -213,6 +211,7 @@ __all__ = [
     "has_held_messages",
     "has_worker_failures",
     "held_ids",
+    "histories_of",
     "hold_in_doubt",
     "hold_messages",
     "insert_added",

@@ -1,5 +1,6 @@
 """Tasks and their attempts, as events change them."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -35,6 +36,14 @@ _ATTEMPTS = select(*ATTEMPT).where(IsOneOf(attempt.c.task_id))
 def attempts_of(connection: Connection, task_ids: Collection[str]) -> list[Attempt]:
     """Return all executions of these tasks."""
     return [Attempt(**values) for values in rows_of(connection, _ATTEMPTS, task_ids)]
+
+
+def histories_of(connection: Connection, task_ids: Collection[str]) -> defaultdict[str, list[Attempt]]:
+    """Return all executions of tasks, by task."""
+    histories: defaultdict[str, list[Attempt]] = defaultdict(list)
+    for one in attempts_of(connection, task_ids):
+        histories[one.task_id].append(one)
+    return histories
 
 
 _TRIED = (
