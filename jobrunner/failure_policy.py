@@ -61,7 +61,9 @@ def _percent(threshold: object) -> int:
     if 0 < share < 1 and abs(share * _HUNDRED - round(share * _HUNDRED)) < _NEAR:
         return round(share * _HUNDRED)
     msg = f"The threshold {threshold!r} is no share of the tasks in whole percents."
-    raise InvalidParametersError(msg, "Give 0.01 to 0.99; on_failure='cancel' cancels the rest at the first failure.")
+    raise InvalidParametersError(
+        msg, "Give 0.01 to 0.99; on_failure='cancel' starts nothing more after the first failure."
+    )
 
 
 def _truth(value: object) -> bool | None:

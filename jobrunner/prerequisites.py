@@ -75,7 +75,9 @@ def _refuse_ended(named: Collection[Wanted], after: After) -> None:
     for one in named:
         if one.state in OVER and not after.failed:
             msg = f"It would wait for job {one.name} [{one.id}], which {OVER[one.state]}."
-            raise RefusedError(msg, "Requeue that one first, or say that it is to wait all the same (wait_for_failed).")
+            raise RefusedError(
+                msg, "Requeue that one first, or wait for it all the same: `wait_for_failed=True`, `--wait-for-failed`."
+            )
 
 
 def _refuse_cycle(connection: "Connection", names: Collection[str], named: Collection[Wanted]) -> None:

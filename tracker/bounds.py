@@ -14,8 +14,7 @@ from jobrunner.snapshot import Refusal
 from jobrunner.states import FailureReason
 
 #: What is said of an execution whose worker was shut down without waiting for it.
-SHUT_DOWN = "lost: its worker was shut down while it ran this task"
-
+WAS_SHUT_DOWN = "lost: its worker was shut down while it ran this task"
 #: What is said of one of which nothing was heard for so long.
 UNTOUCHED = "untouched: nothing was heard of it for"
 #: What is said of a task that was lost again and again.
@@ -115,7 +114,7 @@ def _is_poison(executions: Iterable[Attempt]) -> bool:
 
 def _ended_with_its_process(one: Attempt) -> bool:
     said = one.exception or ""
-    return said.startswith(_PROCESS_ENDED) or (ended_unsaid(one) and not said.startswith((SHUT_DOWN, UNTOUCHED)))
+    return said.startswith(_PROCESS_ENDED) or (ended_unsaid(one) and not said.startswith((WAS_SHUT_DOWN, UNTOUCHED)))
 
 
 def explain(reason: FailureReason | None, said: str | None, task: Task) -> str | None:

@@ -22,8 +22,7 @@ from jobrunner.reports import report_told
 from jobrunner.states import CancelReason, FailureReason, TaskState
 from jobrunner.text import NAME, SENTENCE, TRACEBACK, bounded
 from jobrunner.wire import LOST, SHUT_DOWN, TASK_HELD
-from tracker.bounds import SHUT_DOWN as WAS_SHUT_DOWN
-from tracker.bounds import is_spent, was_given_up, why_failed
+from tracker.bounds import WAS_SHUT_DOWN, is_spent, was_given_up, why_failed
 from tracker.numbering import number_of
 
 #: The event types that are folded, each with what it says of an execution.

@@ -35,7 +35,7 @@ class Request(request.Request):
     #: When it was told to end by order, and with which signal last.
     told_to_end: float | None = None
     ended_by: signal.Signals | None = None
-    #: Whether its hard time limit was over, and it goes on as a retry.
+    #: Whether its process is gone, or will be, and it goes on as a retry: that of a hard time limit is told twice.
     _retried = False
 
     # ---- the gate ------------------------------------------------------------------------------------------

@@ -51,12 +51,16 @@ _REPORTS = 10
     help="After a task has failed: what does not depend on it goes on (default), or nothing more starts.",
 )
 @click.option(
-    "--threshold", type=float, metavar="SHARE", help="Nothing more starts after this share has failed: 0.01 to 0.99."
+    "--threshold",
+    type=float,
+    metavar="SHARE",
+    help="Nothing more starts after this share of its tasks has failed: 0.01 to 0.99.",
 )
 @click.option(
     "--propagate-failures/--no-propagate-failures",
     default=None,
-    help="What can never run because of a failure is failed too, or waits; by default as the tracker is told.",
+    help="What can never run because of a failure has failed as well, or stays pending until the job ends; by default"
+    " as the tracker is told.",
 )
 @click.option(
     "--after",
@@ -65,7 +69,7 @@ _REPORTS = 10
     help="If it is new, nothing of it starts before the job with this id or key has completed, which may not exist"
     " yet; may be given more than once.",
 )
-@click.option("--wait-for-failed", is_flag=True, help="Be --after jobs also if they have failed or were canceled.")
+@click.option("--wait-for-failed", is_flag=True, help="Wait for an --after job also if it has failed or was canceled.")
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -225,10 +229,10 @@ def list_command(everything: bool, limit: int, as_json: bool) -> None:
 def show(job: str, everything: bool, errors: bool, as_json: bool) -> None:
     """Show the JOB with this id, key, or beginning or end of an id: what it waits for, what was decided about it.
 
-    With --errors attempts are one line if they failed with the same exception and message; where numbers and ids differ
-    in that, it says # in their place.
+    With --errors, attempts that failed with the same exception and message are one line, which says # in the place of
+    numbers and ids that differ.
 
-    A task that runs and says how far it is has a line as well: ten of them at most.
+    Tasks that run and say how far they are have a line each: ten of them at most.
 
     JSON has every field of the history: among others the order that was the trigger, who gave it, and why. Its `after`
     has the jobs that it waits for, or has waited for, as they were named: since `met_at` no more.

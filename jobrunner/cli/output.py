@@ -266,9 +266,9 @@ def _ordered_lines(view: JobView) -> Iterator[str]:
 def _failure_words(view: JobView) -> Iterator[str]:
     """Say what follows from failures, where that is not as usual."""
     if view.failure_rule == FailureRule.CANCEL:
-        yield "the first cancels the rest"
+        yield "after the first nothing more starts"
     if view.failure_rule == FailureRule.THRESHOLD:
-        yield f"{view.threshold} percent of its tasks cancel the rest"
+        yield f"after {view.threshold} percent of its tasks nothing more starts"
     if view.propagate is not None:
         yield "propagate" if view.propagate else "do not propagate"
 

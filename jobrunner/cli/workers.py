@@ -69,8 +69,8 @@ def unblock(worker: str, job: str | None, task_name: str | None, **how: Any) -> 
     database = open_database()
     job_ids = sorted({one.job_id for one in _blocks(database, worker, job, task_name)})
     if not job_ids:
-        msg = f"No worker {worker!r} is blocked for that in {database.where}."
-        raise NotFoundError(msg, "See `jobrunner workers`.")
+        msg = f"A worker {worker!r} is blocked for nothing of the kind in unfinished jobs of {database.where}."
+        raise NotFoundError(msg, "`jobrunner workers` lists who is blocked for what.")
     arguments = unblock_arguments(worker, task_name)
     given = give(database, OrderKind.UNBLOCK, [(one, None) for one in job_ids], arguments, why=manner.reason)
     return await_and_tell(database, given, [], manner)

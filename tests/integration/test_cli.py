@@ -92,10 +92,10 @@ def test_submit_takes_what_failures_mean_and_show_says_so(jobs: JobRunner, run: 
     submit = ("submit", "-A", "shop", "nightly", "region=eu", "--json")
     job = run(*submit, "--threshold", "0.1", "--propagate-failures").json
     assert (job["failure_rule"], job["threshold"], job["propagate"]) == ("threshold", 10, True)
-    assert "failures   10 percent of its tasks cancel the rest, propagate\n" in run("show", job["id"]).out
+    assert "failures   after 10 percent of its tasks nothing more starts, propagate\n" in run("show", job["id"]).out
     job = run(*submit, "--on-failure", "cancel", "--no-propagate-failures").json
     assert (job["failure_rule"], job["threshold"], job["propagate"]) == ("cancel", None, False)
-    assert "failures   the first cancels the rest, do not propagate\n" in run("show", job["id"]).out
+    assert "failures   after the first nothing more starts, do not propagate\n" in run("show", job["id"]).out
     job = run(*submit).json
     assert (job["failure_rule"], job["threshold"], job["propagate"]) == ("continue", None, None)
     assert count_rows(jobs.database)["job"] == 3
@@ -110,7 +110,7 @@ def test_a_threshold_that_is_no_share_is_refused_and_nothing_is_written(
         2,
         "",
         "error: The threshold 10.0 is no share of the tasks in whole percents.\n"
-        "\nhint: Give 0.01 to 0.99; on_failure='cancel' cancels the rest at the first failure.\n",
+        "\nhint: Give 0.01 to 0.99; on_failure='cancel' starts nothing more after the first failure.\n",
     )
     assert count_rows(jobs.database)["job"] == 0
 
