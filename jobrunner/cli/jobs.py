@@ -9,6 +9,7 @@ import click
 
 from jobrunner.app import JobRunner
 from jobrunner.cli import output
+from jobrunner.cli.bar import progress_bar
 from jobrunner.cli.context import DEMO, app_option, find_job, json_option, load_runner, open_database
 from jobrunner.cli.failures import FailureWatch, errors_table, failure_line
 from jobrunner.cli.order_output import history_table
@@ -175,7 +176,7 @@ def _pairs(parameters: tuple[str, ...]) -> dict[str, str]:
 
 
 def _wait(job: Job, timeout: float | None, *, quiet: bool) -> int:
-    with output.progress_bar(job.view.name, quiet=quiet) as bar:
+    with progress_bar(job.view.name, quiet=quiet) as bar:
         state = job.wait(timeout, each=bar)
     return _ended(job, state, quiet=quiet)
 
@@ -284,7 +285,7 @@ def watch(job: str, timeout: float | None, as_json: bool) -> int:
     database = open_database()
     handle = Job(find_job(database, job).id, database=database)
     failures = FailureWatch(database, handle.id)
-    with output.progress_bar(handle.view.name) as bar:
+    with progress_bar(handle.view.name) as bar:
         if failures.before:
             bar.say(f"Failed attempts until now: {failures.before}; `jobrunner show --errors {handle.id}` groups them.")
 

@@ -1,28 +1,24 @@
-"""How jobs, tasks, workers and settings look: tables for people, JSON for programs, a bar for those who wait."""
+"""How jobs, tasks, workers and settings look: tables and lines for people, JSON for programs."""
 
 import dataclasses
 import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from jobrunner.handle import ALMOST
-from jobrunner.handle import Progress as JobProgress
+from jobrunner.handle import Progress
 from jobrunner.records import HistoryLine
 from jobrunner.states import ENDED_TASK, WELL, FailureRule, JobOutcome, JobState, TaskState, success
 from jobrunner.store.attempts import AttemptView
 from jobrunner.store.leases import TrackerStatus
 from jobrunner.store.reading import JobView, TaskView, WorkerBlockView, WorkerView
-from jobrunner.text import one_line
 
 _COLORS = {"completed": "green", "failed": "red", "canceled": "yellow", "active": "cyan", "soft-failed": "magenta",
            "online": "green", "lost": "red"}  # fmt: skip
@@ -37,8 +33,6 @@ _BEFORE = frozenset({TaskState.PENDING, TaskState.READY, TaskState.QUEUED})
 UNKNOWN = "?"
 #: Creators above a task that are shown by how far it is set in.
 _DEEPEST = 8
-#: Characters of what a task says of its progress, where there is little room.
-_BRIEF = 40
 #: Columns of a table that goes to a file or a pipe, which has no width.
 _WIDE = 200
 
@@ -67,7 +61,7 @@ def print_json(value: Any) -> None:
 
 def job_json(view: JobView) -> dict[str, Any]:
     """Return a job as JSON-friendly values; `share` and `growing` are those of its progress."""
-    progress = JobProgress.of(view)
+    progress = Progress.of(view)
     return dataclasses.asdict(view) | {"share": progress.share, "growing": progress.growing}
 
 
@@ -114,7 +108,7 @@ def jobs_table(views: Iterable[JobView], waits: Mapping[str, str | None]) -> Tab
     """Return jobs as a table; `waits` says of some, by id, for what, in a column that is there only if it is needed."""
     table = new_table("JOB", "NAME", "STATE", "TASKS", "SUBMITTED", "TOOK", *(["WAITS"] if waits else []))
     for view in views:
-        progress = JobProgress.of(view)
+        progress = Progress.of(view)
         table.add_row(
             view.id,
             view.name or UNKNOWN,
@@ -234,7 +228,7 @@ def job_lines(
     yield from _ordered_lines(view)
     if behind is not None:
         yield f"tracker    {_late(behind)}"
-    progress = JobProgress.of(view)
+    progress = Progress.of(view)
     yield f"tasks      {_total(progress)}: {counts}" + (", growing" if progress.growing else "")
     for one in reports:
         yield f"running    {one.name or UNKNOWN} [{one.task_id}] {reported(one)}"
@@ -279,60 +273,18 @@ def state_line(view: JobView) -> str:
     return f"{view.state} ({more})" if more else view.state
 
 
-class Bar:
-    """Shows how far a job is, and above that lines of text."""
-
-    def __init__(self, progress: Progress, name: str) -> None:
-        self._progress = progress
-        self._task = progress.add_task(name, total=None, tasks="", counts="")
-
-    def __call__(self, view: JobView, reports: Sequence[AttemptView] = ()) -> None:
-        """Show how far the job is, and what of it runs as far as that has said so; in words the latest of these."""
-        done = JobProgress.of(view)
-        doing = [f"{done.counts[state]} {state}" for state in _WORTH_TELLING if state in done.counts]
-        doing += [one_line(reported(one), _BRIEF) for one in reports[:1]]
-        share = share_with(done, reports)
-        self._progress.update(self._task, completed=share, total=1.0, tasks=tasks_line(done), counts=", ".join(doing))
-
-    def say(self, line: str) -> None:
-        """Print a line, which stays."""
-        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def progress_bar(name: str, *, quiet: bool = False) -> Iterator[Bar]:
-    """Yield what shows a job's progress; on a terminal a live bar, else nothing until the end."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[tasks]}"),
-        TextColumn("{task.fields[counts]}"), TimeElapsedColumn(),
-    )  # fmt: skip
-    terminal = console(stderr=True)
-    with Progress(*columns, console=terminal, disable=quiet or not terminal.is_terminal) as progress:
-        yield Bar(progress, name)
-
-
-def share_with(progress: JobProgress, reports: Iterable[AttemptView]) -> float:
-    """Return how far a job is if what its tasks have reported counts as well: it is done when they have ended."""
-    parts = sum(one.progress for one in reports if one.progress is not None)
-    known = progress.share + parts / max(progress.total, 1)
-    return progress.share if progress.share == 1.0 else min(known, ALMOST)
-
-
-_WORTH_TELLING = (TaskState.ACTIVE, TaskState.SOFT_FAILED, TaskState.FAILED)
-
-
-def tasks_line(progress: JobProgress) -> str:
+def tasks_line(progress: Progress) -> str:
     """Say how many tasks have ended, and whether there may be more of them than are known."""
     return f"{progress.done} of {_total(progress)} tasks" + (", growing" if progress.growing else "")
 
 
-def _total(progress: JobProgress) -> str:
+def _total(progress: Progress) -> str:
     return f"{progress.total}+" if progress.growing else str(progress.total)
 
 
 def ended_line(view: JobView) -> str:
     """Say in one line how a job ended."""
-    text = f"{view.name} {state_line(view)}: {tasks_line(JobProgress.of(view))} in {_took(view)}"
+    text = f"{view.name} {state_line(view)}: {tasks_line(Progress.of(view))} in {_took(view)}"
     return text if view.state is JobState.COMPLETED or not view.note else f"{text}; {view.note}"
 
 

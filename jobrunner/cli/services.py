@@ -16,6 +16,7 @@ from celery import Celery
 
 from jobrunner.app import JobRunner
 from jobrunner.cli import output
+from jobrunner.cli.bar import progress_bar
 from jobrunner.cli.check import check_option
 from jobrunner.cli.context import DEMO, app_option, load_runner
 from jobrunner.embedded import broker
@@ -69,7 +70,7 @@ def demo(folder: Path | None, concurrency: int | None) -> int:
     samples = jobs.settings.home / "demo-samples"
     with _running(jobs, DEMO, concurrency) as supervisor:
         job = jobs.submit(codestats(folder=folder, samples=samples), name="codestats")
-        with output.progress_bar("codestats") as show:
+        with progress_bar("codestats") as show:
             caught = supervisor.run_until(_ended(job.wait, show))
         view = job.view
         if view.state not in ENDED_JOB:

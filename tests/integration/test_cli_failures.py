@@ -9,7 +9,8 @@ import pytest
 from celery import group
 
 from jobrunner import JobRunner
-from jobrunner.cli.output import share_with, stamp
+from jobrunner.cli.bar import share_with
+from jobrunner.cli.output import stamp
 from jobrunner.store.attempts import running_reports
 from tests.apps import new_runner, store, take_turn
 from tests.builders import event, moment
