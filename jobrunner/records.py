@@ -26,6 +26,7 @@ class Task:
     handed_back: int = 0
     progress: float | None = None
     delivery: int
+    earlier: int = 0
     first_retries: int
     sent_at: datetime | None
     started_at: datetime | None

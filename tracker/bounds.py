@@ -56,13 +56,18 @@ def is_spent(task: Task, decider: Attempt, executions: Iterable[Attempt]) -> boo
     return decider.retries >= last_retry(task.max_retries) and _was_executed(decider, executions)
 
 
-def is_lost_for_good(executions: Iterable[Attempt]) -> bool:
+def of_this_run(task: Task, executions: Iterable[Attempt]) -> list[Attempt]:
+    """Return the executions of a task since it was requeued last: it begins anew then."""
+    return [one for one in executions if one.delivery > task.earlier]
+
+
+def is_lost_for_good(task: Task, executions: Iterable[Attempt]) -> bool:
     """Whether a task has come to nothing so often that it is not sent again, though nobody has told that it started.
 
     A body that kills its worker at once kills the word of its start, too.
     """
     deliveries: defaultdict[int, list[Attempt]] = defaultdict(list)
-    for one in executions:
+    for one in of_this_run(task, executions):
         deliveries[one.delivery].append(one)
     return sum(all(_came_to_nothing(one) for one in ones) for ones in deliveries.values()) >= MAX_ATTEMPTS
 
@@ -94,7 +99,7 @@ def why_failed(task: Task, decider: Attempt, executions: Iterable[Attempt]) -> F
     if said.startswith((_SOFT, _HARD, UNTOUCHED)):
         return FailureReason.TIMEOUT
     if decider.standing == Standing.LOST or decider.outcome == "held" or said.startswith(_PROCESS_ENDED):
-        return FailureReason.POISON if _is_poison(executions) else FailureReason.LOST
+        return FailureReason.POISON if _is_poison(of_this_run(task, executions)) else FailureReason.LOST
     return FailureReason.RETRIES if _is_used_up(task, decider) else None
 
 

@@ -17,7 +17,16 @@ from jobrunner.store import tracking
 from jobrunner.text import SENTENCE, bounded
 from jobrunner.wire import TASK_HELD
 from tracker.avoiding import rest_after
-from tracker.bounds import LOST_FOR_GOOD, explain, is_lost_for_good, last_words, next_retry, was_given_up, why_failed
+from tracker.bounds import (
+    LOST_FOR_GOOD,
+    explain,
+    is_lost_for_good,
+    last_words,
+    next_retry,
+    of_this_run,
+    was_given_up,
+    why_failed,
+)
 from tracker.fold import (
     FOLDED,
     Event,
@@ -217,7 +226,7 @@ class _Folding:
             return  # what waits in vain was not sent in this run of its job, whatever is told of an earlier one
         if task.sent_at is None:  # who has an event was sent, even if the tracker died before it could note so
             task.sent_at = self.turn.now
-        task.started_at = min((start for one in history if (start := start_of(one))), default=None)
+        task.started_at = min((start for one in of_this_run(task, history) if (start := start_of(one))), default=None)
         task.progress = decider.progress
         if was_held(decider) and self._is_left(task, decider):
             return
@@ -281,7 +290,7 @@ class _Folding:
         if state is TaskState.FAILED:
             reason = why_failed(task, decider, history)
             self._give_up(task, decider, reason, explain(reason, last_words(present), task))
-        elif is_lost_for_good(history):
+        elif is_lost_for_good(task, history):
             self._give_up(task, decider, FailureReason.LOST, LOST_FOR_GOOD)
         elif self._try_move(task, state, decider) and task.ordered is None:
             task.first_retries = max(task.first_retries, next_retry(decider, present))

@@ -140,7 +140,7 @@ def _count_on(task: Task, history: Iterable[Attempt]) -> None:
 
 def _without_lost_for_good(turn: Turn, tasks: Sequence[Task], histories: Mapping[str, Sequence[Attempt]]) -> list[Task]:
     """Return the tasks that may be sent again; the others have failed."""
-    lost = [task for task in tasks if is_lost_for_good(histories[task.id])]
+    lost = [task for task in tasks if is_lost_for_good(task, histories[task.id])]
     for task in lost:
         turn.tell(task.job_id, f"{task.id} failed (lost): {LOST_FOR_GOOD}", NO_RETRY, task_id=task.id)
     _fail(turn, lost, LOST_FOR_GOOD)

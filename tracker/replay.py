@@ -82,8 +82,8 @@ class _Replay:
 
     def _obstacle(self, consumer: Task, lost: Sequence[str]) -> str | None:
         """Return why a task cannot run again, as a sentence; None if it can."""
-        if not lost and consumer.delivery >= MOST_DELIVERIES:
-            return f"The list of what it takes was lost {consumer.delivery} times."
+        if not lost and _sent(consumer) >= MOST_DELIVERIES:
+            return f"The list of what it takes was lost {_sent(consumer)} times."
         for one in lost:
             producer = self.producers.get(one)
             if producer is None or producer.task.job_id != consumer.job_id:
@@ -117,4 +117,9 @@ def _why_not(producer: Producer, celery_id: str) -> str | None:
         return "is not replayable"
     if producer.grew:
         return "has added tasks to the job, which it would add again"
-    return f"was sent {task.delivery} times already" if task.delivery >= MOST_DELIVERIES else None
+    return f"was sent {_sent(task)} times already" if _sent(task) >= MOST_DELIVERIES else None
+
+
+def _sent(task: Task) -> int:
+    """Return how often a task was sent since it was requeued last."""
+    return task.delivery - task.earlier

@@ -168,6 +168,7 @@ task = Table(
     Column("handed_back", Integer, nullable=False, server_default="0"),  # by workers that this attempt avoids
     Column("progress", Double),  # of the attempt that counts, from 0.0 to 1.0
     Column("delivery", Integer, nullable=False),  # 0 before the first
+    Column("earlier", Integer, nullable=False, server_default="0"),  # deliveries before it was requeued last
     Column("first_retries", Integer, nullable=False),  # Celery's retries with which the present delivery began
     Column("countdown", Double),  # seconds, from becoming ready
     Column("not_before", Moment),

@@ -123,10 +123,10 @@ def test_people_are_told_the_reason_with_the_last_words(reason: FailureReason | 
 
 def test_a_task_of_which_nobody_ever_tells_a_start_is_not_sent_for_ever() -> None:
     silent = [lost(number, started_at=None) for number in range(1, MAX_ATTEMPTS + 1)]
-    assert not is_lost_for_good(silent[1:])
-    assert is_lost_for_good(silent)
+    assert not is_lost_for_good(task(), silent[1:])
+    assert is_lost_for_good(task(), silent)
     lacking = [attempt(delivery=one, outcome="unknown") for one in range(1, MAX_ATTEMPTS + 1)]
-    assert not is_lost_for_good(lacking)  # workers without the code: a rollout may take its time
+    assert not is_lost_for_good(task(), lacking)  # workers without the code: a rollout may take its time
 
 
 def test_an_end_for_good_stays_whatever_comes_after_it_but_a_success() -> None:

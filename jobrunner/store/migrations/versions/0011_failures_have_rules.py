@@ -21,6 +21,7 @@ def _columns() -> Iterator[tuple[str, sa.Column[Any]]]:
     yield "job", sa.Column("unmet", sa.Integer(), nullable=False, server_default="0")
     yield "task", sa.Column("max_retries", sa.Integer(), nullable=True)
     yield "task", sa.Column("untouched_timeout", sa.Double(), nullable=True)
+    yield "task", sa.Column("earlier", sa.Integer(), nullable=False, server_default="0")
     yield "task", sa.Column("handed_back", sa.Integer(), nullable=False, server_default="0")
     yield "task", sa.Column("progress", sa.Double(), nullable=True)
     yield "attempt", sa.Column("progress", sa.Double(), nullable=True)
