@@ -57,6 +57,7 @@ def fill(url: str, folder: Path) -> None:
             insert(orders).values(id="o", kind="pause", arguments="{}", asked_by="somebody", asked_at=MIDNIGHT)
         )
         connection.execute(metadata.tables["job"].update().values(keeps_values=False))
+        connection.execute(metadata.tables["task"].update().values(max_retries=None))
     runner.database.close()
 
 
