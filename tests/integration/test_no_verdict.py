@@ -126,7 +126,8 @@ def test_a_body_that_ends_its_worker_is_tried_again_and_fails_when_no_retry_is_l
     (odd,), others = split(job, 1)
     sick.stop()
     assert {task.state for task in others} == {TaskState.COMPLETED}
-    assert [(one.retries, one.outcome) for one in running.ended_attempts(job)[0]] == [(0, "lost"), (1, "lost")]
+    ended = [(one.retries, one.outcome) for one in running.ended_attempts(job)[0]]
+    assert [one for one in ended if one[1] != "held"] == [(0, "lost"), (1, "lost")]  # a broker may give it once more
     assert odd.reason == job.view.reason == reason
     assert "lost: " in (odd.note or "")
     with running.jobs.database.read() as connection:
