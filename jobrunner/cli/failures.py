@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobrunner.cli.output import UNKNOWN, new_table, reported, stamp
-from jobrunner.failures import ErrorGroup
+from jobrunner.error_groups import ErrorGroup
 from jobrunner.store.attempts import FAILED_FOR_GOOD, AttemptView, failed_attempts
 from jobrunner.store.database import Database
 from jobrunner.text import SENTENCE, one_line

@@ -15,9 +15,9 @@ from jobrunner.cli.failures import FailureWatch, errors_table, failure_line
 from jobrunner.cli.order_output import history_table
 from jobrunner.cli.outline import outline_json, outline_lines, outline_tree
 from jobrunner.condition import seconds_behind, waits_for, why_waiting
+from jobrunner.error_groups import ErrorGroup, group_errors
 from jobrunner.errors import InvalidCanvasError, InvalidParametersError
 from jobrunner.failure_policy import FailurePolicy
-from jobrunner.failures import ErrorGroup, group_errors
 from jobrunner.handle import Job
 from jobrunner.prerequisites import after as check_after
 from jobrunner.preview import preview

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from jobrunner.cli.failures import failure_line
-from jobrunner.failures import group_errors
+from jobrunner.error_groups import group_errors
 from jobrunner.store.attempts import AttemptView
 from tests.builders import MIDNIGHT, moment
 
