@@ -135,7 +135,13 @@ class Driven:
     @property
     def state(self) -> JobState:
         """The state of the job."""
-        return JobState(self._rows(select(job.c.state).where(job.c.id == self.job_id))[0].state)
+        return JobState(self.job.state)
+
+    @property
+    def job(self) -> Any:
+        """The row of the job."""
+        (found,) = self._rows(select(job).where(job.c.id == self.job_id))
+        return found
 
     @property
     def tasks(self) -> list[TaskState]:

@@ -1,7 +1,6 @@
 """Jobs that wait for other jobs: nothing of them runs before all of these have completed (C4)."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,20 +15,8 @@ from jobrunner.states import JobState, TaskState
 from jobrunner.store.check import wrong_counters
 from jobrunner.store.schema import job
 from tests.apps import new_runner, read_rows, store
-from tests.driven import Driven, driven
+from tests.driven import Driven
 from tracker import prerequisites
-
-
-@pytest.fixture
-def here(tmp_path: Path, database_url: str) -> Iterator[Driven]:
-    with driven(tmp_path, database_url) as made:
-        yield made
-
-
-@pytest.fixture
-def one(tmp_path: Path, any_database_url: str) -> Iterator[Driven]:
-    with driven(tmp_path, any_database_url) as made:
-        yield made
 
 
 def releases(one: Driven) -> int:

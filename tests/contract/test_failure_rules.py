@@ -1,9 +1,5 @@
 """What the failure of tasks means for their job, in a turn: nothing more starts, what runs ends, and then it failed."""
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import pytest
 from celery import chain, group
 
@@ -14,28 +10,7 @@ from jobrunner.store.held import held_view
 from jobrunner.store.leases import TrackerStatus
 from jobrunner.store.reading import get_job
 from tests.apps import answer_to, order, read_rows
-from tests.driven import Driven, driven
-
-
-@pytest.fixture
-def one(tmp_path: Path, any_database_url: str) -> Iterator[Driven]:
-    with driven(tmp_path, any_database_url) as made:
-        yield made
-
-
-@pytest.fixture
-def on_each_database(tmp_path: Path, database_url: str) -> Iterator[Driven]:
-    with driven(tmp_path, database_url) as made:
-        yield made
-
-
-def states(one: Driven) -> list[str]:
-    return [str(state) for state in one.tasks]
-
-
-def job_row(one: Driven) -> dict[str, Any]:
-    (found,) = (row for row in read_rows(one.world.runner.database, "job") if row["id"] == one.job_id)
-    return found
+from tests.driven import Driven
 
 
 def fail(one: Driven, *numbers: int) -> None:
@@ -63,38 +38,38 @@ def drain(one: Driven) -> list[str]:
 # ---- when a rule is met ------------------------------------------------------------------------------------
 
 
-def test_1_failure_of_100_lets_the_others_go_on_and_10_cancel_the_rest(on_each_database: Driven) -> None:
-    one = on_each_database
+def test_1_failure_of_100_lets_the_others_go_on_and_10_cancel_the_rest(here: Driven) -> None:
+    one = here
     one.submit(group(one.work() for _ in range(100)), threshold=0.1)
     one.start(99)
     fail(one, 0)
-    assert (one.state, states(one).count("queued")) == (JobState.ACTIVE, 98)
+    assert (one.state, one.tasks.count("queued")) == (JobState.ACTIVE, 98)
     fail(one, *range(1, 9))
-    assert (job_row(one)["will_fail"], states(one).count("queued")) == (None, 90)
+    assert (one.job.will_fail, one.tasks.count("queued")) == (None, 90)
     fail(one, 9)
-    assert (one.state, job_row(one)["will_fail"]) == (JobState.ACTIVE, "threshold")
-    assert "10 of 100 tasks failed, and its threshold is 10 percent" in job_row(one)["note"]
+    assert (one.state, one.job.will_fail) == (JobState.ACTIVE, "threshold")
+    assert "10 of 100 tasks failed, and its threshold is 10 percent" in one.job.note
     one.notice()
     one.turn()
-    assert states(one) == ["failed"] * 10 + ["canceled"] * 89 + ["active"]
+    assert one.tasks == ["failed"] * 10 + ["canceled"] * 89 + ["active"]
     one.end(99)
-    assert (one.state, job_row(one)["reason"]) == (JobState.FAILED, "threshold")
-    assert states(one)[99] == "completed"
-    assert job_row(one)["note"].startswith("10 of 100 tasks failed, and its threshold is 10 percent; the first is ")
+    assert (one.state, one.job.reason) == (JobState.FAILED, "threshold")
+    assert one.tasks[99] == "completed"
+    assert one.job.note.startswith("10 of 100 tasks failed, and its threshold is 10 percent; the first is ")
 
 
-def test_after_the_first_failure_nothing_more_starts_if_the_rule_is_to_cancel(on_each_database: Driven) -> None:
-    one = on_each_database
+def test_after_the_first_failure_nothing_more_starts_if_the_rule_is_to_cancel(here: Driven) -> None:
+    one = here
     one.submit(group(chain(one.work(), one.work()), chain(one.work(), one.work()), one.work()), on_failure="cancel")
     one.start(2)
     fail(one, 0)
     one.world.read(one.world.workers["worker"])
     assert drain(one) == []
-    assert states(one) == ["failed", "canceled", "active", "canceled", "canceled"]
+    assert one.tasks == ["failed", "canceled", "active", "canceled", "canceled"]
     one.end(2)
-    assert states(one) == ["failed", "canceled", "completed", "canceled", "canceled"]
+    assert one.tasks == ["failed", "canceled", "completed", "canceled", "canceled"]
     assert [one.row(number).reason for number in (1, 3, 4)] == ["upstream", "rule", "rule"]
-    assert (one.state, job_row(one)["reason"]) == (JobState.FAILED, "task")
+    assert (one.state, one.job.reason) == (JobState.FAILED, "task")
 
 
 def test_what_is_ready_is_not_sent_in_the_turn_in_which_the_rule_is_met(one: Driven) -> None:
@@ -105,19 +80,19 @@ def test_what_is_ready_is_not_sent_in_the_turn_in_which_the_rule_is_met(one: Dri
     one.world.end(worker, running, "succeeded")
     one.world.flush(worker)
     fail(one, 2)
-    assert (one.row(1).delivery, states(one)[1]) == (0, "canceled")
+    assert (one.row(1).delivery, one.tasks[1]) == (0, "canceled")
 
 
 def test_what_was_sent_and_has_started_before_workers_know_runs_to_its_end(one: Driven) -> None:
     one.submit(group(one.work(), one.work(), one.work()), on_failure="cancel")
     fail(one, 0)
-    assert states(one) == ["failed", "queued", "queued"]
+    assert one.tasks == ["failed", "queued", "queued"]
     one.start(1)
     one.notice()
     one.turn()
-    assert states(one) == ["failed", "active", "canceled"]
+    assert one.tasks == ["failed", "active", "canceled"]
     one.end(1)
-    assert states(one) == ["failed", "completed", "canceled"]
+    assert one.tasks == ["failed", "completed", "canceled"]
     assert one.state is JobState.FAILED
 
 
@@ -127,26 +102,26 @@ def test_a_soft_failure_is_not_tried_again_once_the_rule_is_met(one: Driven) -> 
     fail(one, 0)
     one.notice()
     one.turn()
-    assert (states(one), one.state) == (["failed", "canceled"], JobState.FAILED)
+    assert (one.tasks, one.state) == (["failed", "canceled"], JobState.FAILED)
     drain(one)
-    assert states(one) == ["failed", "canceled"]
+    assert one.tasks == ["failed", "canceled"]
 
 
 def test_what_failed_only_because_of_another_task_does_not_count_towards_a_threshold(one: Driven) -> None:
     behind = chain(one.work(), one.work(), one.work(), one.work())
     one.submit(group(behind, *(one.work() for _ in range(6))), threshold=0.3, propagate_failures=True)
     fail(one, 0)
-    assert states(one)[:4] == ["failed"] * 4
-    assert job_row(one)["will_fail"] is None
+    assert one.tasks[:4] == ["failed"] * 4
+    assert one.job.will_fail is None
     fail(one, 4, 5)
-    assert job_row(one)["will_fail"] == "threshold"
+    assert one.job.will_fail == "threshold"
 
 
 def test_a_threshold_that_the_last_failures_reach_is_the_reason(one: Driven) -> None:
     one.submit(group(one.work(), one.work()), threshold=0.5)
     one.run(0)
     one.run(1, "failed")
-    assert (one.state, job_row(one)["reason"]) == (JobState.FAILED, "threshold")
+    assert (one.state, one.job.reason) == (JobState.FAILED, "threshold")
 
 
 def test_a_job_goes_on_by_its_rule_whoever_leads(one: Driven) -> None:
@@ -157,7 +132,7 @@ def test_a_job_goes_on_by_its_rule_whoever_leads(one: Driven) -> None:
     one.notice()
     one.turn()
     one.end(2)
-    assert (one.state, states(one)) == (JobState.FAILED, ["failed", "canceled", "completed"])
+    assert (one.state, one.tasks) == (JobState.FAILED, ["failed", "canceled", "completed"])
 
 
 def test_a_job_says_why_it_fails_and_what_it_waits_for(one: Driven) -> None:
@@ -184,7 +159,7 @@ def failing(one: Driven) -> None:
     one.submit(group(one.work(), one.work(), one.work()), on_failure="cancel")
     one.start(2)
     fail(one, 0)
-    assert job_row(one)["will_fail"] == "task"
+    assert one.job.will_fail == "task"
 
 
 @pytest.mark.parametrize(
@@ -206,9 +181,9 @@ def test_what_is_ordered_of_a_job_that_fails_changes_nothing_of_that(
     assert text in one.answer.text
     one.notice()
     one.turn()
-    assert states(one) == ["failed", "canceled", "active"]
+    assert one.tasks == ["failed", "canceled", "active"]
     one.end(2)
-    assert (one.state, job_row(one)["held"], job_row(one)["chore"]) == (JobState.FAILED, True, False)
+    assert (one.state, one.job.held, one.job.chore) == (JobState.FAILED, True, False)
 
 
 def test_a_job_that_fails_can_be_canceled(one: Driven) -> None:
@@ -216,8 +191,8 @@ def test_a_job_that_fails_can_be_canceled(one: Driven) -> None:
     one.order(OrderKind.CANCEL, grace=1.0)
     one.notice()
     one.turn()
-    assert (one.state, states(one)) == (JobState.CANCELED, ["failed", "canceled", "canceled"])
-    assert (job_row(one)["will_fail"], job_row(one)["held"], job_row(one)["chore"]) == (None, False, False)
+    assert (one.state, one.tasks) == (JobState.CANCELED, ["failed", "canceled", "canceled"])
+    assert (one.job.will_fail, one.job.held, one.job.chore) == (None, False, False)
     assert one.answer is not None
     assert one.answer.outcome == "done"
 
@@ -229,7 +204,7 @@ def test_a_job_that_has_failed_by_its_rule_can_be_canceled(one: Driven) -> None:
     one.turn()
     one.order(OrderKind.CANCEL)
     one.turn()
-    assert (one.state, job_row(one)["will_fail"], job_row(one)["held"]) == (JobState.CANCELED, None, False)
+    assert (one.state, one.job.will_fail, one.job.held) == (JobState.CANCELED, None, False)
 
 
 def test_a_job_that_is_paused_when_its_rule_is_met_fails_and_the_pause_is_refused(one: Driven) -> None:
@@ -247,7 +222,7 @@ def test_a_job_that_is_paused_when_its_rule_is_met_fails_and_the_pause_is_refuse
     one.notice()
     one.end(1)
     one.turn()
-    assert (one.state, states(one)) == (JobState.FAILED, ["failed", "completed", "canceled"])
+    assert (one.state, one.tasks) == (JobState.FAILED, ["failed", "completed", "canceled"])
 
 
 @pytest.mark.parametrize("scope", ["incomplete", "all"])
@@ -259,8 +234,8 @@ def test_a_job_that_has_failed_by_its_rule_runs_again_when_it_is_requeued(one: D
     assert one.state is JobState.FAILED
     one.order(OrderKind.REQUEUE, scope=scope)
     one.rest()
-    assert (one.state, states(one)) == (JobState.COMPLETED, ["completed"] * 3)
-    assert (job_row(one)["will_fail"], job_row(one)["held"], job_row(one)["chore"]) == (None, False, False)
+    assert (one.state, one.tasks) == (JobState.COMPLETED, ["completed"] * 3)
+    assert (one.job.will_fail, one.job.held, one.job.chore) == (None, False, False)
 
 
 def test_a_requeued_job_fails_by_its_rule_again(one: Driven) -> None:
@@ -274,7 +249,7 @@ def test_a_requeued_job_fails_by_its_rule_again(one: Driven) -> None:
     fail(one, 1)
     one.notice()
     one.turn()
-    assert (one.state, states(one)) == (JobState.FAILED, ["canceled", "failed", "canceled"])
+    assert (one.state, one.tasks) == (JobState.FAILED, ["canceled", "failed", "canceled"])
 
 
 def test_who_accepts_the_failure_lets_what_was_canceled_for_it_run(one: Driven) -> None:
@@ -284,7 +259,7 @@ def test_who_accepts_the_failure_lets_what_was_canceled_for_it_run(one: Driven) 
     one.turn()
     one.order(OrderKind.SKIP, 0)
     one.rest()
-    assert (one.state, states(one)) == (JobState.COMPLETED, ["skipped", "completed", "completed"])
+    assert (one.state, one.tasks) == (JobState.COMPLETED, ["skipped", "completed", "completed"])
 
 
 def test_a_failure_that_is_corrected_after_the_end_starts_nothing_more(one: Driven) -> None:
@@ -292,12 +267,12 @@ def test_a_failure_that_is_corrected_after_the_end_starts_nothing_more(one: Driv
     one.run(0, "failed")
     one.notice()
     one.turn()
-    assert (one.state, states(one)) == (JobState.FAILED, ["failed", "canceled", "canceled"])
+    assert (one.state, one.tasks) == (JobState.FAILED, ["failed", "canceled", "canceled"])
     one.hear("started", 0, worker="other")
-    assert (one.state, states(one)[0]) == (JobState.ACTIVE, "active")
+    assert (one.state, one.tasks[0]) == (JobState.ACTIVE, "active")
     one.hear("succeeded", 0, worker="other")
     one.turn()
-    assert (one.state, states(one)) == (JobState.CANCELED, ["completed", "canceled", "canceled"])
+    assert (one.state, one.tasks) == (JobState.CANCELED, ["completed", "canceled", "canceled"])
 
 
 def test_an_order_that_fails_a_task_counts_as_a_failure(one: Driven) -> None:
@@ -306,8 +281,8 @@ def test_an_order_that_fails_a_task_counts_as_a_failure(one: Driven) -> None:
     one.order(OrderKind.FAIL, 1)
     one.notice()
     one.turn()
-    assert states(one) == ["canceled", "failed", "active"]
-    assert job_row(one)["will_fail"] == "task"
+    assert one.tasks == ["canceled", "failed", "active"]
+    assert one.job.will_fail == "task"
 
 
 def test_each_decision_is_a_line_in_the_history(one: Driven) -> None:

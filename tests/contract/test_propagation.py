@@ -1,7 +1,5 @@
 """What becomes of tasks that can never run because one before them has failed (C5), in a turn."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,31 +13,15 @@ from jobrunner.order_kinds import OrderKind
 from jobrunner.states import JobState
 from tests.apps import read_rows
 from tests.builders import event
-from tests.driven import Driven, driven
+from tests.driven import Driven
 
 WORK = "anything"
-
-
-@pytest.fixture
-def one(tmp_path: Path, any_database_url: str) -> Iterator[Driven]:
-    with driven(tmp_path, any_database_url) as made:
-        yield made
-
-
-@pytest.fixture
-def on_each_database(tmp_path: Path, database_url: str) -> Iterator[Driven]:
-    with driven(tmp_path, database_url) as made:
-        yield made
 
 
 def c5(one: Driven) -> Signature:
     """T1 has dependents T2 and T3, and T3 has T4; nobody depends on T5."""
     first = chain(one.work(), group(one.work(), chain(one.work(), one.work())))
     return group(first, one.work())
-
-
-def states(one: Driven) -> list[str]:
-    return [str(state) for state in one.tasks]
 
 
 def notes(one: Driven, *numbers: int) -> list[str | None]:
@@ -50,41 +32,36 @@ def named(one: Driven, number: int) -> str:
     return f"{WORK} [{one.row(number).id}]"
 
 
-def job_row(one: Driven) -> dict[str, Any]:
-    (found,) = (row for row in read_rows(one.world.runner.database, "job") if row["id"] == one.job_id)
-    return found
-
-
 # ---- on and off --------------------------------------------------------------------------------------------
 
 
-def test_with_propagation_all_that_can_never_run_has_failed_in_the_same_turn(on_each_database: Driven) -> None:
-    one = on_each_database
+def test_with_propagation_all_that_can_never_run_has_failed_in_the_same_turn(here: Driven) -> None:
+    one = here
     one.submit(c5(one), propagate_failures=True)
     one.start(4)
     one.run(0, "failed")
-    assert states(one) == ["failed"] * 4 + ["active"]
+    assert one.tasks == ["failed"] * 4 + ["active"]
     assert notes(one, 1, 2, 3) == [f"upstream: {named(one, 0)} failed"] * 3
     assert {one.row(number).reason for number in (1, 2, 3)} == {"upstream"}
     assert all(one.row(number).ended_at for number in (1, 2, 3))
     assert one.state is JobState.ACTIVE
     one.end(4)
-    assert (one.state, job_row(one)["reason"]) == (JobState.FAILED, "task")
-    assert job_row(one)["note"].startswith(f"{named(one, 0)} failed: ")
+    assert (one.state, one.job.reason) == (JobState.FAILED, "task")
+    assert one.job.note.startswith(f"{named(one, 0)} failed: ")
 
 
 def test_without_propagation_it_waits_and_names_what_blocks_it_until_its_job_has_ended(
-    on_each_database: Driven,
+    here: Driven,
 ) -> None:
-    one = on_each_database
+    one = here
     one.submit(c5(one))
     one.start(4)
     one.run(0, "failed")
-    assert states(one) == ["failed", "pending", "pending", "pending", "active"]
+    assert one.tasks == ["failed", "pending", "pending", "pending", "active"]
     assert notes(one, 1, 2, 3) == [f"blocked by {named(one, 0)}"] * 3
     one.end(4)
     assert one.state is JobState.FAILED
-    assert states(one) == ["failed", "canceled", "canceled", "canceled", "completed"]
+    assert one.tasks == ["failed", "canceled", "canceled", "canceled", "completed"]
     assert notes(one, 1, 2, 3) == [f"upstream: {named(one, 0)} failed"] * 3
 
 
@@ -96,7 +73,7 @@ def test_what_a_job_says_itself_outweighs_what_the_tracker_is_told(
     one.world.propagates = told
     one.submit(group(chain(one.work(), one.work()), one.work()), propagate_failures=own)
     one.run(0, "failed")
-    assert states(one) == ["failed", marked, "queued"]
+    assert one.tasks == ["failed", marked, "queued"]
 
 
 def test_each_task_names_the_failure_that_it_waits_for_in_vain(one: Driven) -> None:
@@ -114,14 +91,14 @@ def test_what_comes_before_a_failure_or_beside_it_is_not_touched(one: Driven) ->
     one.run(0)
     one.run(1)
     one.run(2, "failed")
-    assert states(one) == ["completed", "completed", "failed", "failed", "queued", "pending", "failed"]
+    assert one.tasks == ["completed", "completed", "failed", "failed", "queued", "pending", "failed"]
 
 
 def test_behind_a_failure_is_every_later_level_of_a_job_with_a_barrier(one: Driven) -> None:
     canvas = group(chain(one.work(), one.work(), one.work()), chain(one.work(), one.work()))
     one.submit(canvas, barrier=True, propagate_failures=True)
     one.run(0, "failed")
-    assert states(one) == ["failed", "failed", "failed", "queued", "failed"]
+    assert one.tasks == ["failed", "failed", "failed", "queued", "failed"]
     assert notes(one, 1, 2, 4) == [f"upstream: {named(one, 0)} failed"] * 3
 
 
@@ -130,11 +107,11 @@ def test_a_task_that_was_added_blocks_what_waits_for_its_creator(one: Driven) ->
     one.start(0)
     add(one, 0, chain(one.work(), one.work()))
     one.end(0)
-    assert states(one) == ["completed", "pending", "queued", "queued", "pending"]
+    assert one.tasks == ["completed", "pending", "queued", "queued", "pending"]
     one.run(3, "failed")
-    assert states(one) == ["completed", "failed", "queued", "failed", "failed"]
+    assert one.tasks == ["completed", "failed", "queued", "failed", "failed"]
     one.run(2)
-    assert job_row(one)["note"].startswith(f"{named(one, 3)} failed: ")
+    assert one.job.note.startswith(f"{named(one, 3)} failed: ")
 
 
 def test_what_joins_a_level_behind_a_failure_can_never_run_either(one: Driven) -> None:
@@ -143,7 +120,7 @@ def test_what_joins_a_level_behind_a_failure_can_never_run_either(one: Driven) -
     add(one, 1, one.work())
     one.run(0, "failed")
     one.end(1)
-    assert states(one) == ["failed", "completed", "queued", "failed"]
+    assert one.tasks == ["failed", "completed", "queued", "failed"]
     assert notes(one, 3) == [f"upstream: {named(one, 0)} failed"]
 
 
@@ -160,7 +137,7 @@ def test_failures_in_many_chains_take_no_more_statements_than_one(one: Driven) -
         sqlalchemy_event.listen(Engine, "before_cursor_execute", note)
         one.turn()
         sqlalchemy_event.remove(Engine, "before_cursor_execute", note)
-        assert states(one).count("canceled") == failures + 2
+        assert one.tasks.count("canceled") == failures + 2
         return len(seen)
 
     statements(1)  # the tracker hears the worker for the first time; by the third failure it gets no more such tasks
@@ -168,8 +145,8 @@ def test_failures_in_many_chains_take_no_more_statements_than_one(one: Driven) -
 
 
 @pytest.mark.parametrize("propagates", [True, False])
-def test_any_number_of_tasks_behind_a_failure_is_marked(on_each_database: Driven, propagates: bool) -> None:
-    one = on_each_database
+def test_any_number_of_tasks_behind_a_failure_is_marked(here: Driven, propagates: bool) -> None:
+    one = here
     behind = chain(one.work(), group(one.work() for _ in range(200)), one.work())
     one.submit(group(behind, one.work()), propagate_failures=propagates)
     one.run(0, "failed")
@@ -189,10 +166,10 @@ def test_a_failure_that_is_corrected_lets_what_waited_in_vain_run(one: Driven, p
     one.start(4)
     one.run(0, "failed")
     one.hear("started", 0, worker="other")
-    assert states(one) == ["active", "pending", "pending", "pending", "active"]
+    assert one.tasks == ["active", "pending", "pending", "pending", "active"]
     assert notes(one, 1, 2, 3) == [None] * 3
     one.hear("succeeded", 0, worker="other")
-    assert states(one) == ["completed", "queued", "queued", "pending", "active"]
+    assert one.tasks == ["completed", "queued", "queued", "pending", "active"]
 
 
 @pytest.mark.parametrize("propagates", [True, False])
@@ -201,9 +178,9 @@ def test_a_correction_after_the_end_of_the_job_does_so_too(one: Driven, propagat
     one.run(0, "failed")
     assert one.state is JobState.FAILED
     one.hear("started", 0, worker="other")
-    assert states(one) == ["active", "pending"]
+    assert one.tasks == ["active", "pending"]
     one.hear("succeeded", 0, worker="other")
-    assert (one.state, states(one)) == (JobState.ACTIVE, ["completed", "queued"])
+    assert (one.state, one.tasks) == (JobState.ACTIVE, ["completed", "queued"])
     one.run(1)
     assert one.state is JobState.COMPLETED
 
@@ -215,12 +192,12 @@ def test_what_another_failure_blocks_as_well_stays_blocked_and_names_that_one(on
     one.run(1, "failed")
     one.order(OrderKind.SKIP, 0)
     word = "upstream: {} failed" if propagates else "blocked by {}"
-    assert states(one) == ["skipped", "failed", "queued", "failed" if propagates else "pending"]
+    assert one.tasks == ["skipped", "failed", "queued", "failed" if propagates else "pending"]
     assert notes(one, 3) == [word.format(named(one, 1))]
     one.order(OrderKind.SKIP, 1)
-    assert (states(one)[3], notes(one, 3)) == ("pending", [None])
+    assert (one.tasks[3], notes(one, 3)) == ("pending", [None])
     one.run(2)
-    assert states(one)[3] == "queued"
+    assert one.tasks[3] == "queued"
 
 
 @pytest.mark.parametrize("propagates", [True, False])
@@ -229,7 +206,7 @@ def test_a_failure_that_is_accepted_after_the_end_of_the_job_lets_the_rest_run(o
     one.run(0, "failed")
     one.order(OrderKind.SKIP, 0)
     one.rest()
-    assert (one.state, states(one)) == (JobState.COMPLETED, ["skipped", "completed", "completed"])
+    assert (one.state, one.tasks) == (JobState.COMPLETED, ["skipped", "completed", "completed"])
 
 
 @pytest.mark.parametrize("propagates", [True, False])
@@ -239,7 +216,7 @@ def test_a_requeue_of_the_job_or_of_the_task_lets_all_run_again(one: Driven, pro
         one.run(0, "failed")
         one.order(OrderKind.REQUEUE, number)
         one.rest()
-        assert (one.state, states(one)) == (JobState.COMPLETED, ["completed"] * 3)
+        assert (one.state, one.tasks) == (JobState.COMPLETED, ["completed"] * 3)
 
 
 def test_a_requeued_task_leaves_blocked_what_another_failure_blocks(one: Driven) -> None:
@@ -248,7 +225,7 @@ def test_a_requeued_task_leaves_blocked_what_another_failure_blocks(one: Driven)
     one.run(1, "failed")
     one.order(OrderKind.REQUEUE, 0)
     one.notice()
-    assert states(one) == ["queued", "failed", "failed"]
+    assert one.tasks == ["queued", "failed", "failed"]
     assert notes(one, 2) == [f"upstream: {named(one, 1)} failed"]
 
 
@@ -259,14 +236,14 @@ def test_what_has_failed_because_of_another_task_cannot_be_accepted_by_itself(on
     assert one.answer is not None
     assert one.answer.outcome == "refused"
     assert f"upstream: {named(one, 0)} failed" in one.answer.text
-    assert states(one) == ["failed", "failed"]
+    assert one.tasks == ["failed", "failed"]
 
 
 def test_a_job_whose_only_failure_is_canceled_is_canceled_with_all_that_failed_for_it(one: Driven) -> None:
     one.submit(chain(one.work(), one.work()), propagate_failures=True)
     one.run(0, "failed")
     one.order(OrderKind.CANCEL, 0)
-    assert (one.state, states(one)) == (JobState.CANCELED, ["canceled", "canceled"])
+    assert (one.state, one.tasks) == (JobState.CANCELED, ["canceled", "canceled"])
 
 
 def test_what_is_told_late_of_an_earlier_run_does_not_move_what_can_never_run(one: Driven) -> None:
@@ -278,10 +255,10 @@ def test_what_is_told_late_of_an_earlier_run_does_not_move_what_can_never_run(on
     one.order(OrderKind.REQUEUE, scope="all")
     one.notice()
     one.run(0, "failed")
-    assert states(one) == ["failed", "failed"]
+    assert one.tasks == ["failed", "failed"]
     one.world.log.append(event("succeeded", uuid=late, worker="other", source="other/1", at=10**6))
     one.turn()
-    assert states(one) == ["failed", "failed"]
+    assert one.tasks == ["failed", "failed"]
     assert one.row(1).reason == "upstream"
 
 

@@ -19,18 +19,6 @@ from tests.driven import Driven, driven
 from tracker import prerequisites
 
 
-@pytest.fixture
-def here(tmp_path: Path, database_url: str) -> Iterator[Driven]:
-    with driven(tmp_path, database_url) as made:
-        yield made
-
-
-@pytest.fixture
-def one(tmp_path: Path, any_database_url: str) -> Iterator[Driven]:
-    with driven(tmp_path, any_database_url) as made:
-        yield made
-
-
 def row(one: Driven, job_id: str) -> dict[str, object]:
     """The row of a job."""
     (found,) = (row for row in read_rows(one.world.runner.database, "job") if row["id"] == job_id)
