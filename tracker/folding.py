@@ -1,81 +1,27 @@
-"""Events become executions, and executions move their tasks: the part of a turn that hears what workers tell.
+"""Events become executions, which their tasks follow: the part of a turn that hears what workers tell.
 
-What an event says of an execution, and executions of a task, is decided in `tracker.fold`, which knows no database.
+What an event says of an execution is decided in `tracker.fold`, which knows no database; what that means for a task, in
+`tracker.following`.
 """
 
-import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from jobrunner.errors import IllegalMoveError
-from jobrunner.records import Attempt, AttemptKey, Standing, Task
+from jobrunner.records import Attempt, Task
 from jobrunner.snapshot import Refusal
-from jobrunner.states import WELL, CancelReason, FailureReason, TaskState
+from jobrunner.states import TaskState
 from jobrunner.store import tracking
-from jobrunner.text import SENTENCE, bounded
 from jobrunner.wire import TASK_HELD
 from tracker.avoiding import rest_after
-from tracker.bounds import (
-    LOST_FOR_GOOD,
-    explain,
-    is_lost_for_good,
-    last_words,
-    next_retry,
-    of_this_run,
-    was_given_up,
-    why_failed,
-)
-from tracker.fold import (
-    FOLDED,
-    Event,
-    deciding,
-    is_foreign,
-    of_delivery,
-    reason_of,
-    start_of,
-    state_after,
-    tell,
-    was_held,
-    weigh,
-)
+from tracker.fold import FOLDED, Event, deciding, is_foreign, of_delivery, start_of, tell, was_held, weigh
+from tracker.following import SENT, Following
 from tracker.growth import TASK_ADDED, stage, torn_attempts
-from tracker.held import held_messages, is_final, is_repeated, rests
+from tracker.held import held_messages, is_repeated
 from tracker.observe import TASK_SENT, join
-from tracker.settle import Cause
 from tracker.turn import Turn
 from tracker.worker_failures import left_to_nobody, note_ends
-
-logger = logging.getLogger(__name__)
-
-#: States of a task that events are about: the broker or a worker has it, or has had it.
-_SENT = frozenset(
-    {
-        *(TaskState.QUEUED, TaskState.ACTIVE, TaskState.SOFT_FAILED),
-        *(TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELED),
-    }
-)
-
-#: What is wrong with a task that has succeeded and whose additions are not all there.
-_TORN = "the event log has lost a part of what it had added to the job: requeue it"
-
-#: Ends of an execution after which nobody has the message, and the tracker sends the next one.
-_SENT_AGAIN = frozenset({"unknown", "lost"})
-#: Seconds until a task goes out again whose worker lacked its code, doubling with each delivery, to the last.
-_FIRST_REST, _LAST_REST = 1.0, 60.0
-#: Seconds until one does that was given up untouched: workers know within a second, and it is killed after its grace.
-_LAST_GASP = 5.0
-#: Why a task has failed of which no execution has said so.
-NO_RETRY = Cause(trigger="no retry left")
-#: What is said of a task that goes out again because a gate has refused it.
-_REFUSED_BY_GATE = "sent again: a worker's gate refused it ({why})"
-_REFUSED: Mapping[str, str] = {
-    Refusal.AVOIDED: "waits for another worker: {worker} has failed it",
-    Refusal.BLOCKED: "waits for another worker: {worker} is blocked for such tasks of this job",
-}
-#: What is said of a task that a gate has refused, and of which nobody has the message any more.
-_DROPPED = "lost: a worker's gate refused its message ({why}), which a task has sent and only that can send again"
 
 
 def fold(turn: Turn, events: Sequence[Event]) -> None:
@@ -88,22 +34,15 @@ def reconsider(turn: Turn, tasks: Iterable[Task]) -> None:
     _Folding(turn).reconsider(tasks)
 
 
-def conclude(turn: Turn, histories: Iterable[tuple[Task, Sequence[Attempt]]]) -> None:
-    """Let tasks follow executions that have ended without a word, and were the last ones that they could have."""
-    folding = _Folding(turn)
-    for task, history in histories:
-        folding.follow(task, history)
-    folding.delay()
-
-
 @dataclass(slots=True)
 class _Folding:
     """One batch of events, in one turn."""
 
     turn: Turn
-    delays: dict[str, datetime] = field(default_factory=dict)
-    #: What was refused and no living worker may run, with a sentence about that.
-    stuck: dict[str, str] = field(default_factory=dict)
+    _following: Following = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._following = Following(self.turn)
 
     def fold(self, events: Sequence[Event]) -> None:
         """Fold task events into executions, and let these move their tasks."""
@@ -130,9 +69,9 @@ class _Folding:
         torn = torn_attempts(self.turn.connection, by_task)
         whole = self._held_whole(histories)
         for id_, history in histories.items():
-            self.follow(tasks[id_], history, torn.get(id_, frozenset()), whole)
+            self._following.follow(tasks[id_], history, torn.get(id_, frozenset()), whole)
         tracking.keep_late_values(self.turn.connection, _with_late_values(tasks, histories))
-        self.delay()
+        self._following.delay()
 
     def reconsider(self, tasks: Iterable[Task]) -> None:
         """Let tasks follow a gate's refusal that did not count as long as another worker had the message."""
@@ -144,15 +83,10 @@ class _Folding:
         for id_, history in histories.items():
             decider = deciding(of_delivery(by_id[id_].delivery, history))
             if decider is not None and was_held(decider):
-                self.follow(by_id[id_], history, frozenset(), whole)
-        self.delay()
+                self._following.follow(by_id[id_], history, frozenset(), whole)
+        self._following.delay()
         if histories:
             self.turn.move_on()
-
-    def delay(self) -> None:
-        """Write until when tasks rest that are to be sent again."""
-        tracking.delay_tasks(self.turn.connection, self.delays)
-        self.delays.clear()
 
     def _hold(self, told: Sequence[Event], tasks: Mapping[str, Task], known: Mapping[str, Sequence[Attempt]]) -> None:
         """Keep the messages that gates have handed back whole; what was told before is held, or on its way, already."""
@@ -160,12 +94,12 @@ class _Folding:
             return
         before = {(one.celery_id, one.retries, one.process): one for ones in known.values() for one in ones}
         news = [one for one in told if not is_repeated(one, before.get((one.uuid, one.retries or 0, one.process)))]
-        sent = {task.celery_id: task for task in tasks.values() if task.state in _SENT}
+        sent = {task.celery_id: task for task in tasks.values() if task.state in SENT}
         avoided = {one.uuid for one in news if one.fields.get("reason") == Refusal.AVOIDED and one.uuid in sent}
         for id_ in avoided:  # once in a batch: it has yet to go out again
             sent[id_].handed_back += 1
         blocked = (sent[one.uuid] for one in told if one.fields.get("reason") == Refusal.BLOCKED and one.uuid in sent)
-        self.stuck = left_to_nobody(self.turn, blocked)
+        self._following.stuck = left_to_nobody(self.turn, blocked)
         messages = held_messages(news, sent)
         if messages:
             reasons = {one.uuid: str(one.fields.get("reason")) for one in news}
@@ -208,116 +142,6 @@ class _Folding:
         foreign += [one for one, old in changed if is_foreign(one) and not is_foreign(old)]
         self.turn.foreign.update(one.worker or "" for one in foreign)
 
-    def follow(
-        self,
-        task: Task,
-        history: Sequence[Attempt],
-        torn: Collection[AttemptKey] = (),
-        whole: Collection[tuple[str, int]] = (),
-    ) -> None:
-        """Move a task to where the executions of its present delivery say it is.
-
-        What has failed or was revoked goes on if a further execution turns out to run, or to have succeeded. A success
-        that is `torn` from what it has added is none.
-        """
-        present = of_delivery(task.delivery, history)
-        decider = deciding(present)
-        if decider is None or task.state not in _SENT or task.reason == CancelReason.UPSTREAM:
-            return  # what waits in vain was not sent in this run of its job, whatever is told of an earlier one
-        if task.sent_at is None:  # who has an event was sent, even if the tracker died before it could note so
-            task.sent_at = self.turn.now
-        task.started_at = min((start for one in of_this_run(task, history) if (start := start_of(one))), default=None)
-        task.progress = decider.progress
-        if was_held(decider) and self._is_left(task, decider):
-            return
-        if was_held(decider) and (decider.celery_id, decider.retries) not in whole:
-            self._dropped(task, decider, history)
-            return
-        state = state_after(task, decider, present)
-        kept = task.note if state is task.state is TaskState.QUEUED else None
-        note = _what_failed(state, present) or kept
-        if state in WELL and decider.key in torn:
-            state, note = TaskState.FAILED, _TORN
-        before = task.state
-        if not self._try_move(task, state, decider) or task.ordered is not None:
-            return
-        task.reason = reason_of(task, state, decider, history)
-        task.note = explain(task.reason, note, task) if isinstance(task.reason, FailureReason) else note
-        if task.reason is FailureReason.INPUT_LOST and before is not state and task.block_id:
-            self.turn.input_lost.append(task)
-        if state is TaskState.FAILED and before is not state and decider.standing == Standing.LOST:
-            self._tell(task)
-        if state is TaskState.SOFT_FAILED and decider.outcome in _SENT_AGAIN and task.block_id:
-            self._send_later(task, decider, present)
-
-    def _try_move(self, task: Task, state: TaskState, decider: Attempt) -> bool:
-        try:
-            self.turn.move(task, state, ended_at=decider.ended_at, corrects=True)
-        except IllegalMoveError as refused:
-            logger.warning("Task %s: %s", task.id, refused, extra={"action": "move-refused", "task": task.id})
-            return False
-        return True
-
-    def _is_left(self, task: Task, decider: Attempt) -> bool:
-        """Whether nobody may run a task that was refused; then it fails."""
-        if task.state is TaskState.FAILED and task.reason == FailureReason.NO_WORKERS:
-            return True
-        if decider.exception != Refusal.BLOCKED or task.id not in self.stuck:
-            return False
-        if self._try_move(task, TaskState.FAILED, decider) and task.ordered is None:
-            task.note, task.reason = self.stuck[task.id], FailureReason.NO_WORKERS
-        return True
-
-    def _tell(self, task: Task) -> None:
-        line = f"{task.id} failed ({task.reason}): {task.note}"
-        self.turn.tell(task.job_id, bounded(line, SENTENCE), NO_RETRY, task_id=task.id)
-
-    def _dropped(self, task: Task, decider: Attempt, history: Sequence[Attempt]) -> None:
-        """Send a task again whose message a gate has refused; one that only a task can send has come to its end."""
-        why = decider.exception or ""
-        if task.block_id:
-            self._refused(task, decider, history, why)
-        elif is_final(why):
-            if self._try_move(task, TaskState.CANCELED, decider) and task.ordered is None:
-                task.note, task.reason = None, CancelReason.ORDER
-        elif self._try_move(task, TaskState.FAILED, decider) and task.ordered is None:
-            task.note, task.reason = _DROPPED.format(why=why), FailureReason.LOST
-
-    def _refused(self, task: Task, decider: Attempt, history: Sequence[Attempt], why: str) -> None:
-        """Send a task of a plan again, unless it has been tried, or come to nothing, too often."""
-        present = of_delivery(decider.delivery, history)
-        state = state_after(task, decider, present)
-        if state is TaskState.FAILED:
-            reason = why_failed(task, decider, history)
-            self._give_up(task, decider, reason, explain(reason, last_words(present), task))
-        elif is_lost_for_good(task, history):
-            self._give_up(task, decider, FailureReason.LOST, LOST_FOR_GOOD)
-        elif self._try_move(task, state, decider) and task.ordered is None:
-            task.first_retries = max(task.first_retries, next_retry(decider, present))
-            task.note, task.reason = _REFUSED.get(why, _REFUSED_BY_GATE).format(why=why, worker=decider.worker), None
-            if rests(why):
-                self.delays[task.id] = self.turn.now + timedelta(seconds=rest_after(why, task))
-            self.turn.move(task, TaskState.READY)
-
-    def _give_up(self, task: Task, decider: Attempt, reason: FailureReason | None, note: str | None) -> None:
-        before = task.state
-        if self._try_move(task, TaskState.FAILED, decider) and task.ordered is None:
-            task.reason, task.note = reason, note
-            if before is not TaskState.FAILED:
-                self._tell(task)
-
-    def _send_later(self, task: Task, decider: Attempt, present: Sequence[Attempt]) -> None:
-        """Send a task again after a rest: a worker without its code has dropped the message, as during a rollout.
-
-        Or its worker was shut down: the process that has run it has a moment to end.
-        """
-        rest = _LAST_GASP if was_given_up(decider) else _FIRST_REST
-        if decider.outcome == "unknown":
-            rest = min(_FIRST_REST * 2 ** (task.delivery - 1), _LAST_REST)
-        task.first_retries = max(task.first_retries, next_retry(decider, present))
-        self.delays[task.id] = self.turn.now + timedelta(seconds=rest)
-        self.turn.move(task, TaskState.READY)
-
 
 def _starts(executions: Iterable[Attempt]) -> int:
     return sum(start_of(one) is not None for one in executions)
@@ -330,15 +154,3 @@ def _with_late_values(tasks: Mapping[str, Task], histories: Mapping[str, Sequenc
         for id_, history in histories.items()
         if any(one.outcome == "succeeded" and one.delivery < tasks[id_].delivery for one in history)
     }
-
-
-def _what_failed(state: TaskState, executions: Iterable[Attempt]) -> str | None:
-    """Return what the last execution that failed said, for a task that has failed or waits for its retry.
-
-    The one that decides need not be it: a worker has often received the retry already, and holds it back.
-    """
-    if state not in {TaskState.SOFT_FAILED, TaskState.FAILED, TaskState.CANCELED}:
-        return None
-    failed = [one for one in executions if one.exception is not None and one.standing]
-    last = max(failed, key=lambda one: (one.outcome == "failed", one.retries, one.process), default=None)
-    return None if last is None else last.exception

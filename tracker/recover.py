@@ -14,7 +14,8 @@ from jobrunner.states import FailureReason, TaskState
 from jobrunner.store import tracking
 from tracker.bounds import LOST_FOR_GOOD, is_lost_for_good, is_spent, next_retry
 from tracker.fold import deciding, of_delivery
-from tracker.folding import NO_RETRY, conclude, reconsider
+from tracker.folding import reconsider
+from tracker.following import NO_RETRY, conclude
 from tracker.sending import batch_of
 from tracker.turn import Turn
 

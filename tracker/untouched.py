@@ -13,7 +13,7 @@ from jobrunner.records import Attempt, Standing, Task
 from jobrunner.states import TaskState
 from jobrunner.store import tracking
 from tracker.bounds import UNTOUCHED
-from tracker.folding import conclude
+from tracker.following import conclude
 from tracker.holding import void
 from tracker.settle import Cause
 from tracker.turn import Turn
