@@ -168,7 +168,7 @@ class _Chore:
             self.turn.goes_on = True
             return {}
         tracking.save_orders(self.turn.connection, [self.job])
-        self.turn.failures.look_anew([self.job.id])
+        self.turn.failures.note_waiting([self.job.id])
         self.turn.move_on()
         self.turn.settle()
         self.job = job = tracking.jobs_by_id(self.turn.connection, [self.job.id])[self.job.id]

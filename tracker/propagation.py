@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Failures:
-    """What has happened since plans were moved on last: tasks that failed, and jobs in which to look at all anew."""
+    """What has happened since plans were moved on last: tasks that failed, and jobs in which to look at all failures."""
 
     _failed: dict[str, Task] = field(default_factory=dict)
     #: Jobs with a failure less than before, or with tasks that were reset.
@@ -45,16 +45,16 @@ class Failures:
         elif task.state is TaskState.FAILED:
             self._fewer.add(task.job_id)
 
-    def look_anew(self, job_ids: Iterable[str]) -> None:
+    def note_waiting(self, job_ids: Iterable[str]) -> None:
         """Note jobs in which tasks wait again."""
         self._fewer.update(job_ids)
 
-    def look_again(self, job_ids: Iterable[str]) -> None:
+    def note_grown(self, job_ids: Iterable[str]) -> None:
         """Note jobs that tasks have joined."""
         self._grown.update(job_ids)
 
     def lift(self, connection: "Connection", changes: Changes) -> None:
-        """Let what waits in vain wait again, in jobs to look at anew; before plans open what follows."""
+        """Let what waits in vain wait again, in jobs with fewer failures; before plans open what follows."""
         for job_id in self._fewer:
             for discovers, number in tracking.unmark_upstream(connection, job_id):
                 changes.move_many(job_id, TaskState.FAILED, TaskState.PENDING, number, discovers=discovers)

@@ -135,12 +135,12 @@ class Turn:
             self.changes.move(job_id, TaskState.CANCELED, TaskState.PENDING, tracking.restore(self.connection, job_id))
         tracking.doubt_values(self.connection, self.changes.revived)
         tracking.update_tasks(self.connection, self._tasks.values())
-        self.failures.look_anew(revived)
+        self.failures.note_waiting(revived)
         self.failures.lift(self.connection, self.changes)
         settled = settle_additions(self.connection, self._tasks, self.now)
         for one in settled.gone:
             self.changes.move_many(one.job_id, one.state, None, one.number, discovers=one.discovers)
-        self.failures.look_again(settled.leveled)
+        self.failures.note_grown(settled.leveled)
         ended_well = [Place(task.block_id, task.position) for task in self._ended_well]
         blocks = tracking.blocks_upward(self.connection, {place.block for place in ended_well + self._run_again})
         held = retreat(self._run_again, blocks)  # first: what waits for these must not open
