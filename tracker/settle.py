@@ -167,9 +167,10 @@ def follow(connection: "Connection", job: Job, cause: Cause, now: datetime) -> l
 
 
 def _verdict(job: Job) -> Verdict:
+    unmet = 0 if job.will_fail else job.unmet  # one that is to fail waits for nobody
     return judge(
         job.state, job.counts, discovering=job.discovering, discovered=job.discovered, kept=job.kept, intent=job.intent,
-        observed=job.observed, unmet=job.unmet,
+        observed=job.observed, unmet=unmet,
     )  # fmt: skip
 
 

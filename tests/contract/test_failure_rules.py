@@ -285,6 +285,22 @@ def test_an_order_that_fails_a_task_counts_as_a_failure(one: Driven) -> None:
     assert one.job.will_fail == "task"
 
 
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_job_that_waits_for_others_fails_at_once_if_an_order_has_its_rule_met(one: Driven, paused: bool) -> None:
+    first = one.submit(one.work())
+    second = one.submit(chain(one.work(), one.work()), after=[first], on_failure="cancel", paused=paused)
+    one.order(OrderKind.FAIL, 0)
+    one.turn()
+    assert (one.state, states(one), job_row(one)["reason"]) == (JobState.FAILED, ["failed", "canceled"], "order")
+    assert (job_row(one)["chore"], job_row(one)["unmet"], job_row(one)["intent"]) == (False, 1, None)
+    one.order(OrderKind.REQUEUE)
+    one.notice()
+    assert (one.state, states(one)) == (JobState.WAITING, ["pending", "pending"])
+    one.of(first).run()
+    one.of(second).rest()
+    assert (one.state, states(one)) == (JobState.COMPLETED, ["completed", "completed"])
+
+
 def test_each_decision_is_a_line_in_the_history(one: Driven) -> None:
     failing(one)
     lines = [
