@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Failures:
-    """What has happened since plans were moved on last: tasks that failed, and jobs in which to look at all failures."""
+    """What has happened since plans moved on last: tasks that failed, and jobs in which to look at all failures."""
 
     _failed: dict[str, Task] = field(default_factory=dict)
     #: Jobs with a failure less than before, or with tasks that were reset.

@@ -291,14 +291,14 @@ def test_a_job_that_waits_for_others_fails_at_once_if_an_order_has_its_rule_met(
     second = one.submit(chain(one.work(), one.work()), after=[first], on_failure="cancel", paused=paused)
     one.order(OrderKind.FAIL, 0)
     one.turn()
-    assert (one.state, states(one), job_row(one)["reason"]) == (JobState.FAILED, ["failed", "canceled"], "order")
-    assert (job_row(one)["chore"], job_row(one)["unmet"], job_row(one)["intent"]) == (False, 1, None)
+    assert (one.state, one.tasks, one.job.reason) == (JobState.FAILED, ["failed", "canceled"], "order")
+    assert (one.job.chore, one.job.unmet, one.job.intent) == (False, 1, None)
     one.order(OrderKind.REQUEUE)
     one.notice()
-    assert (one.state, states(one)) == (JobState.WAITING, ["pending", "pending"])
+    assert (one.state, one.tasks) == (JobState.WAITING, ["pending", "pending"])
     one.of(first).run()
     one.of(second).rest()
-    assert (one.state, states(one)) == (JobState.COMPLETED, ["completed", "completed"])
+    assert (one.state, one.tasks) == (JobState.COMPLETED, ["completed", "completed"])
 
 
 def test_each_decision_is_a_line_in_the_history(one: Driven) -> None:
