@@ -68,7 +68,7 @@ def told(what: str, seconds: list[float]) -> str:
 @pytest.mark.timeout(_LONG)
 @pytest.mark.house_on("sqlite-redis", chaos=["postgresql-rabbitmq"])
 @pytest.mark.parametrize("number", [_FEW, pytest.param(_MANY, marks=pytest.mark.chaos)])
-@pytest.mark.parametrize("shape", [row, fan])
+@pytest.mark.parametrize("shape", [pytest.param(row, marks=pytest.mark.chaos), fan])
 def test_each_job_is_released_once_and_at_once(
     house: House, shape: Callable[[House, int], Iterator[str]], number: int
 ) -> None:

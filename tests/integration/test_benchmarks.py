@@ -157,6 +157,7 @@ def test_loss_prints_how_many_events_have_arrived_and_leaves_nothing_behind(fold
     assert not list(folder.iterdir())
 
 
+@pytest.mark.chaos
 @needs_proc
 def test_bytes_tells_that_a_job_sends_as_many_messages_as_a_chord_and_far_fewer_bytes(folder: Path) -> None:
     done = run("bytes", "--tasks", "50", folder=folder)

@@ -81,6 +81,7 @@ def test_what_runs_into_its_time_limit_is_tried_again_and_fails_by_the_limit(run
     assert (hard.note or "").startswith("it ran into its hard time limit of 1 s")
 
 
+@pytest.mark.chaos  # in turns: tests/contract/test_untouched.py
 def test_what_hangs_untouched_is_ended_and_tried_again_elsewhere_and_fails_when_no_retry_is_left(
     running: House,
 ) -> None:
@@ -101,15 +102,8 @@ def test_a_task_that_may_be_retried_for_ever_is_not(running: House) -> None:
     assert (task.reason, task.retries) == (FailureReason.RETRIES, MAX_ATTEMPTS - 1)
 
 
-@pytest.mark.parametrize(
-    ("how", "reason"),
-    [
-        pytest.param(
-            "SIGKILL", FailureReason.POISON, marks=pytest.mark.chaos
-        ),  # in turns: tests/contract/test_recover.py
-        ("SIGQUIT", FailureReason.LOST),
-    ],
-)
+@pytest.mark.chaos  # in turns: tests/contract/test_recover.py
+@pytest.mark.parametrize(("how", "reason"), [("SIGKILL", FailureReason.POISON), ("SIGQUIT", FailureReason.LOST)])
 def test_a_body_that_ends_its_worker_is_tried_again_and_fails_when_no_retry_is_left(
     running: House, how: str, reason: FailureReason
 ) -> None:

@@ -68,6 +68,7 @@ def test_a_sick_worker_gets_no_more_of_what_it_fails_and_others_complete_the_job
         assert len(failed) <= 3, "that is how often it may be retried"
 
 
+@pytest.mark.chaos  # in turns: tests/contract/test_worker_blocks.py
 @one_in_the_suite
 def test_with_the_sick_worker_alone_the_job_fails_because_no_worker_is_left(house: House) -> None:
     house.broker()
@@ -87,6 +88,7 @@ def test_with_the_sick_worker_alone_the_job_fails_because_no_worker_is_left(hous
     assert reasons.count(FailureReason.NO_WORKERS) == 1
 
 
+@pytest.mark.chaos  # in turns: tests/contract/test_worker_blocks.py
 @one_in_the_suite
 def test_a_worker_that_has_got_well_works_again_when_it_is_unblocked(house: House) -> None:
     house.broker()

@@ -19,7 +19,7 @@ from jobrunner.store.schema import lease
 from jobrunner.terminology import ours, theirs
 from jobrunner.wire import VERSION
 from tests.driven import Driven, driven
-from tests.house import PATIENCE, House, on_each_broker
+from tests.house import PATIENCE, House
 from tests.waiting import until
 
 JOB_STATES = {
@@ -301,7 +301,7 @@ def test_n3_states_are_updated_asynchronously(house: House) -> None:
     assert [task.state for task in job.tasks()] == [TaskState.COMPLETED, TaskState.COMPLETED]
 
 
-@on_each_broker
+@pytest.mark.house_on("sqlite-redis", chaos=["postgresql-rabbitmq"])
 def test_n3_how_long_the_delay_is_is_known_until_everything_has_been_read(house: House) -> None:
     """A tracker that takes over begins where the one before had got, and is as far behind as that was long ago."""
     house.broker()
