@@ -43,6 +43,7 @@ class Message:
     task_id: str
     celery_id: str
     root_id: str
+    name: str = "subtask"
     retries: int = 0
     run: int | None = None
     batch: str | None = None
@@ -62,6 +63,7 @@ class Message:
         return Sent(
             root_id=self.root_id,
             celery_id=self.celery_id,
+            name=self.name,
             run=self.run,
             batch=self.batch if self.is_from_tracker else None,
             redelivered=self.redelivered,
@@ -78,7 +80,13 @@ class Message:
             "batch": self.batch,
             "avoid": self.avoid,
         }
-        headers = {"id": self.celery_id, "root_id": self.root_id, "retries": self.retries, "parent_id": self.parent}
+        headers = {
+            "id": self.celery_id,
+            "task": self.name,
+            "root_id": self.root_id,
+            "retries": self.retries,
+            "parent_id": self.parent,
+        }
         return {
             "body": base64.b64encode(b"[]").decode(),
             "content_type": "application/json",
@@ -97,6 +105,7 @@ class Message:
             task_id=ours.get("task", told["id"]),
             celery_id=told["id"],
             root_id=told["root_id"],
+            name=told["task"],
             retries=told["retries"],
             run=ours.get("run", told.get(RUN_HEADER)),
             batch=ours.get("batch"),
@@ -282,6 +291,7 @@ class World:
             task_id=letter.task_id,
             celery_id=one.celery_id,
             root_id=letter.job_id,
+            name=json.loads(letter.headers)["task"],
             retries=letter.first_retries,
             run=letter.run,
             batch=one.batch,

@@ -50,13 +50,16 @@ policies = st.builds(
 _GOES_ON = (JobState.UNDER_CONSTRUCTION, JobState.QUEUED, JobState.ACTIVE, JobState.PAUSING, JobState.COMPLETED)
 
 ENDS = ("succeeded", "succeeded", "succeeded", "failed", "retried")
+#: Of tasks that fail so often that their workers are blocked.
+BAD_ENDS = ("succeeded", "failed", "failed", "failed", "retried")
 
 
 class Life(RuleBasedStateMachine):
     """A tracker and its workers, with all that operators, clients and accidents may bring about."""
 
-    @initialize(redelivers=st.booleans(), propagates=st.booleans())
-    def open(self, redelivers: bool, propagates: bool) -> None:
+    @initialize(redelivers=st.booleans(), propagates=st.booleans(), sick=st.booleans())
+    def open(self, redelivers: bool, propagates: bool, sick: bool) -> None:
+        self.ends = BAD_ENDS if sick else ENDS
         self.folder = Path(tempfile.mkdtemp())
         self.world = World(self.folder, redelivers=redelivers)
         self.world.propagates = propagates
@@ -150,7 +153,7 @@ class Life(RuleBasedStateMachine):
                 world.start(worker, random.choice(worker.prefetched))
             case "end" if worker.running:
                 one = random.choice(worker.running)
-                world.end(worker, one, "terminated" if one.dying else random.choice(ENDS))
+                world.end(worker, one, "terminated" if one.dying else random.choice(self.ends))
             case "call" if worker.running:
                 world.call(worker, random.choice(worker.running))
             case "flush":
