@@ -184,7 +184,7 @@ def workers_table(views: Iterable[WorkerView]) -> Table:
 
 def worker_blocks_table(blocks: Iterable[WorkerBlockView]) -> Table:
     """Return which workers get no more tasks of which name, in which jobs, as a table."""
-    table = new_table("BLOCKED", "TASKS", "JOB", "NAME", "SINCE")
+    table = new_table("BLOCKED", "FOR TASKS", "OF JOB", "NAME", "SINCE")
     for one in blocks:
         table.add_row(one.worker, one.task_name, one.job_id, one.job_name, stamp(one.blocked_at))
     return table

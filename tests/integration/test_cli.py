@@ -668,7 +668,7 @@ def test_workers_shows_what_they_are_blocked_for_until_somebody_lifts_it(jobs: J
     (found,) = run("workers", "--json").json
     assert [(one["task_name"], one["job_id"]) for one in found["blocked"]] == [("shop.add", job), ("shop.total", job)]
     lines = run("workers").out.splitlines()
-    assert lines[3].split() == ["BLOCKED", "TASKS", "JOB", "NAME", "SINCE"]
+    assert lines[3].split() == ["BLOCKED", "FOR", "TASKS", "OF", "JOB", "NAME", "SINCE"]
     assert lines[4].split()[:3] == ["sick@host", "shop.add", job]
     for wrong in (("well@host",), ("sick@host", "--task", "shop.other"), ("sick@host", "--job", "nobody")):
         assert run("workers", "unblock", *wrong).code == 3
