@@ -265,3 +265,16 @@ def test_an_order_that_fails_is_refused_and_keeps_nobody_else_waiting(
     assert paused == Answer(outcome="done", text="It is paused, with 1 tasks left.")
     assert "could not be carried out" in caplog.text
     runner.database.close()
+
+
+def test_who_had_a_task_skipped_that_still_waited_is_to_be_read_when_it_was(here: Driven) -> None:
+    first = here.submit(here.work())
+    second = here.submit(chain(here.work(), here.work(), here.work()), after=[first])
+    for number in (0, 1):
+        here.order(OrderKind.SKIP, number)
+    here.of(first).run()
+    here.of(second)
+    for _ in range(3):  # one for each that opens
+        here.turn()
+    assert here.tasks == [TaskState.SKIPPED, TaskState.SKIPPED, TaskState.QUEUED]
+    assert [here.row(number).note for number in (0, 1)] == ["skipped by tester"] * 2

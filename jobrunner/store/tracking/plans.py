@@ -43,6 +43,9 @@ def update_blocks(connection: Connection, blocks: Collection[Block]) -> None:
     _UPDATE.run(connection, [{"id": one.id, "remaining": one.remaining} for one in blocks])
 
 
+#: Who has ordered that one be skipped when its turn comes is still to be read then.
+_NOTE = case((task.c.ordered.is_not(None), task.c.note), else_=None)
+_OPENED = {"state": TaskState.READY, "reason": None, "note": _NOTE}
 _PLACE = task.c.opens_block == bindparam("block_id_"), task.c.opens_at == bindparam("position_")
 #: In a job that waits for others nothing opens, whatever has ended well in it by order.
 _WAITS = exists(
@@ -50,11 +53,7 @@ _WAITS = exists(
     .join_from(block, job, job.c.id == block.c.job_id)
     .where(block.c.id == bindparam("block_id_"), job.c.unmet > literal_column("0"))
 )
-_OPEN = (
-    update(task)
-    .where(*_PLACE, task.c.state == TaskState.PENDING, ~_WAITS)
-    .values(state=TaskState.READY, reason=None, note=None)
-)
+_OPEN = update(task).where(*_PLACE, task.c.state == TaskState.PENDING, ~_WAITS).values(_OPENED)
 _DELAYED = select(task.c.id, task.c.countdown).where(
     *_PLACE, task.c.state == TaskState.READY, task.c.countdown.is_not(None), task.c.not_before.is_(None)
 )
@@ -76,9 +75,7 @@ def open_place(connection: Connection, block_id: str, position: int, now: dateti
 _ROOTS = IsOneOf(task.c.opens_block), task.c.opens_at == literal_column("0")  # the root of a plan has its job's id
 _OPENING = select(task.c.opens_block, func.count().label("number")).where(*_ROOTS, task.c.state == TaskState.PENDING)
 _OPENING = _OPENING.group_by(task.c.opens_block)
-_OPEN_ROOTS = (
-    update(task).where(*_ROOTS, task.c.state == TaskState.PENDING).values(state=TaskState.READY, reason=None, note=None)
-)
+_OPEN_ROOTS = update(task).where(*_ROOTS, task.c.state == TaskState.PENDING).values(_OPENED)
 _DELAYED_ROOTS = select(task.c.id, task.c.countdown).where(
     *_ROOTS, task.c.state == TaskState.READY, task.c.countdown.is_not(None), task.c.not_before.is_(None)
 )
