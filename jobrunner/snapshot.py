@@ -6,7 +6,7 @@ it live elsewhere.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
@@ -124,12 +124,15 @@ class Snapshot:
             return Refusal(hold.held)
         if sent.redelivered:
             return Refusal.REDELIVERED
-        if worker in self.blocked.get(sent.root_id or "", {}).get(sent.name, ()):
+        blocked = self.blocked.get(sent.root_id or "", {}).get(sent.name, ())
+        if worker in blocked:
             return Refusal.BLOCKED
-        return Refusal.AVOIDED if worker in sent.avoid and self._lives_another(worker, sent.avoid) else None
+        return (
+            Refusal.AVOIDED if worker in sent.avoid and self._lives_another(worker, {*sent.avoid, *blocked}) else None
+        )
 
-    def _lives_another(self, worker: str, avoided: Sequence[str]) -> bool:
-        """Whether another worker may get what this one does, and has not failed it.
+    def _lives_another(self, worker: str, avoided: Collection[str]) -> bool:
+        """Whether another worker may get what this one does, and has not failed it or is blocked for it.
 
         A worker on its own runs it again at once: nobody else would come for it.
         """

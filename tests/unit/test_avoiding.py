@@ -82,6 +82,13 @@ def test_who_takes_tasks_from_other_queues_is_no_other() -> None:
     assert refusal("a", a=["q"], b=None) is Refusal.AVOIDED, "it has not said"
 
 
+def test_who_is_blocked_for_the_task_is_no_other() -> None:
+    workers: dict[str, list[str] | None] = {"a": ["q"], "b": ["q"]}
+    snapshot = Snapshot(version=1, workers=workers, blocked={JOB: {"add": ["b"]}})
+    assert snapshot.refusal(Sent(root_id=JOB, celery_id="1", name="add", avoid=("a",)), "a") is None
+    assert snapshot.refusal(Sent(root_id=JOB, celery_id="1", name="total", avoid=("a",)), "a") is Refusal.AVOIDED
+
+
 def test_a_snapshot_of_an_earlier_version_names_nobody() -> None:
     old = '{"v": 1, "version": 3, "jobs": {}, "void": {}}'
     assert Snapshot.loads(old).workers == {}
