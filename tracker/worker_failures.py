@@ -1,7 +1,8 @@
 """Workers that fail the tasks of one name in a job get none of them any more (F1).
 
 Three different tasks must fail there in a row. A try that is repeated counts only as long as another worker could take
-it: a worker on its own gives everything the tries that its retry policy allows.
+it: a worker on its own gives everything the tries that its retry policy allows, and is blocked only if it has never
+succeeded with any of them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -82,14 +83,19 @@ class _Counting:
         elif worker in self._live and self._counts(one, task) and row.last_task != task.id:
             row.failures, row.last_task = row.failures + 1, task.id
             self._failures[key] = row
-            if row.failures >= MOST_FAILURES:
+            if row.failures >= MOST_FAILURES and (self._has_others(worker, task) or not self._has_succeeded(row)):
                 self._block(row, one)
 
     def _counts(self, one: Attempt, task: NamedTask) -> bool:
-        if one.outcome == "failed":
-            return True
-        others = (name for name in _takers(self._live, task) if name != one.worker)
-        return one.exception != _NO_EXCEPTION and any(not self._is_blocked(task, name) for name in others)
+        return one.outcome == "failed" or (one.exception != _NO_EXCEPTION and self._has_others(one.worker or "", task))
+
+    def _has_others(self, worker: str, task: NamedTask) -> bool:
+        others = (name for name in _takers(self._live, task) if name != worker)
+        return any(not self._is_blocked(task, name) for name in others)
+
+    def _has_succeeded(self, row: WorkerFailure) -> bool:
+        """Whether a worker can do such tasks of the job: then it is some of these that are bad."""
+        return tracking.has_succeeded(self.turn.connection, row)
 
     def _is_blocked(self, task: NamedTask, worker: str) -> bool:
         row = self._failures.get((task.job_id, task.name, worker))

@@ -167,6 +167,19 @@ def test_the_last_worker_that_is_not_blocked_is_one_on_its_own(runner: JobRunner
     assert blocked(runner) == [SICK]
 
 
+def test_the_last_worker_is_not_blocked_for_bad_inputs_if_it_has_succeeded_with_others(
+    runner: JobRunner, tasks: list[str]
+) -> None:
+    live(runner, SICK)
+    turn(runner, *ran("succeeded", tasks[0]))
+    for one in tasks[1:6]:
+        turn(runner, *ran("failed", one))
+    assert blocked(runner) == []
+    live(runner, WELL)  # now another one may try
+    turn(runner, *ran("failed", tasks[6]))
+    assert blocked(runner) == [SICK]
+
+
 def test_to_ask_for_another_try_without_an_error_is_no_failure(runner: JobRunner, tasks: list[str]) -> None:
     live(runner, SICK, WELL)
     for one in tasks:

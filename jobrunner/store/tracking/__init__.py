@@ -150,6 +150,7 @@ from jobrunner.store.tracking.upstream import (
 )
 from jobrunner.store.tracking.worker_failures import (
     forget_failures,
+    has_succeeded,
     has_worker_failures,
     lift_worker_blocks,
     named_tasks,
@@ -209,6 +210,7 @@ __all__ = [
     "has_entry",
     "has_grown",
     "has_held_messages",
+    "has_succeeded",
     "has_worker_failures",
     "held_ids",
     "histories_of",

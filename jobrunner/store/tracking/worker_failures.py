@@ -7,7 +7,7 @@ from sqlalchemy import Connection, delete, exists, false, select
 
 from jobrunner.records import NamedTask, WorkerFailure
 from jobrunner.store.bulk import Update, insert_rows
-from jobrunner.store.schema import job, task, worker_failure
+from jobrunner.store.schema import attempt, job, task, worker_failure
 from jobrunner.store.tracking.rows import IsOneOf, rows_of
 
 _NAMES = WorkerFailure.__slots__
@@ -45,6 +45,17 @@ _NAMED = (
 def named_tasks(connection: Connection, task_ids: Collection[str]) -> dict[str, NamedTask]:
     """Return what these tasks are called, and where they wait; without those of jobs that are only observed."""
     return {values["id"]: NamedTask(**values) for values in rows_of(connection, _NAMED, task_ids)}
+
+
+def has_succeeded(connection: Connection, one: WorkerFailure) -> bool:
+    """Whether a worker has succeeded with tasks of that name in that job."""
+    query = (
+        select(attempt.c.task_id)
+        .join_from(task, attempt, attempt.c.task_id == task.c.id)
+        .where(task.c.job_id == one.job_id, task.c.name == one.name)
+        .where(attempt.c.worker == one.worker, attempt.c.outcome == "succeeded")
+    )
+    return connection.execute(query.limit(1)).first() is not None
 
 
 _BLOCKED = select(*_COLUMNS).where(worker_failure.c.blocked_at.is_not(None))
