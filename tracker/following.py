@@ -148,11 +148,23 @@ class Following:
         why = decider.exception or ""
         if task.block_id:
             self._refused(task, decider, history, why)
+        elif why == Refusal.VOID and self._is_of_earlier_run(task):
+            self._forget(task)
         elif is_final(why):
             if self._try_move(task, TaskState.CANCELED, decider) and task.ordered is None:
                 task.note, task.reason = None, CancelReason.ORDER
         elif self._try_move(task, TaskState.FAILED, decider) and task.ordered is None:
             task.note, task.reason = _DROPPED.format(why=why), FailureReason.LOST
+
+    def _is_of_earlier_run(self, task: Task) -> bool:
+        """Whether a message that a task has sent, and no order has made void, was sent before its job was requeued."""
+        jobs = tracking.jobs_by_id(self.turn.connection, [task.job_id])
+        return task.ordered is None and jobs[task.job_id].run > 1
+
+    def _forget(self, task: Task) -> None:
+        """Let a job have nothing to do with a task that was deleted when it was requeued, and has joined it again."""
+        tracking.delete_offspring(self.turn.connection, [task.id], [])
+        self.turn.changes.move_many(task.job_id, task.state, None, 1, discovers=task.discovers)
 
     def _refused(self, task: Task, decider: Attempt, history: Sequence[Attempt], why: str) -> None:
         """Send a task of a plan again, unless it has been tried, or come to nothing, too often."""

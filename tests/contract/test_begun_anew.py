@@ -87,5 +87,25 @@ def test_a_value_may_be_lost_as_often_again(one: Driven) -> None:
     assert one.row(0).delivery == 2 * MOST_DELIVERIES
 
 
+def test_what_a_task_had_sent_before_and_turns_up_late_is_none_of_the_job_any_more(one: Driven) -> None:
+    one.submit(one.work())
+    one.start(0)
+    one.world.call(worker := one.world.workers["worker"], worker.running[0])
+    one.turn()
+    one.order(OrderKind.CANCEL, grace=1.0)
+    one.notice()
+    one.turn()
+    assert one.tasks == [TaskState.CANCELED, TaskState.CANCELED]
+    requeue(one)
+    (late,) = (message for message in one.world.queue if message.first is None)
+    one.world.prefetch(worker, late)
+    one.turn()
+    one.world.start(worker, late)
+    one.turn()
+    assert one.tasks == [TaskState.QUEUED]
+    one.run(0)
+    assert (one.state, one.tasks) == (JobState.COMPLETED, [TaskState.COMPLETED])
+
+
 def _nothing() -> None:
     """What a task does is of no account here: nobody runs it."""
