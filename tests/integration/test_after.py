@@ -99,11 +99,11 @@ def test_jobs_wait_on_for_one_that_has_failed_and_run_when_that_has_completed_af
     house.tracker()
     house.worker()
     proj, there = house.proj, house.gate("there")
-    first = house.jobs.submit(proj.need.si(1, "abc", str(there), house.path("ran")), name="J1")
-    second = house.jobs.submit(proj.append.si(2, house.path("ran")), name="J2", after=[first])
+    second = house.jobs.submit(proj.append.si(2, house.path("ran")), name="J2", key="J2", after=["J1"])
     others = [
         house.jobs.submit(proj.append.si(3, house.path("ran")), name=name, after=[second]) for name in ("J3", "J4")
     ]
+    first = house.jobs.submit(proj.need.si(1, "abc", str(there), house.path("ran")), name="J1", key="J1")
     assert first.wait(PATIENCE) is JobState.FAILED
     shown = house.cli("show", second.id).stdout
     assert "state      waiting\n" in shown

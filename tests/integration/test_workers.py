@@ -41,6 +41,7 @@ def say(house: House, source: str, **event: Any) -> None:
         redis.xadd(EVENT_LOG, {"v": VERSION, "source": source, "worker": W1, "events": json.dumps(events)})
 
 
+@pytest.mark.chaos  # half a minute of silence; with a shorter one: tests/nodes/test_failures.py
 def test_a_killed_worker_is_lost_and_the_other_ones_work_is_told(house: House) -> None:
     """The other one has nothing to do: it is heard all the same."""
     house.broker()
