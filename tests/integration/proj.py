@@ -370,6 +370,7 @@ def _outgrow_the_stack() -> None:
 
 
 _ODD_ENDS: dict[str, Callable[[], object]] = {
+    "well": lambda: None,
     "sys.exit": lambda: sys.exit(3),
     "os._exit": lambda: os._exit(0),
     "segfault": lambda: ctypes.string_at(0),
