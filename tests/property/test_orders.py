@@ -172,9 +172,11 @@ class Life(RuleBasedStateMachine):
         (found,) = self.rows(state.where(job.c.id == message.root_id))
         assert found.state != JobState.PAUSED
         assert not found.unmet
-        assert found.state != JobState.FAILED or found.will_fail is None
-        if (found.state, found.intent) == (JobState.CANCELED, Intent.CANCEL):  # had ended, and workers do not know yet
-            assert (OrderKind.CANCEL, message.root_id) in {(one.kind, one.job_id) for one in self.rows(unanswered)}
+        waiting = self.rows(unanswered)  # orders of which workers do not know yet
+        if found.state == JobState.FAILED and found.will_fail is not None:
+            assert message.task_id in {one.task_id for one in waiting}
+        if (found.state, found.intent) == (JobState.CANCELED, Intent.CANCEL):  # had ended before
+            assert (OrderKind.CANCEL, message.root_id) in {(one.kind, one.job_id) for one in waiting}
         done = orders.c.answer.like('%"done"%'), orders.c.kind.in_([OrderKind.CANCEL, OrderKind.SKIP, OrderKind.FAIL])
         ended = select(task.c.id, task.c.state).join_from(task, orders, orders.c.task_id == task.c.id)
         stopped = task.c.celery_id == message.celery_id, task.c.ordered.is_not(None)
