@@ -20,7 +20,7 @@ from jobrunner.failure_policy import FailurePolicy
 from jobrunner.order_kinds import JOB_ORDERS, TASK_ORDERS, Intent, OrderKind, Scope
 from jobrunner.states import ENDED_JOB, ENDED_TASK, OPEN_TASK, CancelReason, FailureRule, JobState, TaskState
 from jobrunner.store.check import wrong_counters
-from jobrunner.store.schema import job, orders, task
+from jobrunner.store.schema import attempt, held_message, job, orders, task
 from tests.apps import store
 from tests.property.test_counters import canvas, discover
 from tests.property.test_plan_runs import Spec, specs
@@ -259,7 +259,11 @@ class Life(RuleBasedStateMachine):
         else:
             jobs = self.rows(select(job.c.id, job.c.state, job.c.intent, job.c.held, job.c.chore, job.c.hold_version))
             tasks = self.rows(select(task.c.id, task.c.state, task.c.ordered, task.c.held, task.c.note))
-            pytest.fail(f"After {_PATIENCE} rounds without trouble: {self.rows(unanswered)}\n{jobs}\n{tasks}")
+            stuck = select(task.c.id).where(task.c.state.not_in(list(ENDED_TASK)))
+            tries = self.rows(select(attempt).where(attempt.c.task_id.in_(stuck)))
+            held = self.rows(select(held_message.c.id, held_message.c.held_at, held_message.c.forwarded_at))
+            left = f"{self.rows(unanswered)}\n{jobs}\n{tasks}\n{tries}\n{held}\n{self.world.queue}"
+            pytest.fail(f"After {_PATIENCE} rounds without trouble: {left}")
 
 
 unanswered = select(orders.c.kind, orders.c.job_id, orders.c.task_id, orders.c.applied_at).where(
