@@ -1,11 +1,21 @@
-"""A job in a simulated world, for tests of what turns of the tracker make of it."""
+"""What contract tests begin with: an app with a database, or a job in a simulated world."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from jobrunner import JobRunner
+from tests.apps import new_runner
 from tests.driven import Driven, driven
+
+
+@pytest.fixture
+def runner(tmp_path: Path, database_url: str) -> Iterator[JobRunner]:
+    """On each database, without a tracker or workers."""
+    made = new_runner(tmp_path, database=database_url)
+    yield made
+    made.database.close()
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Odd events in a turn, on both databases: what a database takes is folded, what it refuses is rejected alone."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ from jobrunner.states import TaskState
 from jobrunner.store import reading, tracking
 from jobrunner.store.check import check
 from jobrunner.text import SENTENCE, TRACEBACK
-from tests.apps import new_runner, read_rows, store
+from tests.apps import read_rows, store
 from tests.builders import MIDNIGHT, entry, raw_event
 from tests.refusing import POISON, refuse_poison
 from tracker.absorb import absorb_apart
@@ -39,13 +37,6 @@ ODD_FIELDS: dict[str, dict[str, Any]] = {
     "year 1": {"timestamp": -62135510400.0},
     "names": {"hostname": "\x00" + "w" * 10_000, "name": "\x00"},
 }
-
-
-@pytest.fixture
-def runner(tmp_path: Path, database_url: str) -> Iterator[JobRunner]:
-    made = new_runner(tmp_path, database=database_url)
-    yield made
-    made.database.close()
 
 
 def sent(runner: JobRunner, number: int) -> tuple[str, list[str]]:

@@ -1,8 +1,6 @@
 """Adopted tasks in a turn, on both databases: what tasks of a submitted job have sent is part of the job."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -16,7 +14,7 @@ from jobrunner.states import FailureReason, JobState, TaskState
 from jobrunner.store import reading
 from jobrunner.store.check import check
 from jobrunner.store.reading import JobView, TaskView
-from tests.apps import new_runner, read_rows, store, take_turn
+from tests.apps import read_rows, store, take_turn
 from tests.builders import MIDNIGHT, entry, raw_event
 from tracker.events import read_events
 from tracker.recover import QueueWatch, give_up_worker, void_outbox
@@ -25,13 +23,6 @@ from tracker.turn import Turn
 
 #: What a worker tells of a task that ends well.
 RUN = ("received", "started", "succeeded")
-
-
-@pytest.fixture
-def runner(tmp_path: Path, database_url: str) -> Iterator[JobRunner]:
-    made = new_runner(tmp_path, database=database_url)
-    yield made
-    made.database.close()
 
 
 @pytest.fixture

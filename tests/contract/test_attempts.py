@@ -1,22 +1,11 @@
 """What people see of attempts, on each database: every one that somebody told of, those that failed, those that run."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from celery import group
 
 from jobrunner import JobRunner
 from jobrunner.store.attempts import failed_attempts, list_attempts, running_reports
-from tests.apps import new_runner, store, take_turn
+from tests.apps import store, take_turn
 from tests.builders import event
-
-
-@pytest.fixture
-def runner(tmp_path: Path, database_url: str) -> Iterator[JobRunner]:
-    made = new_runner(tmp_path, database=database_url)
-    yield made
-    made.database.close()
 
 
 def test_attempts_are_in_the_order_of_their_tasks_tries_and_beginnings(runner: JobRunner) -> None:

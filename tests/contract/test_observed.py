@@ -1,8 +1,7 @@
 """Observed jobs in a turn, on both databases: rows made out of events, and kept away from whatever sends."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -15,7 +14,7 @@ from jobrunner.states import FailureReason, JobState, TaskState
 from jobrunner.store import reading, tracking
 from jobrunner.store.check import check
 from jobrunner.store.reading import JobView, TaskView
-from tests.apps import new_runner, read_rows, store
+from tests.apps import read_rows, store
 from tests.builders import MIDNIGHT, entry, raw_event
 from tracker.absorb import absorb_apart
 from tracker.events import read_events
@@ -26,13 +25,6 @@ from tracker.turn import Turn
 
 ROOT = "root"
 LATER = MIDNIGHT + timedelta(hours=1)
-
-
-@pytest.fixture
-def runner(tmp_path: Path, database_url: str) -> Iterator[JobRunner]:
-    made = new_runner(tmp_path, database=database_url)
-    yield made
-    made.database.close()
 
 
 def told(type_: str, uuid: str, root: str | None = ROOT, **fields: Any) -> dict[str, Any]:

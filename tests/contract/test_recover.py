@@ -1,8 +1,6 @@
 """What is sent again of a worker that is gone, and what is not: on both databases."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -10,20 +8,13 @@ from jobrunner import JobRunner
 from jobrunner.retry_policy import MAX_ATTEMPTS
 from jobrunner.states import FailureReason, TaskState
 from jobrunner.store import reading
-from tests.apps import new_runner, read_rows, store
+from tests.apps import read_rows, store
 from tests.builders import MIDNIGHT, event
 from tracker.fold import Event
 from tracker.folding import fold
 from tracker.recover import QueueWatch, give_up_worker
 from tracker.sending import take_ready
 from tracker.turn import Turn
-
-
-@pytest.fixture
-def runner(tmp_path: Path, database_url: str) -> Iterator[JobRunner]:
-    made = new_runner(tmp_path, database=database_url)
-    yield made
-    made.database.close()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from jobrunner.snapshot import SNAPSHOT_KEY, SNAPSHOT_VERSION_KEY, Hold, Kind, S
 from jobrunner.store import tracking
 from jobrunner.store.schema import job
 from jobrunner.wire import SNAPSHOT_APPLIED
-from tests.apps import new_runner, read_rows, store, take_turn
+from tests.apps import read_rows, store, take_turn
 from tests.builders import MIDNIGHT, entry, raw_event
 from tests.servers.redis import Redis
 from tests.waiting import PATIENCE, until
@@ -47,13 +47,6 @@ def snapshots(app: Celery, monkeypatch: pytest.MonkeyPatch) -> Iterator[Snapshot
     made = SnapshotStore(app)
     yield made
     made.stop()
-
-
-@pytest.fixture
-def runner(tmp_path: Path, database_url: str) -> Iterator[JobRunner]:
-    made = new_runner(tmp_path, database=database_url)
-    yield made
-    made.database.close()
 
 
 def stored(app: Celery) -> Snapshot | None:

@@ -1,10 +1,7 @@
 """Under which Celery ids the values of nodes lie: on both databases."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from celery import chain, group
 from sqlalchemy import event, update
 
@@ -13,17 +10,10 @@ from jobrunner.plan import Source
 from jobrunner.store.schema import task
 from jobrunner.store.sources import inputs_of
 from jobrunner.wire import Inputs
-from tests.apps import new_runner, read_rows, store
+from tests.apps import read_rows, store
 from tests.builders import MIDNIGHT
 from tracker.sending import take_ready
 from tracker.turn import Turn
-
-
-@pytest.fixture
-def runner(tmp_path: Path, database_url: str) -> Iterator[JobRunner]:
-    made = new_runner(tmp_path, database=database_url)
-    yield made
-    made.database.close()
 
 
 def nested(runner: JobRunner) -> tuple[list[str], Source]:
