@@ -16,7 +16,7 @@ from typing import Any
 
 from celery import Celery
 from celery.events import EventReceiver
-from kombu.messaging import Consumer
+from kombu.messaging import Consumer, Producer
 
 from jobrunner.masking import mask_text
 from jobrunner.servers import TIMEOUTS
@@ -160,17 +160,33 @@ class PlainReceiver:
         """Ask those that were heard anew for their events."""
         names, self._to_ask = self._to_ask, set()
         if names:
-            self._broadcast("enable_events", destination=sorted(names))
+            self._broadcast("enable_events", sorted(names))
             if len(self._asked) > _WORKERS:
                 self._asked.clear()
             self._asked.update(names)
 
-    def _broadcast(self, command: str, **options: Any) -> None:
-        """Tell workers something; over a connection of its own, because RabbitMQ may block one that publishes."""
+    def _broadcast(self, command: str, destination: list[str] | None = None) -> None:
+        """Tell workers something; over a connection of its own, because RabbitMQ may block one that publishes.
+
+        Celery's own broadcast tries until the broker is back: this thread would not notice that it has gone.
+        """
+        mailbox = self._app.control.mailbox
+        told: dict[str, Any] = {
+            "method": command,
+            "arguments": {},
+            "destination": destination,
+            "pattern": None,
+            "matcher": None,
+        }
         try:
             with self._app.connection_for_write(transport_options=TIMEOUTS) as connection:
                 connection.ensure_connection(max_retries=len(connection.alt))
-                self._app.control.broadcast(command, connection=connection, **options)
+                Producer(connection, mailbox.exchange, serializer=mailbox.serializer, auto_declare=False).publish(
+                    told,
+                    declare=[mailbox.exchange],
+                    headers={"clock": self._app.clock.forward(), "expires": 0},
+                    retry=False,
+                )
         except Exception as error:  # noqa: BLE001  the broker, or a name that it cannot write
             logger.debug("Ignored: %s", mask_text(str(error)))
 

@@ -1,11 +1,13 @@
 """The plain receiver on each broker: it hears what Celery's own dispatcher tells, also when the broker was away."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import Celery
+from kombu.connection import Connection
 
 from tests.servers.redis import Redis
 from tests.waiting import PATIENCE, until
@@ -85,3 +87,22 @@ def test_it_hears_again_when_the_broker_is_back(redis: Redis, app: Celery, monke
     until(lambda: not receiver._away, timeout=PATIENCE, what="the receiver to listen again")
     listen(app, receiver)
     receiver.stop()
+
+
+def test_a_broker_that_goes_while_workers_are_asked_is_not_waited_for(
+    redis: Redis, app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.conf.broker_url = redis.url
+    receiver = PlainReceiver(app)
+    receiver._broadcast("heartbeat")
+    reach = Connection.ensure_connection
+
+    def reach_and_lose(connection: Any, **options: Any) -> None:
+        reach(connection, **options)
+        redis.kill()
+
+    monkeypatch.setattr(Connection, "ensure_connection", reach_and_lose)
+    asking = threading.Thread(target=receiver._broadcast, args=["heartbeat"], daemon=True)
+    asking.start()
+    asking.join(PATIENCE)
+    assert not asking.is_alive()
