@@ -5,6 +5,20 @@ from jobrunner.app import JobRunner
 from jobrunner.errors import JobrunnerError
 from jobrunner.handle import Job, JobTask, Progress
 from jobrunner.orders import Order
+from jobrunner.statements import ItemError, Partial, Skip
 from jobrunner.states import JobState, TaskState
 
-__all__ = ["Job", "JobRunner", "JobState", "JobTask", "JobrunnerError", "Order", "Progress", "TaskState", "current"]
+__all__ = [
+    "ItemError",
+    "Job",
+    "JobRunner",
+    "JobState",
+    "JobTask",
+    "JobrunnerError",
+    "Order",
+    "Partial",
+    "Progress",
+    "Skip",
+    "TaskState",
+    "current",
+]

@@ -82,6 +82,7 @@ class Attempt:
     progress: float | None = None
     said: str | None = None
     touched_at: datetime | None = None
+    statement: str | None = None
 
     @property
     def key(self) -> AttemptKey:

@@ -166,6 +166,13 @@ class FailureRule(Documented):
     THRESHOLD = ("threshold", "The same, as soon as the share of its tasks that failed has reached its threshold.")
 
 
+class PartialRule(Documented):
+    """What a task that ended partial means for its job."""
+
+    FAIL = ("fail", "The job fails in the end, with the reason `partial`.")
+    TOLERATE = ("tolerate", "The job completes, with the outcome `with-errors`.")
+
+
 class CancelReason(Documented):
     """Why a task was canceled."""
 
@@ -242,8 +249,10 @@ JOB_CORRECTIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
 TASK_CORRECTIONS: Mapping[TaskState, frozenset[TaskState]] = MappingProxyType(
     {
         # Queued: a message turned up that had been taken for lost.
-        TaskState.FAILED: _tasks("queued active soft-failed completed"),
-        TaskState.CANCELED: _tasks("active soft-failed completed failed"),
+        TaskState.FAILED: _tasks("queued active soft-failed completed partial"),
+        TaskState.CANCELED: _tasks("active soft-failed completed partial skipped failed"),
+        # What its body has stated was told late.
+        TaskState.COMPLETED: _tasks("partial skipped"),
     }
 )
 """Where an end that events have told leads when another execution, of which was told late, runs or has ended stronger.

@@ -21,6 +21,10 @@ SNAPSHOT_APPLIED: Final = "snapshot-applied"
 #: Event of a task that says how far it is (C2).
 TASK_PROGRESS: Final = "task-progress"
 
+#: Events of a task: what came of its work, and what it has logged and printed.
+TASK_STATED: Final = "task-stated"
+TASK_LOGGED: Final = "task-logged"
+
 #: The message header that marks what goes to Celery's exchange for monitors alone: the tracker knows it already.
 COPY: Final = "jobrunner"
 
@@ -34,6 +38,9 @@ SERIES_FORGOTTEN: Final = 24 * SERIES_PAUSE
 
 #: Result-backend key of a list of inputs that is too long for a header.
 INPUTS_KEY: Final = "jobrunner-inputs-"
+
+#: Result-backend key of the list of items that alone a task is to process.
+ITEMS_KEY: Final = "jobrunner-items-"
 
 #: Ids of values that a message header may carry; longer lists go under `INPUTS_KEY` (RabbitMQ drops a message whose
 #: header exceeds a frame, 128 kB, without an error).
@@ -67,5 +74,7 @@ class TaskHeader(TypedDict):
     first: NotRequired[int]
     inputs: NotRequired[Inputs]
     inputs_key: NotRequired[str]
+    #: Where the items lie that take the place of what it takes, or of its first argument.
+    items_key: NotRequired[str]
     #: Workers that have failed it: they hand it back, as long as others live.
     avoid: NotRequired[list[str]]

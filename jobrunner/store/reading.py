@@ -38,8 +38,8 @@ class JobView:
     Of those that discover work, `discovering` are at it, and `discovered` have tried to; who was canceled has not.
     `intent` is what an operator wants of it, until he says otherwise; `annotation` his note. `hold_version` is that of
     the snapshot that tells workers how it is held. `failure_rule`, `threshold` (percent) and `propagate` say what a
-    failure means for it (C5); `will_fail` is the reason for which it fails as soon as what runs has ended. Of the jobs
-    that it waits for, `unmet` have not completed (C4).
+    failure means for it (C5), and `partial_rule` what a partial task does; `will_fail` is the reason for which it fails
+    as soon as what runs has ended. Of the jobs that it waits for, `unmet` have not completed (C4).
     """
 
     id: str
@@ -59,6 +59,7 @@ class JobView:
     failure_rule: str
     threshold: int | None
     propagate: bool | None
+    partial_rule: str
     will_fail: str | None
     unmet: int
     run: int

@@ -94,6 +94,7 @@ job = Table(
     Column("failure_rule", String(10), nullable=False, server_default="continue"),  # see FailureRule
     Column("threshold", Integer),  # percent of its tasks that may fail, for that rule
     Column("propagate", Boolean),  # C5; null: as the tracker is told
+    Column("partial_rule", String(10), nullable=False, server_default="fail"),  # see PartialRule
     Column("will_fail", String(20)),  # the reason for which it will have failed when what runs has ended
     Column("unmet", Integer, nullable=False, server_default="0"),  # of its prerequisites
     Column("run", Integer, nullable=False),
@@ -163,6 +164,8 @@ task = Table(
     Column("note", Text),
     Column("ordered", String(12)),  # the end that an operator has given it, whatever events tell
     Column("held", Boolean, nullable=False, server_default=false()),  # ready, and not sent because its job is held
+    Column("skip_empty", Boolean, nullable=False, server_default=false()),  # if what it takes is empty
+    Column("only_items", Integer),  # it takes only the items that failed in this delivery; null: all
     Column("max_retries", Integer),  # null: as many as any task may have
     Column("untouched_timeout", Double),  # seconds without a sign of life after which its attempt is given up
     Column("handed_back", Integer, nullable=False, server_default="0"),  # by workers that this attempt avoids
@@ -219,9 +222,53 @@ attempt = Table(
     Column("progress", Double),  # last reported, from 0.0 to 1.0
     Column("said", Text),  # with that
     Column("touched_at", Moment),  # when it was reported
+    Column("statement", Text),  # JSON: what its body says came of its work, see jobrunner.statements
     _partial("ix_attempt_celery_id", "celery_id", "delivery > 1"),
     _partial("ix_attempt_open", "worker", "standing IN (4, 8)"),
     _partial("ix_attempt_foreign", "task_id", "standing = 0 AND outcome IS NOT NULL"),
+)
+
+
+def _of_an_execution() -> list[Column[Any]]:
+    """Return the key of what an execution has told in parts, each with its number."""
+    return [
+        _id("task_id", primary_key=True),
+        Column("delivery", Integer, primary_key=True),
+        Column("retries", Integer, primary_key=True),
+        _id("process", primary_key=True),
+        Column("number", Integer, primary_key=True),
+    ]
+
+
+#: What an execution could not process, item by item, numbered from 0.
+item_error = Table(
+    "item_error",
+    metadata,
+    *_of_an_execution(),
+    Column("item", Text),  # JSON, to be processed again; null: too long for that
+    Column("label", String(NAME), nullable=False),  # the item for people
+    Column("type", String(NAME)),  # of the exception
+    Column("message", Text, nullable=False),
+    Column("details", Text),  # JSON: an object
+)
+
+#: How many items tasks have processed, of those that say so: by the execution that counts.
+item_count = Table(
+    "item_count",
+    metadata,
+    _id("task_id", primary_key=True),
+    _id("job_id", nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in ("processed", "skipped", "failed", "aborted")),
+    Index("ix_item_count_job", "job_id"),
+)
+
+#: What an execution has logged and printed: some lines, numbered from 0.
+log_part = Table(
+    "log_part",
+    metadata,
+    *_of_an_execution(),
+    Column("at", Moment, nullable=False),  # of its first line
+    Column("text", Text, nullable=False),
 )
 
 addition = Table(

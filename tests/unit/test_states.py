@@ -165,8 +165,9 @@ def test_an_ended_task_starts_again_only_after_a_reset() -> None:
         assert {TaskState.PENDING} == TASK_MOVES[state] - ENDED_TASK
 
 
-def test_an_event_corrects_ends_that_events_have_told_and_never_a_success() -> None:
-    assert set(TASK_CORRECTIONS) == ENDED_TASK - WELL
+def test_an_event_corrects_ends_that_events_have_told_and_never_a_success_to_what_is_none() -> None:
+    assert set(TASK_CORRECTIONS) == ENDED_TASK - WELL | {TaskState.COMPLETED}
+    assert TASK_CORRECTIONS[TaskState.COMPLETED] < WELL
     for old, corrected in TASK_CORRECTIONS.items():
         for new in TaskState:
             if new in corrected:
