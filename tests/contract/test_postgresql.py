@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from jobrunner.errors import UnreachableError
-from jobrunner.store import engines
+from jobrunner.store import check, engines
 from jobrunner.store.database import Database
 from jobrunner.store.upgrade import upgrade
 from tests.waiting import until
@@ -94,3 +94,28 @@ def test_a_database_that_is_not_there_is_told_with_its_name(url: str) -> None:
     with pytest.raises(UnreachableError, match=r'database "nothing.*" does not exist'):
         jobs(absent)
     absent.close()
+
+
+def test_a_check_that_takes_its_time_is_not_taken_for_a_frozen_session(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "FROZEN", 0.2)
+    checked, other = Database(url), Database(url)
+    idle = text("SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname ="
+                " current_database() AND pid = :pid AND clock_timestamp() - state_change > interval '1 s'")  # fmt: skip
+    gone = text("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = :pid")
+
+    def take_time(connection: Connection) -> Iterator[str]:
+        pid = {"pid": connection.execute(text("SELECT pg_backend_pid()")).scalar_one()}
+
+        def was_silent() -> bool:
+            with other.read() as asking:
+                return bool(asking.execute(idle, pid).scalar_one() or asking.execute(gone, pid).scalar_one())
+
+        until(was_silent, what="a second of silence")
+        yield from ()
+
+    monkeypatch.setattr(check, "_schema", take_time)
+    assert check.check(checked) == []
+    checked.close()
+    other.close()
