@@ -168,7 +168,7 @@ _SUCCEEDED = EventType(
     name="task-succeeded",
     sent_by="a worker",
     when="the body has returned",
-    effect="`completed`",
+    effect="`completed`; or what its body has stated: `partial`, `skipped`",
     fields=_ended(
         _h3("result", "attempt.result", note="Celery's shortened repr; the value itself is in the result backend"),
         _h3("runtime", "attempt.runtime", note="seconds from sending to the pool until the result handler"),
@@ -258,6 +258,34 @@ _ADDED = EventType(
         _ROOT, replace(_RETRIES, kept=("addition.retries",)),
         Field("part", ("block.addition_id", "task.addition_id", "addition.told"), "rows"),
     ),
+)  # fmt: skip
+
+_STATED = EventType(
+    name="task-stated",
+    sent_by="a worker, for the body of a task of a job",
+    when=(
+        "the body has returned a `Partial` or raised `Skip`, before its end is told: first its item errors, in parts,"
+        " and at last the statement. Monitors get no copy"
+    ),
+    effect="none until the execution has succeeded; then its task is `partial` or `skipped`, as it states (N2)",
+    fields=(
+        replace(_UUID, h3=False),
+        Field(
+            "statement",
+            ("attempt.statement", "item_count.processed", "item_count.skipped", "item_count.failed"),
+            "what the task becomes, why, and how many items were processed, skipped, failed or not reached",
+        ),
+        Field(
+            "errors",
+            ("item_error.item", "item_error.label", "item_error.type", "item_error.message", "item_error.details"),
+            "item errors; of one execution 10,000 are kept",
+        ),
+        Field("first", ("item_error.number",), "the number of the first one of them"),
+        replace(_WORKER, h3=False),
+        Field("timestamp", ("attempt.statement[at]",), "of two statements of one execution the later one stands"),
+        _ROOT, _RETRIES,
+    ),
+    folded=True,
 )  # fmt: skip
 
 _HELD = EventType(
@@ -360,7 +388,7 @@ EVENT_TYPES: Mapping[str, EventType] = MappingProxyType(
         one.name: one
         for one in (
             _SENT, _RECEIVED, _STARTED, _PROGRESS, _SUCCEEDED, _FAILED, _REVOKED, _RETRIED, _REJECTED, _CANCELLED,
-            _HELD, _ADDED, _ONLINE, _HEARTBEAT, _OFFLINE, _ELECT, _ELECT_ACK, _APPLIED,
+            _HELD, _ADDED, _STATED, _ONLINE, _HEARTBEAT, _OFFLINE, _ELECT, _ELECT_ACK, _APPLIED,
         )
     }
 )  # fmt: skip

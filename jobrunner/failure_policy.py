@@ -1,10 +1,10 @@
-"""What a failure of a task means for its job, as given at submission."""
+"""What a failure of a task, or of some of its items, means for its job, as given at submission."""
 
 from dataclasses import dataclass
 from typing import Final
 
 from jobrunner.errors import InvalidParametersError
-from jobrunner.states import FailureRule
+from jobrunner.states import FailureRule, PartialRule
 
 #: A threshold is kept in whole percents; what a float is off them by is not meant.
 _HUNDRED = 100
@@ -18,6 +18,7 @@ class FailurePolicy:
     rule: FailureRule = FailureRule.CONTINUE
     threshold: int | None = None
     propagate: bool | None = None
+    partial: PartialRule = PartialRule.FAIL
 
     @classmethod
     def of(
@@ -26,6 +27,7 @@ class FailurePolicy:
         on_failure: str = FailureRule.CONTINUE,
         threshold: float | None = None,
         propagate_failures: bool | None = None,
+        on_partial: str = PartialRule.FAIL,
     ) -> "FailurePolicy":
         """Check what was given, and return what it means; a `threshold` is a share of the job's tasks.
 
@@ -33,12 +35,28 @@ class FailurePolicy:
             InvalidParametersError: it means nothing.
         """
         percent = None if threshold is None else _percent(threshold)
-        return cls(rule=_rule(on_failure, percent), threshold=percent, propagate=_truth(propagate_failures))
+        return cls(
+            rule=_rule(on_failure, percent),
+            threshold=percent,
+            propagate=_truth(propagate_failures),
+            partial=_partial_rule(on_partial),
+        )
 
     @property
     def row(self) -> dict[str, object]:
         """The columns of table `job`."""
-        return {"failure_rule": self.rule, "threshold": self.threshold, "propagate": self.propagate}
+        return {
+            "failure_rule": self.rule,
+            "threshold": self.threshold,
+            "propagate": self.propagate,
+            "partial_rule": self.partial,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells it from other policies; as earlier versions had it, which knew no partial tasks."""
+        known = {name: value for name, value in self.row.items() if value != PartialRule.FAIL}
+        return "" if self == DEFAULT else repr(known)
 
 
 DEFAULT: Final = FailurePolicy()
@@ -54,6 +72,13 @@ def _rule(on_failure: str, percent: int | None) -> FailureRule:
         msg = "on_failure='cancel' leaves nothing to a threshold."
         raise InvalidParametersError(msg, "Give one of them.")
     return FailureRule.THRESHOLD
+
+
+def _partial_rule(on_partial: str) -> PartialRule:
+    if on_partial not in set(PartialRule):
+        msg = f"on_partial={on_partial!r} is no rule."
+        raise InvalidParametersError(msg, "Give 'fail' or 'tolerate'.")
+    return PartialRule(on_partial)
 
 
 def _percent(threshold: object) -> int:

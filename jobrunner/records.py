@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import TypeAlias
 
-from jobrunner.states import FailureRule, JobState, TaskState
+from jobrunner.states import FailureRule, JobState, PartialRule, TaskState
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,6 +88,34 @@ class Attempt:
     def key(self) -> AttemptKey:
         """What tells it from other executions of its task."""
         return self.delivery, self.retries, self.process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemErrorRow:
+    """Why an execution has not processed one item; `item`, and an object of `details`, are JSON."""
+
+    task_id: str
+    delivery: int
+    retries: int
+    process: str
+    number: int
+    item: str | None
+    label: str
+    type: str | None
+    message: str
+    details: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemCountRow:
+    """How many items a task has processed, by the execution that counts."""
+
+    task_id: str
+    job_id: str
+    processed: int
+    skipped: int
+    failed: int
+    aborted: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +269,7 @@ class Job:
     failure_rule: str = FailureRule.CONTINUE
     threshold: int | None = None
     propagate: bool | None = None
+    partial_rule: str = PartialRule.FAIL
     will_fail: str | None = None
     unmet: int = 0
     total: int

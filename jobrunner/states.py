@@ -251,8 +251,10 @@ TASK_CORRECTIONS: Mapping[TaskState, frozenset[TaskState]] = MappingProxyType(
         # Queued: a message turned up that had been taken for lost.
         TaskState.FAILED: _tasks("queued active soft-failed completed partial"),
         TaskState.CANCELED: _tasks("active soft-failed completed partial skipped failed"),
-        # What its body has stated was told late.
+        # What its body has stated was told late, or another execution has succeeded as well, and decides.
         TaskState.COMPLETED: _tasks("partial skipped"),
+        TaskState.PARTIAL: _tasks("completed skipped"),
+        TaskState.SKIPPED: _tasks("completed partial"),
     }
 )
 """Where an end that events have told leads when another execution, of which was told late, runs or has ended stronger.

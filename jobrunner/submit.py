@@ -192,8 +192,7 @@ def _digest(plan: Plan, messages: Sequence[Message], policy: FailurePolicy, *, b
         parent = f"{numbers[block.place.block]}.{block.place.position}" if block.place else ""
         digest.update(f"{block.kind} {parent} {block.size} ".encode())
     digest.update(b"barrier" * barrier)
-    if policy != DEFAULT:  # so the fingerprints of jobs that earlier versions have written stay theirs
-        digest.update(repr(policy.row).encode())
+    digest.update(policy.fingerprint.encode())
     return digest.hexdigest()
 
 

@@ -86,6 +86,7 @@ def judge(
     intent: str | None = None,
     observed: bool = False,
     unmet: int = 0,
+    tolerates: bool = False,
 ) -> Verdict:
     """Return the next state of a job from its present one and its tasks counted by state.
 
@@ -93,29 +94,33 @@ def judge(
     before this run of the job. One legal move at a time: ask again until nothing changes. Independent branches go on
     after a failure; the job ends when nothing of it can run any more, whatever the operator's `intent`. If it is only
     `observed`, nobody knows whether it has ended: a task that becomes known later makes it active again. As long as it
-    waits for `unmet` other jobs, it is judged by nothing else.
+    waits for `unmet` other jobs, it is judged by nothing else. A task that ended partial fails it in the end, unless it
+    `tolerates` that.
     """
     if state in ORDERED_JOB or (state is JobState.CANCELED and intent == Intent.CANCEL):
         return Verdict(state=state)
     if state in ENDED_JOB:
-        grown = observed and judge(JobState.ACTIVE, counts).state is not state
+        grown = observed and judge(JobState.ACTIVE, counts, tolerates=tolerates).state is not state
         return Verdict(state=JobState.ACTIVE if grown else state)
     if unmet:
         return Verdict(state=JobState.PAUSED if intent == Intent.PAUSE else JobState.WAITING)
     if not sum(counts[one] for one in OPEN_TASK):
-        return _at_end(state, counts)
+        return _at_end(state, counts, tolerates=tolerates)
     if intent == Intent.PAUSE:
         return Verdict(state=_held(state, counts[TaskState.ACTIVE]))
     started = sum(number for one, number in counts.items() if one not in _UNSTARTED) - kept
     return Verdict(state=_going_on(state, started, discovering, discovered))
 
 
-def _at_end(state: JobState, counts: Mapping[TaskState, int]) -> Verdict:
+def _at_end(state: JobState, counts: Mapping[TaskState, int], *, tolerates: bool) -> Verdict:
     """Return the next state of a job of which nothing can happen any more."""
-    if sum(counts[one] for one in WELL) == sum(counts.values()):
-        return Verdict(state=JobState.COMPLETED)
+    well = sum(counts[one] for one in WELL) == sum(counts.values())
     if counts[TaskState.FAILED]:
         return Verdict(state=JobState.FAILED, reason=FailureReason.TASK)
+    if counts[TaskState.PARTIAL] and not tolerates and (well or counts[TaskState.CANCELED]):
+        return Verdict(state=JobState.FAILED, reason=FailureReason.PARTIAL)
+    if well:
+        return Verdict(state=JobState.COMPLETED)
     if counts[TaskState.CANCELED]:
         return Verdict(state=JobState.CANCELED if JobState.CANCELED in JOB_MOVES[state] else JobState.ACTIVE)
     return Verdict(state=state)

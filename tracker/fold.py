@@ -24,13 +24,14 @@ from jobrunner.text import NAME, SENTENCE, TRACEBACK, bounded
 from jobrunner.wire import LOST, SHUT_DOWN, TASK_HELD
 from tracker.bounds import WAS_SHUT_DOWN, is_spent, was_given_up, why_failed
 from tracker.numbering import number_of
+from tracker.statements import stated, text_told
 
 #: The event types that are folded, each with what it says of an execution.
 FOLDED: Mapping[str, str] = MappingProxyType(
     {
         f"task-{word}": word
         for word in (
-            *("received", "started", "progress"),
+            *("received", "started", "progress", "stated"),
             *("succeeded", "failed", "revoked", "retried", "rejected", "cancelled", "held"),
         )
     }
@@ -102,6 +103,8 @@ def fold(attempt: Attempt, *events: Event) -> Attempt:
             folded.started_at = _latest(folded.started_at, event.at)
         elif word == "progress":
             _report(folded, event)
+        elif word == "stated":
+            _state(folded, event)
         else:
             _end(folded, word, event)
         if folded.worker is None or event.worker < folded.worker:
@@ -165,6 +168,13 @@ def _report(folded: Attempt, event: Event) -> None:
         if (told.share, event.at, told.message or "") <= known:
             return
     folded.progress, folded.touched_at, folded.said = told.share, event.at, told.message
+
+
+def _state(folded: Attempt, event: Event) -> None:
+    """The last statement stands: a process may execute again what it has handed back."""
+    told = text_told(event.fields, event.at)
+    if told is not None:
+        folded.statement = max(folded.statement or "", told)
 
 
 def _end(folded: Attempt, outcome: str, event: Event) -> None:
@@ -338,6 +348,8 @@ def state_after(task: Task, decider: Attempt, executions: Iterable[Attempt] = ()
     if decider.standing in {Standing.DROPPED, Standing.LOST} and not task.block_id:
         return TaskState.FAILED  # nobody sends a task again that no plan knows
     state = _STATE_AFTER.get(Standing(decider.standing), TaskState.SOFT_FAILED)
+    if state is TaskState.COMPLETED and (statement := stated(decider)) is not None:
+        return statement.state
     if decider.standing == Standing.RECEIVED and decider.retries == task.first_retries:
         # Celery resends a retry at once and lets it wait in the worker: until that starts, it stays soft-failed (F4).
         return state if any(_was_tried(one) for one in executions) else TaskState.QUEUED

@@ -13,13 +13,14 @@ from jobrunner.records import Attempt, Task
 from jobrunner.snapshot import Refusal
 from jobrunner.states import TaskState
 from jobrunner.store import tracking
-from jobrunner.wire import TASK_HELD
+from jobrunner.wire import TASK_HELD, TASK_STATED
 from tracker.avoiding import rest_after
-from tracker.fold import FOLDED, Event, deciding, is_foreign, of_delivery, start_of, tell, was_held, weigh
+from tracker.fold import FOLDED, Event, deciding, delivery_of, is_foreign, of_delivery, start_of, tell, was_held, weigh
 from tracker.following import SENT, Following
 from tracker.growth import TASK_ADDED, stage, torn_attempts
 from tracker.held import held_messages, is_repeated
 from tracker.observe import TASK_SENT, join
+from tracker.statements import errors_told
 from tracker.turn import Turn
 from tracker.worker_failures import left_to_nobody, note_ends
 
@@ -64,6 +65,7 @@ class _Folding:
             if _starts(history) > _starts(known[id_]):
                 tasks[id_].handed_back = 0  # it counts those of one try
         self._write(known, histories)
+        self._keep_errors([one for one in told if one.type == TASK_STATED], tasks, by_celery_id)
         note_ends(self.turn, known, histories)
         self._hold([one for one in told if one.type == TASK_HELD], tasks, known)
         torn = torn_attempts(self.turn.connection, by_task)
@@ -72,6 +74,7 @@ class _Folding:
             self._following.follow(tasks[id_], history, torn.get(id_, frozenset()), whole)
         tracking.keep_late_values(self.turn.connection, _with_late_values(tasks, histories))
         self._following.delay()
+        self._following.count_items()
 
     def reconsider(self, tasks: Iterable[Task]) -> None:
         """Let tasks follow a gate's refusal that did not count as long as another worker had the message."""
@@ -108,6 +111,18 @@ class _Folding:
             }
             tracking.hold_messages(self.turn.connection, messages, self.turn.now, rests)
             self.turn.has_held = True
+
+    def _keep_errors(self, told: Sequence[Event], tasks: Mapping[str, Task], known: Mapping[str, Task]) -> None:
+        """Keep the item errors that bodies have stated, whatever becomes of their executions."""
+        rows = [
+            row
+            for event in told
+            if (task := known.get(event.uuid)) is not None and task.id in tasks
+            for row in errors_told(
+                event.fields, task.id, (delivery_of(task, event.uuid), event.retries or 0, event.process)
+            )
+        ]
+        tracking.save_item_errors(self.turn.connection, rows)
 
     def _held_whole(self, histories: Mapping[str, Sequence[Attempt]]) -> set[tuple[str, int]]:
         """Return of which tries of these tasks the tracker has the message: (Celery id, retries)."""

@@ -6,13 +6,13 @@ database.
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 
 from jobrunner.errors import IllegalMoveError
-from jobrunner.records import Attempt, AttemptKey, Standing, Task
+from jobrunner.records import Attempt, AttemptKey, ItemCountRow, Standing, Task
 from jobrunner.snapshot import Refusal
-from jobrunner.states import WELL, CancelReason, FailureReason, TaskState
+from jobrunner.states import ENDED_TASK, WELL, CancelReason, FailureReason, TaskState
 from jobrunner.store import tracking
 from jobrunner.text import SENTENCE, bounded
 from tracker.avoiding import rest_after
@@ -29,6 +29,7 @@ from tracker.bounds import (
 from tracker.fold import deciding, of_delivery, reason_of, start_of, state_after, was_held
 from tracker.held import is_final, rests
 from tracker.settle import Cause
+from tracker.statements import note_of, stated
 from tracker.turn import Turn
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 SENT = frozenset(
     {
         *(TaskState.QUEUED, TaskState.ACTIVE, TaskState.SOFT_FAILED),
-        *(TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELED),
+        *ENDED_TASK,
     }
 )
 
@@ -78,6 +79,7 @@ class Following:
     #: What was refused and no living worker may run, with a sentence about that.
     stuck: Mapping[str, str] = field(default_factory=dict)
     _delays: dict[str, datetime] = field(default_factory=dict)
+    _counts: dict[str, ItemCountRow] = field(default_factory=dict)
 
     def follow(
         self,
@@ -93,8 +95,8 @@ class Following:
         """
         present = of_delivery(task.delivery, history)
         decider = deciding(present)
-        if decider is None or task.state not in SENT or task.reason == CancelReason.UPSTREAM:
-            return  # what waits in vain was not sent in this run of its job, whatever is told of an earlier one
+        if decider is None or task.state not in SENT or _was_not_sent(task):
+            return  # in this run of its job, whatever is told of an earlier one
         if task.sent_at is None:  # who has an event was sent, even if the tracker died before it could note so
             task.sent_at = self.turn.now
         task.started_at = min((start for one in of_this_run(task, history) if (start := start_of(one))), default=None)
@@ -114,6 +116,7 @@ class Following:
             return
         task.reason = reason_of(task, state, decider, history)
         task.note = explain(task.reason, note, task) if isinstance(task.reason, FailureReason) else note
+        self._note_statement(task, decider)
         if task.reason is FailureReason.INPUT_LOST and before is not state and task.block_id:
             self.turn.input_lost.append(task)
         if state is TaskState.FAILED and before is not state and decider.standing == Standing.LOST:
@@ -128,6 +131,15 @@ class Following:
             logger.warning("Task %s: %s", task.id, refused, extra={"action": "move-refused", "task": task.id})
             return False
         return True
+
+    def _note_statement(self, task: Task, decider: Attempt) -> None:
+        """Say what the body of a task that has ended well has stated, and count its items."""
+        statement = stated(decider) if task.state in WELL else None
+        if statement is None:
+            return
+        task.note = note_of(statement)
+        if statement.counts is not None:
+            self._counts[task.id] = ItemCountRow(task_id=task.id, job_id=task.job_id, **asdict(statement.counts))
 
     def _is_left(self, task: Task, decider: Attempt) -> bool:
         """Whether nobody may run a task that was refused; then it fails."""
@@ -205,6 +217,16 @@ class Following:
         """Write until when tasks rest that are to be sent again."""
         tracking.delay_tasks(self.turn.connection, self._delays)
         self._delays.clear()
+
+    def count_items(self) -> None:
+        """Write how many items tasks have processed that say so."""
+        tracking.save_item_counts(self.turn.connection, self._counts.values())
+        self._counts.clear()
+
+
+def _was_not_sent(task: Task) -> bool:
+    """Whether a task has ended in this run of its job without being sent: in vain, or because it was skipped."""
+    return task.reason == CancelReason.UPSTREAM or (task.state is TaskState.SKIPPED and task.delivery <= task.earlier)
 
 
 def _what_failed(state: TaskState, executions: Iterable[Attempt]) -> str | None:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobrunner.records import Attempt
-from jobrunner.wire import TASK_PROGRESS
+from jobrunner.wire import TASK_PROGRESS, TASK_STATED
 
 if TYPE_CHECKING:
     from tracker.fold import Event
@@ -31,7 +31,7 @@ def number_of(event: "Event", attempts: Sequence[Attempt]) -> int:
     """Return Celery's count of retries for an event without one, from all that is known of its delivery."""
     if not attempts:
         return 0
-    if event.type == TASK_PROGRESS:
+    if event.type in {TASK_PROGRESS, TASK_STATED}:
         return max(one.retries for one in attempts)
     told = [one.retries for one in attempts if _tells(one, event)]
     if told:

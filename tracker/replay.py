@@ -101,6 +101,7 @@ class _Replay:
         task.note, task.first_retries = line, 0
         self.turn.move(task, TaskState.PENDING)
         self.turn.move(task, TaskState.READY)
+        tracking.forget_item_counts(self.turn.connection, [task.id])
 
 
 def _lacks_value(task: Task, celery_id: str) -> bool:

@@ -17,6 +17,7 @@ from jobrunner.states import (
     FailureReason,
     JobOutcome,
     JobState,
+    PartialRule,
     TaskState,
     check_job_move,
 )
@@ -170,14 +171,16 @@ def _verdict(job: Job) -> Verdict:
     unmet = 0 if job.will_fail else job.unmet  # one that is to fail waits for nobody
     return judge(
         job.state, job.counts, discovering=job.discovering, discovered=job.discovered, kept=job.kept, intent=job.intent,
-        observed=job.observed, unmet=unmet,
+        observed=job.observed, unmet=unmet, tolerates=job.partial_rule == PartialRule.TOLERATE,
     )  # fmt: skip
 
 
 def _end(connection: "Connection", job: Job, now: datetime) -> None:
     job.ended_at, job.note = now, None
     if job.state is JobState.COMPLETED:
-        job.outcome = JobOutcome.NOOP if _had_nothing_to_do(connection, job) else JobOutcome.OK
+        job.outcome = _outcome(connection, job)
+    if job.reason == FailureReason.PARTIAL or job.outcome == JobOutcome.WITH_ERRORS:
+        job.note = _partial_note(connection, job)
     failed = tracking.first_failed(connection, job.id) if job.counts[TaskState.FAILED] else None
     if failed is not None and job.will_fail == FailureReason.THRESHOLD:
         number = tracking.count_own_failures(connection, job.id)
@@ -192,6 +195,24 @@ def _end(connection: "Connection", job: Job, now: datetime) -> None:
         number = tracking.cancel_pending(connection, job.id, reason, note, now)
         job.counts[TaskState.PENDING] -= number
         job.counts[TaskState.CANCELED] += number
+
+
+def _outcome(connection: "Connection", job: Job) -> JobOutcome:
+    if job.counts[TaskState.PARTIAL]:
+        return JobOutcome.WITH_ERRORS
+    return JobOutcome.NOOP if _had_nothing_to_do(connection, job) else JobOutcome.OK
+
+
+def _partial_note(connection: "Connection", job: Job) -> str | None:
+    """Name the first task that ended partial, and say how many items have failed."""
+    first, number = tracking.first_partial(connection, job.id), job.counts[TaskState.PARTIAL]
+    if first is None:
+        return None
+    named = f"{first.name} [{first.id}] partial: {first.why}"
+    if number > 1:
+        items = tracking.count_failed_items(connection, job.id)
+        named = f"{number:,} tasks are partial, {items:,} items failed; the first task is {named}"
+    return bounded(named, SENTENCE)
 
 
 def _meet_rule(connection: "Connection", job: Job, now: datetime) -> list[HistoryLine]:

@@ -14,14 +14,16 @@ from kombu.utils.functional import retry_over_time
 from jobrunner.errors import InputLostError, JobrunnerError, NoVerdictError, ValueLostError
 from jobrunner.keeping import keeping
 from jobrunner.retry_policy import last_retry
+from jobrunner.statements import Skip
 from jobrunner.values import fetch
-from jobrunner.wire import HEADER, TaskHeader
+from jobrunner.wire import HEADER, RUN_HEADER, TaskHeader
 from workers.canceled import is_canceled
 from workers.growth import Growth
 from workers.reporting import ReportingTask
+from workers.statements import errors_of, statement_of, tell_statement, value_of
 from workers.verdict import retry_without_verdict
 
-#: Seconds until an attempt is tried again whose addition the event log did not take.
+#: Seconds until an attempt is tried again of which the event log did not take what it had added or stated.
 _REST = 5.0
 
 
@@ -54,29 +56,52 @@ class Task(ReportingTask):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the body, with the job's value as first argument if it takes one."""
         request = self.request
-        header: TaskHeader | None = None if request.called_directly else getattr(request, HEADER, None)
-        # A body may call its own task: that call gets what the body passes, and nothing more.
-        if header is None or getattr(request, "jobrunner_called", False):
+        # A body may call its own task: that call gets what the body passes, and nothing more, and returns as it does.
+        if request.called_directly or getattr(request, "jobrunner_called", False):
             return super().__call__(*args, **kwargs)
         request.jobrunner_called = True
+        header: TaskHeader | None = getattr(request, HEADER, None)
+        if header is None:
+            return self._call_outside(*args, **kwargs)
         if _takes_input(header):
             args = (self._input(header), *args)
         try:
-            value = self._run(*args, **kwargs)
+            returned = self._run(*args, **kwargs)
             self._check_growth()
+            return self._stated(returned)
         except Retry:
             # Celery has sent the retry and would now store "RETRY", maybe over the value of the retry itself, if
             # another process was quick to run it: its check that it overwrites no success is not atomic. The state
             # of a job's task is in the database.
             request.ignore_result = True
             raise
-        return value
+
+    def _call_outside(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the body of a task that the tracker has not sent; one that a task of a job has sent may state as much."""
+        try:
+            returned = super().__call__(*args, **kwargs)
+        except Skip as skip:
+            returned = skip
+        return self._stated(returned)
+
+    def _stated(self, returned: Any) -> Any:
+        """Tell what the body states of its work, if it is one of a job, and return the value that flows on."""
+        request, statement = self.request, statement_of(returned)
+        in_job = getattr(request, HEADER, None) is not None or getattr(request, RUN_HEADER, None) is not None
+        if statement is not None and in_job:
+            try:
+                tell_statement(self.app, request, statement, errors_of(returned))
+            except JobrunnerError as error:
+                raise self.retry(exc=error, countdown=_REST) from error
+        return value_of(returned)
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().__call__(*args, **kwargs)
         except _ReplacedError:
             return None  # its value is that of the canvas in its place
+        except Skip as skip:
+            return skip
         except (Ignore, Reject) as error:
             raise self._without_verdict(error) from error
         except SystemExit as error:

@@ -1,6 +1,7 @@
 """Where values lie: from nodes of plans to the Celery ids under which the result backend has their values.
 
-A value lies under the id of the delivery that succeeded, which is a task's present one once it has ended well. A task
+A value lies under the id of the delivery that succeeded, which is a task's present one once it has ended well. One
+that was skipped has none, unless it has run and skipped itself. A task
 that has grown into another canvas has the value of a node of that, which may have grown in its turn.
 """
 
@@ -21,7 +22,9 @@ from jobrunner.wire import NOTHING, Inputs
 #: What is known of a node's value: its Celery id, the node that has it, or a list of such for a group.
 _Found: TypeAlias = "str | Source | list[_Found]"
 
-_VALUE = (task.c.id, task.c.state, task.c.delivery, task.c.value_task, task.c.value_group)
+_skips_itself = task.c.started_at.is_not(None) & task.c.ordered.is_(None)
+_HAS_NONE = ((task.c.state == TaskState.SKIPPED) & ~_skips_itself).label("has_none")
+_VALUE = (task.c.id, _HAS_NONE, task.c.delivery, task.c.value_task, task.c.value_group)
 _TASKS = select(*_VALUE).where(IsOneOf(task.c.id))
 _ITEMS = select(*_VALUE, task.c.yields_group, task.c.yields_at).where(IsOneOf(task.c.yields_group))
 _GROUPS = select(block.c.id, block.c.yields_group, block.c.yields_at).where(IsOneOf(block.c.yields_group))
@@ -61,7 +64,7 @@ def _groups(connection: Connection, group_ids: Collection[str]) -> dict[Source, 
 def _value(row: Mapping[str, Any]) -> _Found:
     if row["value_task"] is not None or row["value_group"] is not None:
         return Source(task=row["value_task"], group=row["value_group"])
-    return NOTHING if row["state"] == TaskState.SKIPPED else ids.celery_id(row["id"], row["delivery"])
+    return NOTHING if row["has_none"] else ids.celery_id(row["id"], row["delivery"])
 
 
 def _unresolved(found: _Found) -> Iterator[Source]:

@@ -4,25 +4,28 @@ A history is a story: deliveries by the tracker, each attempted by worker proces
 wrong: retries, redeliveries, requeues by the tracker, reports of processes that do not have the task, revokes.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import count
 
 from hypothesis import strategies as st
 
 from jobrunner.ids import celery_id
+from jobrunner.statements import Statement
 from jobrunner.states import TaskState
 from tests.builders import event, held_message
 from tracker.fold import Event
 
 WORKERS = ("w1@host", "w2@host", "w3@host")
 ENDS = ("succeeded", "failed", "revoked", "retried")
-TYPES = ("received", "started", "progress", *ENDS, "rejected", "cancelled", "held")
+STATES = (TaskState.COMPLETED, TaskState.PARTIAL, TaskState.SKIPPED)
+TYPES = ("received", "started", "progress", "stated", *ENDS, "rejected", "cancelled", "held")
 
 
 def told(type_: str, *, delivery: int = 1, retries: int = 0, at: int = 0, worker: str = "w1@host") -> Event:
     """An event whose text follows from who says what and when, as one process says one thing at one moment."""
     said = f"{type_} by {worker} at {at}"
     fields = {
+        "stated": {"statement": asdict(Statement(state=STATES[at % 3], why=said))},
         "progress": {"progress": at % 3 / 2, "message": said},
         "succeeded": {"result": said, "runtime": float(at)},
         "failed": {"exception": said, "traceback": said},
@@ -96,15 +99,18 @@ def _attempted(draw: st.DrawFn, say: "_Speaker") -> TaskState | None:
     if strangers and draw(_sometimes):
         say.history.kinds.add("foreign")
         say(draw(st.sampled_from(["succeeded", "failed", "retried"])), draw(st.sampled_from(strangers)))
+    stated = _stated(draw, say, worker) if end != "open" else None
     others = [one for one in WORKERS if one not in say.heard]  # a stranger does not turn up with the message after all
     if others and end in {"succeeded", "failed", "open"} and draw(_sometimes):
-        return _executed_twice(draw, say, end, worker, draw(st.sampled_from(others)))
+        return _executed_twice(draw, say, {worker: end}, {worker: stated}, draw(st.sampled_from(others)))
     if end == "open":
         return TaskState.ACTIVE
     say(end, worker)
     if end == "revoked" and draw(st.booleans()):
         say("revoked", draw(st.sampled_from([one for one in WORKERS if one != worker])))
-    return {"succeeded": TaskState.COMPLETED, "failed": TaskState.FAILED, "revoked": TaskState.CANCELED}.get(end)
+    return {"succeeded": stated or TaskState.COMPLETED, "failed": TaskState.FAILED, "revoked": TaskState.CANCELED}.get(
+        end
+    )
 
 
 def _handed_back(draw: st.DrawFn, say: "_Speaker", worker: str) -> None:
@@ -151,17 +157,31 @@ def _given_in_vain(draw: st.DrawFn, say: "_Speaker") -> None:
         _refused(draw, say, other)
 
 
-def _executed_twice(draw: st.DrawFn, say: "_Speaker", end: str, worker: str, other: str) -> TaskState:
+def _stated(draw: st.DrawFn, say: "_Speaker", worker: str) -> TaskState | None:
+    """The body states what came of its work, maybe in an earlier execution too, which came to nothing."""
+    if not draw(_sometimes):
+        return None
+    say.history.kinds.add("statement")
+    for _ in range(draw(st.integers(1, 2))):
+        say("stated", worker)
+    state = say.history.events[-1].fields["statement"]["state"]
+    return TaskState(state)
+
+
+def _executed_twice(
+    draw: st.DrawFn, say: "_Speaker", ends: dict[str, str], stated: dict[str, TaskState | None], other: str
+) -> TaskState:
     """The broker has given the message to another process as well, while the first one was at work."""
     say.history.kinds.add("redelivery")
     say("received", other)
     say("started", other)
-    ends = {worker: end, other: draw(st.sampled_from(["succeeded", "failed", "open"]))}
+    ends = ends | {other: draw(st.sampled_from(["succeeded", "failed", "open"]))}
     for one in draw(st.permutations(list(ends))):
         if ends[one] != "open":
             say(ends[one], one)
     if "succeeded" in ends.values():
-        return TaskState.COMPLETED
+        decides = max(one for one, end in ends.items() if end == "succeeded")
+        return stated.get(decides) or TaskState.COMPLETED
     return TaskState.ACTIVE if "open" in ends.values() else TaskState.FAILED
 
 

@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from jobrunner.records import Attempt, Standing
-from jobrunner.states import TaskState
+from jobrunner.states import WELL, TaskState
 from tests.builders import attempt, event, task
 from tests.property.histories import ENDS, History, anything, stories, told
 from tracker import fold as tested
 from tracker.fold import FOLDED, OUTCOMES, Event, fold
+from tracker.statements import stated, text_told
 
 T = TypeVar("T")
 
@@ -93,7 +94,8 @@ def test_a_late_retry_never_undoes_a_success(data: st.DataObject, at: int) -> No
     success = told("succeeded", delivery=3, retries=data.draw(st.integers(0, 2)), at=at)
     history = [*data.draw(histories), told("started", delivery=3, retries=success.retries or 0, at=at), success]
     late = replace(told("retried", delivery=3, at=at + 1), retries=success.retries)
-    assert state_of(rows_after([history, [late]]), 3) is TaskState.COMPLETED
+    assert state_of(rows_after([history, [late]]), 3) is state_of(rows_after([history]), 3)
+    assert state_of(rows_after([history]), 3) in WELL
 
 
 @settings(deadline=None)
@@ -148,7 +150,7 @@ def test_a_report_moves_nothing_and_of_several_of_a_process_the_greatest_stands(
     silent = rows_after([[one for one in history if one.type != "task-progress"]])
     rows = rows_after([history])
     told = [replace(one, progress=None, said=None, touched_at=None) for one in rows]
-    assert [one for one in told if one.last_event] == silent
+    assert [one for one in told if one.last_event] == [one for one in silent if one.last_event]
     for one in rows:
         shares = [
             event.fields["progress"]
@@ -157,6 +159,28 @@ def test_a_report_moves_nothing_and_of_several_of_a_process_the_greatest_stands(
             and (event.uuid, event.retries, event.process) == (one.celery_id, one.retries, one.process)
         ]
         assert one.progress == max(shares, default=None)
+
+
+@settings(deadline=None)
+@given(history=histories)
+def test_the_last_statement_of_a_process_stands_and_counts_only_if_that_process_has_succeeded(
+    history: list[Event],
+) -> None:
+    silent = rows_after([[one for one in history if one.type != "task-stated"]])
+    rows = rows_after([history])
+    assert [replace(one, statement=None) for one in rows if one.last_event] == [one for one in silent if one.last_event]
+    for one in rows:
+        spoken = [
+            event
+            for event in history
+            if event.type == "task-stated"
+            and (event.uuid, event.retries, event.process) == (one.celery_id, one.retries, one.process)
+        ]
+        last = max(spoken, key=lambda event: event.at, default=None)
+        known = stated(one)
+        assert (known and known.why) == (last and last.fields["statement"]["why"])
+        if one.outcome != "succeeded":
+            assert tested.state_after(task(delivery=3), one) not in WELL - {TaskState.COMPLETED}
 
 
 # ---- that the histories are worth anything -------------------------------------------------------------
@@ -175,7 +199,7 @@ def test_each_kind_of_trouble_is_in_a_tenth_of_the_histories_at_least() -> None:
 
     count()
     print({kind: f"{share / number:.0%}" for kind, share in kinds.most_common()})  # noqa: T201  the figures are asked for
-    assert set(kinds) == {"retry", "redelivery", "requeue", "foreign", "revokes", "held", "progress"}
+    assert set(kinds) == {"retry", "redelivery", "requeue", "foreign", "revokes", "held", "progress", "statement"}
     assert min(kinds.values()) >= number / 10
 
 
@@ -197,6 +221,10 @@ def _last_report_stands(folded: Attempt, one: Event) -> None:
     folded.touched_at = one.at
 
 
+def _told_last_stands(folded: Attempt, one: Event) -> None:
+    folded.statement = text_told(one.fields, one.at)
+
+
 _standing = tested._standing
 
 
@@ -210,6 +238,8 @@ FAULTS: dict[str, tuple[str, object]] = {
     "the end told first stands": ("_end", _first_end_stands),
     "the time told last is kept": ("_latest", _latest_told),
     "the report told last stands": ("_report", _last_report_stands),
+    "the statement told last stands": ("_state", _told_last_stands),
+    "no statement counts": ("stated", lambda _: None),
     "a report is a start": ("_standing", _report_is_start),
     "what was handed back is never received again": (
         "_standing",

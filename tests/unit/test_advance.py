@@ -244,6 +244,20 @@ def test_judge_asked_again_and_again_comes_to_rest() -> None:
             state = judge(state, tasks).state
 
 
+@pytest.mark.parametrize("tasks", [counts(partial=1, completed=2), counts(partial=1, canceled=1, pending=1)])
+def test_a_partial_task_fails_its_job_in_the_end_unless_that_is_tolerated(tasks: Mapping[TaskState, int]) -> None:
+    assert judge(JobState.ACTIVE, tasks) == Verdict(state=JobState.FAILED, reason=FailureReason.PARTIAL)
+    ends = JobState.CANCELED if tasks[TaskState.CANCELED] else JobState.COMPLETED
+    assert judge(JobState.ACTIVE, tasks, tolerates=True) == Verdict(state=ends)
+    assert judge(JobState.ACTIVE, {**tasks, TaskState.READY: 1}) == Verdict(state=JobState.ACTIVE)
+
+
+@pytest.mark.parametrize("tolerates", [False, True])
+def test_beside_a_partial_task_a_failed_one_is_the_reason(tolerates: bool) -> None:
+    verdict = judge(JobState.ACTIVE, counts(partial=2, failed=1), tolerates=tolerates)
+    assert verdict == Verdict(state=JobState.FAILED, reason=FailureReason.TASK)
+
+
 def test_only_a_failure_has_a_reason() -> None:
     for state, tasks in product(_reachable() - ENDED_JOB, _every_mix()):
         verdict = judge(state, tasks)
@@ -251,15 +265,19 @@ def test_only_a_failure_has_a_reason() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from(TaskState), max_size=20), st.sampled_from([JobState.QUEUED, JobState.ACTIVE]))
+@given(
+    st.lists(st.sampled_from(TaskState), max_size=20),
+    st.sampled_from([JobState.QUEUED, JobState.ACTIVE]),
+    st.booleans(),
+)
 def test_an_ended_job_has_no_task_that_can_run_and_a_completed_one_only_tasks_that_ended_well(
-    tasks: list[TaskState], state: JobState
+    tasks: list[TaskState], state: JobState, tolerates: bool
 ) -> None:
-    while (verdict := judge(state, Counter(tasks))).state is not state:
+    while (verdict := judge(state, Counter(tasks), tolerates=tolerates)).state is not state:
         state = verdict.state
     assert (state in ENDED_JOB) <= (not OPEN_TASK & set(tasks))
-    assert (state is JobState.COMPLETED) == (set(tasks) <= WELL)
-    assert (state is JobState.FAILED) <= (TaskState.FAILED in tasks)
+    assert (state is JobState.COMPLETED) == (set(tasks) <= WELL - (set() if tolerates else {TaskState.PARTIAL}))
+    assert (state is JobState.FAILED) <= bool({TaskState.FAILED, TaskState.PARTIAL} & set(tasks))
     assert (state is JobState.CANCELED) <= (TaskState.CANCELED in tasks)
     assert (set(tasks) <= ENDED_TASK) <= (state in ENDED_JOB)
 

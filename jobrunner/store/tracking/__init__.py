@@ -29,8 +29,15 @@ from jobrunner.store.tracking.held import (
     take_held,
 )
 from jobrunner.store.tracking.history import insert_history
+from jobrunner.store.tracking.items import (
+    count_failed_items,
+    forget_item_counts,
+    save_item_counts,
+    save_item_errors,
+)
 from jobrunner.store.tracking.jobs import (
     first_failed,
+    first_partial,
     jobs_by_id,
     mark_applied,
     new_jobs,
@@ -186,6 +193,7 @@ __all__ = [
     "chore_jobs",
     "count_added",
     "count_behind",
+    "count_failed_items",
     "count_own_failures",
     "count_states",
     "creators",
@@ -201,9 +209,11 @@ __all__ = [
     "failed_tries",
     "find_prerequisites",
     "first_failed",
+    "first_partial",
     "first_unfinished",
     "forget_failures",
     "forget_held",
+    "forget_item_counts",
     "forget_series",
     "graft",
     "graft_into_levels",
@@ -269,6 +279,8 @@ __all__ = [
     "restore",
     "retire_entries",
     "save_additions",
+    "save_item_counts",
+    "save_item_errors",
     "save_orders",
     "save_series",
     "save_worker",

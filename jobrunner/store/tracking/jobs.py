@@ -66,6 +66,20 @@ def first_failed(connection: Connection, job_id: str) -> Failed | None:
     return row and Failed(**row._asdict())
 
 
+_PARTIAL = (
+    select(task.c.id, task.c.name, task.c.note.label("why"))
+    .where(task.c.job_id == bindparam("job_id_"), task.c.state == TaskState.PARTIAL)
+    .order_by(task.c.arrival)
+    .limit(1)
+)
+
+
+def first_partial(connection: Connection, job_id: str) -> Failed | None:
+    """Return the first task of a job that ended partial, in order of arrival."""
+    row = connection.execute(_PARTIAL, {"job_id_": job_id}).first()
+    return None if row is None else Failed(**row._asdict(), reason=None, discovers=False)
+
+
 _JOBS = select(*_JOB, *(job.c[name] for name in COUNTERS.values())).where(IsOneOf(job.c.id))
 
 

@@ -22,7 +22,8 @@ from jobrunner.plan import Place
 from jobrunner.records import Block, Children
 from jobrunner.states import ENDED_TASK, WELL, CancelReason, TaskState
 from jobrunner.store.bulk import Update
-from jobrunner.store.schema import addition, attempt, block, held_message, message, task
+from jobrunner.store.schema import addition, attempt, block, held_message, item_count, item_error, message, task
+from jobrunner.store.tracking.items import forget_item_counts
 from jobrunner.store.tracking.rows import PLANNED, IsOneOf, rows_of
 
 #: Places that one statement tells apart: SQLite takes conditions of no more than 1,000 parts.
@@ -98,16 +99,17 @@ _RESET = (
 def reset_tasks(connection: Connection, task_ids: Collection[str]) -> None:
     """Let tasks wait as they did at first; their attempts stay, and the next delivery has the next number."""
     connection.execute(_RESET, {"ids": list(task_ids)})
+    forget_item_counts(connection, task_ids)
 
 
 _BAD_ADOPTED = select(task.c.created_by).where(
-    task.c.job_id == bindparam("job_id_"), ~PLANNED, task.c.state.not_in(WELL)
+    task.c.job_id == bindparam("job_id_"), ~PLANNED, task.c.state.not_in(WELL) | (task.c.state == TaskState.PARTIAL)
 )
 _CREATORS = select(task.c.id, task.c.created_by, PLANNED.label("planned")).where(IsOneOf(task.c.id))
 
 
 def senders_of_unfinished(connection: Connection, job_id: str) -> list[str]:
-    """Return the tasks of the plan that have sent, themselves or by others, what has not ended well."""
+    """Return the tasks of the plan that have sent, themselves or by others, what has not ended well, or is partial."""
     wanted = {row.created_by for row in connection.execute(_BAD_ADOPTED, {"job_id_": job_id}) if row.created_by}
     found: set[str] = set()
     seen: set[str] = set()
@@ -146,6 +148,8 @@ def offspring(connection: Connection, task_ids: Collection[str]) -> tuple[set[st
 _DELETE_TASKS = (
     delete(message).where(IsOneOf(message.c.task_id)),
     delete(attempt).where(IsOneOf(attempt.c.task_id)),
+    delete(item_error).where(IsOneOf(item_error.c.task_id)),
+    delete(item_count).where(IsOneOf(item_count.c.task_id)),
     delete(held_message).where(IsOneOf(held_message.c.task_id)),
     delete(task).where(IsOneOf(task.c.id)),
 )
