@@ -1,5 +1,6 @@
 """Whatever is ordered, and whoever dies when: jobs and tasks end up as ordered, and everything comes to an end."""
 
+import logging
 import shutil
 import tempfile
 from collections import Counter
@@ -54,12 +55,25 @@ ENDS = ("succeeded", "succeeded", "succeeded", "failed", "retried")
 BAD_ENDS = ("succeeded", "failed", "failed", "failed", "retried")
 
 
+class _Failures(logging.Handler):
+    """What the tracker could not carry out: it says so in its log, and goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.append(logging.Formatter().format(record))
+
+
 class Life(RuleBasedStateMachine):
     """A tracker and its workers, with all that operators, clients and accidents may bring about."""
 
     @initialize(redelivers=st.booleans(), propagates=st.booleans(), sick=st.booleans())
     def open(self, redelivers: bool, propagates: bool, sick: bool) -> None:
         self.ends = BAD_ENDS if sick else ENDS
+        self.failures = _Failures()
+        logging.getLogger("tracker").addHandler(self.failures)
         self.folder = Path(tempfile.mkdtemp())
         self.world = World(self.folder, redelivers=redelivers)
         self.world.propagates = propagates
@@ -75,6 +89,7 @@ class Life(RuleBasedStateMachine):
         try:
             self.everything_comes_to_its_end()
         finally:
+            logging.getLogger("tracker").removeHandler(self.failures)
             self.world.runner.database.close()
             shutil.rmtree(self.folder)
 
@@ -183,6 +198,20 @@ class Life(RuleBasedStateMachine):
         assert self.rows(ended.where(*stopped, *done)) == []
 
     @invariant()
+    def a_job_that_is_held_has_somebody_who_lets_it_go(self) -> None:
+        """An operator, or a chore; and no task of it stays held when it is."""
+        jobs = select(job.c.id, job.c.state, job.c.will_fail).where(
+            job.c.held, ~job.c.chore, job.c.state.not_in(list(ENDED_JOB)), job.c.intent.is_(None)
+        )
+        assert not (found := self.rows(jobs)), found
+        tasks = select(task.c.id, job.c.id, job.c.state).join_from(task, job, job.c.id == task.c.job_id)
+        assert not (found := self.rows(tasks.where(task.c.state == TaskState.READY, task.c.held, ~job.c.held))), found
+
+    @invariant()
+    def everything_ordered_is_carried_out_or_refused(self) -> None:
+        assert not self.failures.told, self.failures.told
+
+    @invariant()
     def what_was_ended_by_an_order_stays_so(self) -> None:
         """Until the next order that is taken, whatever is told of it."""
         by_order = select(job.c.id, job.c.id.label("job_id"), job.c.state).where(
@@ -251,6 +280,8 @@ class Life(RuleBasedStateMachine):
             if self.world.is_quiet and condition():
                 break
             self.world.work_on()
+            self.everything_ordered_is_carried_out_or_refused()
+            self.a_job_that_is_held_has_somebody_who_lets_it_go()
             self.every_counter_is_what_the_rows_say()
             self.a_job_that_has_ended_has_no_task_that_has_not()
             self.what_was_ended_by_an_order_stays_so()
