@@ -57,6 +57,7 @@ class AddedTask(_Told):
     not_before: datetime | None
     discovers: bool
     replayable: bool
+    skip_empty: bool = False
     max_retries: int | None = None
     untouched_timeout: float | None = None
     message: AddedMessage

@@ -106,6 +106,8 @@ class JobRunner:
         seconds: neither its start nor a word of its progress.
         With `replayable=True` it may also run again after it has completed, if its value is lost before it was used.
         With `discovers=True` it makes its job known: while only such tasks have started, that is under construction.
+        With `skip_empty=True` it is skipped, and never sent, if what it takes from before is empty: None, or an empty
+        list, tuple, set, dictionary or text; of a group, each of its values.
         With `require_progress=True` it has completed only if its last `current.progress` says that all is done, and
         else it has failed softly (A6).
         """

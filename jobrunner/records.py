@@ -344,7 +344,8 @@ class Origin:
 class Letter:
     """A task message as stored at submission, with what its next delivery needs; `delivery` is that one's number.
 
-    It is not sent if its job is `held`, or the task's end is `ordered`.
+    It is not sent if its job is `held`, or the task's end is `ordered`, nor with `skip_empty` if what it takes is
+    empty.
     """
 
     task_id: str
@@ -355,6 +356,7 @@ class Letter:
     first_retries: int
     takes_task: str | None
     takes_group: str | None
+    skip_empty: bool = False
     held: bool = False
     ordered: str | None = None
     handed_back: int = 0

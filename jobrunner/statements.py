@@ -109,6 +109,10 @@ class Skip(Ignore):
         self.why, self.value = bounded(why, SENTENCE), value
 
 
+#: What the JSON of a statement holds if, and only if, it skips what comes next: in a text the quotes were escaped.
+SKIPS: Final = '"skips": "'
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
     """What the tracker is told of an execution that ends well.

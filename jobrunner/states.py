@@ -184,11 +184,24 @@ class CancelReason(Documented):
     EXPIRED = ("expired", "Its `expires` passed before a worker started it.")
 
 
+class SkipReason(Documented):
+    """Why a task was skipped that has not said so itself."""
+
+    ORDER = ("order", "An operator has skipped it, or has accepted its failure.")
+    SAID = ("said", "The task before it has said so, by `current.skip_next`.")
+    EMPTY = ("empty", "What it takes is empty, and it is declared with `skip_empty=True`.")
+
+
 class JobOutcome(Documented):
     """How a job completed."""
 
     OK = ("ok", "Every task did its work.")
-    NOOP = ("noop", "There was nothing to do: it has no tasks, or those that discover work found none.")
+    NOOP = (
+        "noop",
+        "There was nothing to do: it has no tasks, those that discover work found none, or all were skipped.",
+        "Of these do not count those that discover work, or had what comes next skipped.",
+        "What an operator has skipped was something to do.",
+    )
     WITH_ERRORS = ("with-errors", "Some tasks ended partial, and the policy tolerates that.")
 
 

@@ -25,6 +25,7 @@ from jobrunner.states import (
     FailureReason,
     JobOutcome,
     JobState,
+    SkipReason,
     TaskState,
     WorkerState,
 )
@@ -73,6 +74,12 @@ of an end before it learns of the start, so `queued` leads to every end.
 
 _CANCELED = """\
 ### Why a task was canceled
+"""
+
+_SKIPPED = """\
+### Why a task was skipped
+
+A skipped task without a reason has found no work itself; its note says why.
 """
 
 _ORDERS = """\
@@ -129,6 +136,8 @@ def page() -> str:
         _sets({"ended": ENDED_TASK, "ended well": WELL, "open": OPEN_TASK}, TaskState),
         _CANCELED,
         _meanings("reason", CancelReason),
+        _SKIPPED,
+        _meanings("reason", SkipReason),
         _corrections(),
         _ORDERS,
         _meanings("order", OrderKind),

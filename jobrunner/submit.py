@@ -249,6 +249,7 @@ def task_row(plan: Plan, leaf: Leaf, arrival: int, message: Message) -> _Row:
         "yields_at": leaf.yields and leaf.yields.position,
         "discovers": bool(getattr(message.task, "discovers", False)),
         "replayable": bool(getattr(message.task, "replayable", False)),
+        "skip_empty": bool(getattr(message.task, "skip_empty", False)),
         "max_retries": max_retries(message.task),
         "untouched_timeout": untouched_timeout(message.task),
         "state": TaskState.PENDING,

@@ -46,7 +46,13 @@ def advance(ended_well: Iterable[Place], blocks: Mapping[str, Block]) -> Advance
             elif block.kind == BlockKind.CHAIN:
                 resumed.append(block.id)
             here = None
-    return Advance(changed=changed, opened=tuple(opened), resumed=tuple(resumed))
+    # In a block that has ended all the same nothing is left to open: of what was skipped there may be very many.
+    left = {id_ for id_, block in changed.items() if block.remaining}
+    return Advance(
+        changed=changed,
+        opened=tuple(place for place in opened if place.block in left),
+        resumed=tuple(id_ for id_ in resumed if id_ in left),
+    )
 
 
 def retreat(run_again: Iterable[Place], blocks: Mapping[str, Block]) -> Mapping[str, Block]:

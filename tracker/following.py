@@ -125,11 +125,13 @@ class Following:
             self._send_later(task, decider, present)
 
     def _try_move(self, task: Task, state: TaskState, decider: Attempt) -> bool:
+        before = task.state
         try:
             self.turn.move(task, state, ended_at=decider.ended_at, corrects=True)
         except IllegalMoveError as refused:
             logger.warning("Task %s: %s", task.id, refused, extra={"action": "move-refused", "task": task.id})
             return False
+        self.turn.skips.note(task, before, decider)
         return True
 
     def _note_statement(self, task: Task, decider: Attempt) -> None:

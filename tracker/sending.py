@@ -7,9 +7,9 @@ from datetime import datetime
 from jobrunner import ids
 from jobrunner.plan import Source
 from jobrunner.records import Attempt, HeldMessage, Letter
-from jobrunner.states import TaskState
+from jobrunner.states import SkipReason, TaskState
 from jobrunner.store import tracking
-from jobrunner.store.sources import inputs_of
+from jobrunner.store.sources import empty_ones, inputs_of
 from jobrunner.wire import Inputs
 from tracker.avoiding import MOST_HANDED_BACK, to_avoid
 from tracker.turn import Turn
@@ -60,7 +60,8 @@ def batch_of(queued_at: datetime) -> str:
 def take_ready(turn: Turn) -> list[Outgoing]:
     """Put what is ready into the outbox; to be published once this turn is committed.
 
-    What is ready in a job that is held is held with it; what is to be skipped ends here.
+    What is ready in a job that is held is held with it; what is to be skipped ends here, and what takes nothing but
+    empty values.
     """
     ready = tracking.take_ready(turn.connection, turn.now, _LETTERS)
     for _ in range(_PARKINGS):
@@ -68,9 +69,11 @@ def take_ready(turn: Turn) -> list[Outgoing]:
             break
         turn.goes_on |= tracking.park_tasks(turn.connection, held, _PARKED) == _PARKED
         ready = tracking.take_ready(turn.connection, turn.now, _LETTERS)
-    _skip(turn, [one.task_id for one in ready if one.ordered and not one.held])
-    letters = [one for one in ready if not one.held and not one.ordered]
-    sources = [Source(task=letter.takes_task, group=letter.takes_group) for letter in letters]
+    ready = [one for one in ready if not one.held]
+    empty = _without_input(turn, ready)
+    _skip(turn, [one.task_id for one in ready if one.ordered], empty)
+    letters = [one for one in ready if not one.ordered and one.task_id not in empty]
+    sources = [_source(letter) for letter in letters]
     inputs = inputs_of(turn.connection, {source for source in sources if source != Source()})
     avoid = _avoided(turn, letters)
     outgoing = [
@@ -95,11 +98,25 @@ def _avoided(turn: Turn, letters: Collection[Letter]) -> dict[str, list[str]]:
     return {id_: to_avoid(ones, again[id_].first_retries) for id_, ones in tried.items()}
 
 
-def _skip(turn: Turn, task_ids: Collection[str]) -> None:
-    """End tasks as was ordered while they still waited."""
-    for task in tracking.tasks_by_id(turn.connection, task_ids).values():
+def _source(letter: Letter) -> Source:
+    return Source(task=letter.takes_task, group=letter.takes_group)
+
+
+def _without_input(turn: Turn, ready: Collection[Letter]) -> set[str]:
+    """Return the tasks that are to be skipped because what they take is empty; who takes nothing is none of them."""
+    asking = {one.task_id: _source(one) for one in ready if one.skip_empty and not one.ordered}
+    sources = set(asking.values()) - {Source()}
+    empty = empty_ones(turn.connection, sources) if sources else set()
+    return {task_id for task_id, source in asking.items() if source in empty}
+
+
+def _skip(turn: Turn, ordered: Collection[str], empty: Collection[str]) -> None:
+    """End tasks as was ordered while they still waited, and those of which what they take is empty."""
+    for task in tracking.tasks_by_id(turn.connection, [*ordered, *empty]).values():
+        if task.id in empty:
+            task.reason, task.note = SkipReason.EMPTY, "skipped: what it takes is empty"
         turn.move(task, TaskState.SKIPPED)
-    if task_ids:
+    if ordered or empty:
         turn.move_on()
 
 

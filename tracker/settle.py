@@ -231,8 +231,10 @@ def _meet_rule(connection: "Connection", job: Job, now: datetime) -> list[Histor
 
 
 def _had_nothing_to_do(connection: "Connection", job: Job) -> bool:
-    """Whether there are no tasks, or those that discover work found none."""
-    return not job.total or bool(job.discovered and not tracking.has_grown(connection, job.id))
+    """Whether there are no tasks, those that discover work found none, or no other has done anything."""
+    if not job.total or (job.discovered and not tracking.has_grown(connection, job.id)):
+        return True
+    return bool(job.counts[TaskState.SKIPPED]) and not tracking.has_worked(connection, job.id)
 
 
 def _upstream(failed: Failed | None) -> str:

@@ -25,6 +25,7 @@ from tracker.growth import settle as settle_additions
 from tracker.prerequisites import take_up
 from tracker.propagation import Failures
 from tracker.settle import Cause, Changes
+from tracker.skipping import Skips
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -69,6 +70,8 @@ class Turn:
     ended: set[str] = field(default_factory=set)
     #: What has failed, or not after all, since plans were moved on last.
     failures: Failures = field(default_factory=Failures)
+    #: What tasks that have ended well skip of what comes next, since plans were moved on last.
+    skips: Skips = field(default_factory=Skips)
 
     @contextmanager
     def apart(self) -> Iterator["Turn"]:
@@ -137,11 +140,13 @@ class Turn:
         tracking.update_tasks(self.connection, self._tasks.values())
         self.failures.note_waiting(revived)
         self.failures.lift(self.connection, self.changes)
+        skipped = self.skips.carry_out(self.connection, self.changes, self.now)  # before additions take a place
+        self.history += skipped.history
         settled = settle_additions(self.connection, self._tasks, self.now)
         for one in settled.gone:
             self.changes.move_many(one.job_id, one.state, None, one.number, discovers=one.discovers)
         self.failures.note_grown(settled.leveled)
-        ended_well = [Place(task.block_id, task.position) for task in self._ended_well]
+        ended_well = [*(Place(task.block_id, task.position) for task in self._ended_well), *skipped.places]
         blocks = tracking.blocks_upward(self.connection, {place.block for place in ended_well + self._run_again})
         held = retreat(self._run_again, blocks)  # first: what waits for these must not open
         moved = advance(ended_well, {**blocks, **held})

@@ -160,7 +160,7 @@ task = Table(
     _id("value_task"),  # the node whose value is this task's, if not its own
     _id("value_group"),
     Column("state", String(12), nullable=False),
-    Column("reason", String(20)),  # why it failed or was canceled, see FailureReason and CancelReason
+    Column("reason", String(20)),  # why it failed, was canceled or skipped: see FailureReason, CancelReason, SkipReason
     Column("note", Text),
     Column("ordered", String(12)),  # the end that an operator has given it, whatever events tell
     Column("held", Boolean, nullable=False, server_default=false()),  # ready, and not sent because its job is held

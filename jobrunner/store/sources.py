@@ -9,12 +9,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, literal_column, select
 
 from jobrunner import ids
 from jobrunner.plan import Source
 from jobrunner.states import TaskState
-from jobrunner.store.schema import block, task
+from jobrunner.store.schema import attempt, block, task
 from jobrunner.store.tracking.rows import IsOneOf, rows_of
 from jobrunner.store.tracking.tasks import tasks_by_celery_id
 from jobrunner.wire import NOTHING, Inputs
@@ -77,6 +77,43 @@ def _resolved(one: _Found, found: Mapping[Source, _Found]) -> Inputs:
     while isinstance(one, Source):
         one = found[one]
     return [_resolved(item, found) for item in one] if isinstance(one, list) else one
+
+
+#: What Celery's `task-succeeded` shows of an empty value.
+_EMPTY = ("None", "[]", "()", "{}", "''", "b''", "set()", "frozenset()")
+_is_empty = attempt.c.celery_id, attempt.c.result.in_(_EMPTY).label("is_empty")
+#: Of first deliveries, whose Celery ids are those of their tasks, and of later ones.
+_RETURNED = (
+    select(*_is_empty).where(
+        IsOneOf(attempt.c.task_id), attempt.c.delivery == literal_column("1"), attempt.c.outcome == "succeeded"
+    ),
+    select(*_is_empty).where(
+        IsOneOf(attempt.c.celery_id), attempt.c.delivery > literal_column("1"), attempt.c.outcome == "succeeded"
+    ),
+)
+
+
+def empty_ones(connection: Connection, sources: Iterable[Source]) -> set[Source]:
+    """Return those of these nodes whose values are known to be empty: for a group, all in it.
+
+    What was never made is empty, as that of a task that was skipped.
+    """
+    ids_of = {source: list(_flat(one)) for source, one in inputs_of(connection, sources).items()}
+    asked = {id_ for those in ids_of.values() for id_ in those}
+    empty: dict[str, bool] = {}
+    for statement in _RETURNED:
+        for row in rows_of(connection, statement, asked):
+            empty[row["celery_id"]] = empty.get(row["celery_id"], True) and bool(row["is_empty"])
+    return {source for source, those in ids_of.items() if all(empty.get(one) for one in those)}
+
+
+def _flat(inputs: Inputs) -> Iterator[str]:
+    """Yield the Celery ids of what was made."""
+    if isinstance(inputs, list):
+        for one in inputs:
+            yield from _flat(one)
+    elif inputs != NOTHING:
+        yield inputs
 
 
 _NAME = select(task.c.name).where(task.c.id == bindparam("task_id"))

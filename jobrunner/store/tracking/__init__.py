@@ -126,6 +126,7 @@ from jobrunner.store.tracking.series import (
     known_series,
     save_series,
 )
+from jobrunner.store.tracking.skipped import has_worked, skip_tasks, successors
 from jobrunner.store.tracking.snapshot import (
     add_entries,
     has_entry,
@@ -221,6 +222,7 @@ __all__ = [
     "has_grown",
     "has_held_messages",
     "has_succeeded",
+    "has_worked",
     "has_worker_failures",
     "held_ids",
     "histories_of",
@@ -288,8 +290,10 @@ __all__ = [
     "senders",
     "senders_of_unfinished",
     "shrink_levels",
+    "skip_tasks",
     "snapshot_version",
     "stop_running",
+    "successors",
     "take_held",
     "take_ready",
     "tasks_by_celery_id",

@@ -47,6 +47,8 @@ _LETTERS = (
         task.c.first_retries,
         task.c.takes_task,
         task.c.takes_group,
+        # One that takes only some items has what it works on, whatever lies before it.
+        (task.c.skip_empty & task.c.only_items.is_(None)).label("skip_empty"),
     )
     .join_from(task, message, message.c.task_id == task.c.id)
     .join(job, job.c.id == task.c.job_id)
