@@ -190,18 +190,20 @@ def _ended(job: Job, state: JobState, *, quiet: bool) -> int:
 
 @click.command("list", short_help="List jobs.")
 @click.option("--all", "everything", is_flag=True, help="Also those that ended more than 24 hours ago.")
+@click.option("--no-noop", is_flag=True, help="Without those that had nothing to do: completed (noop).")
 @click.option(
     "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many, newest first."
 )
 @json_option
-def list_command(everything: bool, limit: int, as_json: bool) -> None:
+def list_command(*, everything: bool, no_noop: bool, limit: int, as_json: bool) -> None:
     """List the unfinished jobs, and those that ended within 24 hours; a line says if the tracker is behind.
 
     Of jobs that wait for others it says for which.
     """
+    since = None if everything else datetime.now(UTC) - _RECENT
     with open_database().read() as connection:
         tracker = leases.tracker_status(connection)
-        views = reading.list_jobs(connection, None if everything else datetime.now(UTC) - _RECENT, limit)
+        views = reading.list_jobs(connection, since, limit, noop=not no_noop)
         after = list_prerequisites(connection, [view.id for view in views if view.state is JobState.WAITING])
     waits = {job_id: waits_for(those) for job_id, those in after.items()}
     behind = [seconds_behind(view, tracker) for view in views]

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, case, func, literal_column, select
 
 from jobrunner.event_types import EVENT_TYPES
 from jobrunner.records import HistoryLine, Standing
-from jobrunner.states import ENDED_TASK, JobState, TaskState, WorkerState
+from jobrunner.states import ENDED_TASK, JobOutcome, JobState, TaskState, WorkerState
 from jobrunner.store.schema import (
     COUNTERS,
     attempt,
@@ -190,11 +190,16 @@ def get_job(connection: Connection, job_id: str) -> JobView | None:
     return None if row is None else _job_view(row)
 
 
-def list_jobs(connection: Connection, since: datetime | None, limit: int) -> list[JobView]:
-    """Return the newest jobs first: the unfinished, and those that ended after `since` (all of them if None)."""
+def list_jobs(connection: Connection, since: datetime | None, limit: int, *, noop: bool = True) -> list[JobView]:
+    """Return the newest jobs first: the unfinished, and those that ended after `since` (all of them if None).
+
+    Without `noop`, none of those that had nothing to do.
+    """
     query = select(job).order_by(job.c.submitted_at.desc()).limit(limit)
     if since is not None:
         query = query.where(job.c.ended_at.is_(None) | (job.c.ended_at >= since))
+    if not noop:
+        query = query.where(job.c.outcome.is_distinct_from(JobOutcome.NOOP))
     return [_job_view(row) for row in connection.execute(query)]
 
 

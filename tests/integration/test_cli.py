@@ -74,6 +74,14 @@ def test_list_leaves_out_what_ended_long_ago_unless_asked_for_all(jobs: JobRunne
     assert [job["name"] for job in run("list", "--all", "--json").json] == ["new", "old"]
 
 
+def test_list_can_leave_out_what_had_nothing_to_do(jobs: JobRunner, run: Run) -> None:
+    submitted(jobs, name="idle")
+    update(jobs, "UPDATE job SET state = 'completed', outcome = 'noop', ended_at = submitted_at")
+    submitted(jobs, name="busy")
+    assert [job["name"] for job in run("list", "--json").json] == ["busy", "idle"]
+    assert [job["name"] for job in run("list", "--json", "--no-noop").json] == ["busy"]
+
+
 def test_show_says_what_a_job_waits_for(jobs: JobRunner, run: Run) -> None:
     job = submitted(jobs, name="nightly", key="k")
     shown = run("show", job)

@@ -77,6 +77,13 @@ def test_an_end_goes_up_as_many_blocks_as_it_completes() -> None:
     }
 
 
+def test_in_a_chain_that_has_ended_nothing_opens_in_whatever_order_its_tasks_are_told() -> None:
+    blocks = {"root": block(size=2), "c": block("c", size=3, inside=("root", 0))}
+    for order in ((0, 1, 2), (2, 1, 0)):
+        moved = advance([Place("c", position) for position in order], blocks)
+        assert (moved.opened, moved.resumed) == ((Place("root", 1),), ())
+
+
 def test_only_blocks_whose_count_changed_are_told() -> None:
     blocks = {"root": block(size=2), "c": block("c", size=2, inside=("root", 0)), "other": block("other")}
     assert set(advance([Place("c", 0)], blocks).changed) == {"c"}
