@@ -8,8 +8,15 @@ from celery import Celery
 
 from jobrunner.errors import ConfigurationError, JobFailedError, NotFoundError, ValueLostError, WaitTimeoutError
 from jobrunner.looking import looks
-from jobrunner.order_arguments import GRACE, cancel_arguments, requeue_arguments, set_arguments, unblock_arguments
-from jobrunner.order_kinds import OrderKind, Scope
+from jobrunner.order_arguments import (
+    GRACE,
+    cancel_arguments,
+    items_arguments,
+    requeue_arguments,
+    set_arguments,
+    unblock_arguments,
+)
+from jobrunner.order_kinds import Items, OrderKind, Scope
 from jobrunner.orders import Order, give
 from jobrunner.plan import Source
 from jobrunner.states import ENDED_JOB, ENDED_TASK, JobState, TaskState
@@ -160,12 +167,21 @@ class Job:
         """
         return self._order(OrderKind.CANCEL, cancel_arguments(grace), why=why, by=by)
 
-    def requeue(self, scope: Scope | str | None = None, *, why: str | None = None, by: str | None = None) -> Order:
+    def requeue(
+        self,
+        scope: Scope | str | None = None,
+        *,
+        items: Items | str | None = None,
+        why: str | None = None,
+        by: str | None = None,
+    ) -> Order:
         """Run it again: `incomplete`, what has not ended well and what depends on that, or `all` of it.
 
-        Without a scope all of a completed job, and of any other what is incomplete. Done when it goes on.
+        Without a scope all of a completed job, and of any other what is incomplete. With `items="failed"` tasks that
+        ended partial run with only the items that they have named as failed, and then what comes after them. Done when
+        it goes on.
         """
-        return self._order(OrderKind.REQUEUE, requeue_arguments(scope), why=why, by=by)
+        return self._order(OrderKind.REQUEUE, requeue_arguments(scope, items), why=why, by=by)
 
     def set(
         self,
@@ -227,9 +243,9 @@ class JobTask:
         """End it: what runs is terminated, and killed after `grace` seconds; with None it is left to finish."""
         return self._order(OrderKind.CANCEL, cancel_arguments(grace), why=why, by=by)
 
-    def requeue(self, *, why: str | None = None, by: str | None = None) -> Order:
-        """Run it again, and all that comes after it."""
-        return self._order(OrderKind.REQUEUE, None, why=why, by=by)
+    def requeue(self, *, items: Items | str | None = None, why: str | None = None, by: str | None = None) -> Order:
+        """Run it again, and all that comes after it; with `items="failed"` with only the items that failed."""
+        return self._order(OrderKind.REQUEUE, items_arguments(items), why=why, by=by)
 
     def skip(self, *, why: str | None = None, by: str | None = None) -> Order:
         """Count it as ended well, without a value: what comes after it may run."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobrunner.errors import InvalidParametersError
-from jobrunner.order_kinds import Scope
+from jobrunner.order_kinds import Items, Scope
 from jobrunner.text import NAME, SENTENCE, check_texts
 
 #: Seconds between the wish that a process ends and its end by force, if nobody says otherwise.
@@ -35,12 +35,25 @@ def cancel_arguments(grace: float | None = GRACE) -> dict[str, Any]:
     return {"grace": float(grace)}
 
 
-def requeue_arguments(scope: Scope | str | None = None) -> dict[str, Any]:
-    """Return those of `requeue` of a job; None leaves the scope to the job's state."""
+def requeue_arguments(scope: Scope | str | None = None, items: Items | str | None = None) -> dict[str, Any]:
+    """Return those of `requeue` of a job; None leaves the scope to the job's state, or takes all items of tasks."""
     if scope is not None and scope not in list(Scope):
         msg = f"The scope {scope!r} is none."
         raise InvalidParametersError(msg, f"Give one of {', '.join(Scope)}, or None for what fits the job's state.")
-    return {"scope": scope and str(scope)}
+    if scope is not None and items is not None:
+        msg = f"A scope ({scope}) and items ({items}) exclude each other."
+        raise InvalidParametersError(msg, "With items, only tasks that have such run again, and what depends on them.")
+    return {"scope": scope and str(scope)} | items_arguments(items)
+
+
+def items_arguments(items: Items | str | None = None) -> dict[str, Any]:
+    """Return those of `requeue` of a task; None takes all of its items."""
+    if items is None:
+        return {}
+    if items not in list(Items):
+        msg = f"{items!r} are no items of a task."
+        raise InvalidParametersError(msg, f"Give {', '.join(Items)}, or None for all that it takes.")
+    return {"items": str(items)}
 
 
 def unblock_arguments(worker: str, name: str | None = None) -> dict[str, Any]:

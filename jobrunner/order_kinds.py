@@ -33,7 +33,7 @@ class OrderKind(Documented):
         "requeue",
         "Run a job again, or one task of it with all that comes after it.",
         "Of a job: what has not ended well and what depends on it, or everything; of a completed one, everything.",
-        "Arguments and earlier attempts stay.",
+        "Arguments and earlier attempts stay. Or tasks that ended partial run with only the items that failed.",
     )
     SKIP = (
         "skip",
@@ -69,6 +69,13 @@ class Scope(StrEnum):
     INCOMPLETE = "incomplete"
     #: Every task (F2).
     ALL = "all"
+
+
+class Items(StrEnum):
+    """Which items of a task are requeued, where it is not all of them."""
+
+    #: Those that its body has named when it ended partial (N2 Error).
+    FAILED = "failed"
 
 
 def _jobs(words: str) -> frozenset[JobState]:

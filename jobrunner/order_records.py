@@ -35,6 +35,8 @@ class Requeue:
 
     `upstream` are those that were canceled because of what was before them, and `behind` all after these (block,
     position) of chains; if it is all `after` a task, the tracker fills that in. `reset` is how many wait already.
+    Of `tasks`, those with `items` take only the ones that failed in a delivery, (task, delivery); `besides` is what the
+    answer says of others.
     """
 
     all: bool = False
@@ -43,6 +45,8 @@ class Requeue:
     tasks: tuple[str, ...] = ()
     after: str | None = None
     behind: tuple[tuple[str, int], ...] = ()
+    items: tuple[tuple[str, int], ...] = ()
+    besides: str = ""
     reset: int = 0
 
     @classmethod
@@ -51,7 +55,9 @@ class Requeue:
         if text is None:
             return cls()
         values = json.loads(text)
-        values["tasks"], values["behind"] = tuple(values["tasks"]), tuple(tuple(one) for one in values["behind"])
+        values["tasks"] = tuple(values["tasks"])
+        for name in ("behind", "items"):
+            values[name] = tuple(tuple(one) for one in values.get(name, ()))
         return cls(**values)
 
     def with_behind(self, places: Iterable[tuple[str, int]]) -> "Requeue":
@@ -59,9 +65,11 @@ class Requeue:
         return replace(self, behind=tuple(sorted({*self.behind, *places})))
 
     def with_all_of(self, other: "Requeue") -> "Requeue":
-        """Return it with all that another requeue of the same job is about."""
+        """Return it with all that another requeue of the same job is about; both take all items."""
         return replace(
             self,
+            items=(),
+            besides="",
             all=self.all or other.all,
             incomplete=self.incomplete or other.incomplete,
             tasks=tuple(sorted({*self.tasks, *other.tasks})),

@@ -345,7 +345,7 @@ class Letter:
     """A task message as stored at submission, with what its next delivery needs; `delivery` is that one's number.
 
     It is not sent if its job is `held`, or the task's end is `ordered`, nor with `skip_empty` if what it takes is
-    empty.
+    empty. With `only_items` it takes the items that failed in that delivery, in the place of what it takes else.
     """
 
     task_id: str
@@ -360,11 +360,32 @@ class Letter:
     held: bool = False
     ordered: str | None = None
     handed_back: int = 0
+    only_items: int | None = None
     body: bytes
     content_type: str
     content_encoding: str
     headers: str
     properties: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unprocessed:
+    """A task with items that were not processed, in the last of its deliveries that has told of such.
+
+    `statement` is what that has said, as JSON. So many of the items are `kept`, and so many of these `usable`: they can
+    be processed by themselves. One `takes_nothing` that has no first argument.
+    """
+
+    id: str
+    name: str
+    state: TaskState
+    block_id: str
+    position: int
+    delivery: int
+    statement: str | None
+    kept: int
+    usable: int
+    takes_nothing: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,7 +74,7 @@ class TaskHeader(TypedDict):
     first: NotRequired[int]
     inputs: NotRequired[Inputs]
     inputs_key: NotRequired[str]
-    #: Where the items lie that take the place of what it takes, or of its first argument.
+    #: Where the items lie that take the place of what it takes, of which `inputs` is left, or of its first argument.
     items_key: NotRequired[str]
     #: Workers that have failed it: they hand it back, as long as others live.
     avoid: NotRequired[list[str]]

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,9 +15,19 @@ from celery.utils.time import utcoffset
 from kombu.messaging import Producer
 
 from jobrunner.keeping import store_kept
-from jobrunner.records import HeldMessage
+from jobrunner.records import HeldMessage, Letter
 from jobrunner.servers import TIMEOUTS
-from jobrunner.wire import COPY, HEADER, INPUTS_IN_HEADER, INPUTS_KEY, VERSION, Inputs, TaskHeader
+from jobrunner.wire import (
+    COPY,
+    HEADER,
+    INPUTS_IN_HEADER,
+    INPUTS_KEY,
+    ITEMS_KEY,
+    NOTHING,
+    VERSION,
+    Inputs,
+    TaskHeader,
+)
 from tracker.outlets import UNFIT, Outlet, Sending, open_outlet, reason
 from tracker.sending import Outgoing
 
@@ -38,10 +48,15 @@ class Published:
 
 
 class Dispatch:
-    """Sends deliveries over a connection of its own; raises the broker's connection errors."""
+    """Sends deliveries over a connection of its own; raises the broker's connection errors.
 
-    def __init__(self, app: Celery, hostname: str) -> None:
+    `items` returns as JSON the list that a task takes which is to process only some items. It is read when it is due,
+    one list at a time: it may be long.
+    """
+
+    def __init__(self, app: Celery, hostname: str, items: Callable[[Letter], str]) -> None:
         self._app = app
+        self._items = items
         self._hostname = hostname
         self._connection: Connection = app.connection_for_write(transport_options=TIMEOUTS)
         self._outlet: Outlet | None = None
@@ -97,14 +112,14 @@ class Dispatch:
         )
         if one.avoid:
             ours["avoid"] = list(one.avoid)
-        if one.inputs is not None and _size(one.inputs) <= INPUTS_IN_HEADER:
+        if letter.only_items is not None:
+            ours["items_key"] = self._stored(ITEMS_KEY + one.celery_id, self._items(letter))
+            if letter.takes_task or letter.takes_group:
+                ours["inputs"] = NOTHING
+        elif one.inputs is not None and _size(one.inputs) <= INPUTS_IN_HEADER:
             ours["inputs"] = one.inputs
         elif one.inputs is not None:
-            if isinstance(self._app.backend, DisabledBackend):
-                msg = "the tracker knows no result backend, where the list of what the task takes would be"
-                raise LookupError(msg)
-            ours["inputs_key"] = INPUTS_KEY + one.celery_id
-            store_kept(self._app.backend, ours["inputs_key"], json.dumps(one.inputs))
+            ours["inputs_key"] = self._stored(INPUTS_KEY + one.celery_id, json.dumps(one.inputs))
         headers = json.loads(letter.headers) | {
             "id": one.celery_id,
             "root_id": letter.job_id,
@@ -114,6 +129,15 @@ class Dispatch:
         if isinstance(headers["expires"], float):
             headers["expires"] = (datetime.now(UTC) + timedelta(seconds=headers["expires"])).isoformat()
         return headers
+
+    def _stored(self, key: str, text: str) -> str:
+        """Put a list of what a task takes where its worker finds it, and return the key."""
+        backend = self._app.backend
+        if not isinstance(backend, DisabledBackend):
+            store_kept(backend, key, text)
+            return key
+        msg = "the tracker knows no result backend, where the list of what the task takes would be"
+        raise LookupError(msg)
 
     def _tell_monitors(self, sent_events: Sequence[dict[str, Any]]) -> None:
         exchange = event.get_exchange(self._connection, name=self._app.conf.event_exchange)

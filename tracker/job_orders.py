@@ -10,6 +10,7 @@ from jobrunner.states import ENDED_JOB, JobState
 from jobrunner.store import tracking
 from jobrunner.text import SENTENCE, bounded
 from tracker.holding import hold, is_known, let_go
+from tracker.items import requeue_items
 from tracker.ordered import OUT, Ordered, done
 from tracker.requeue import begin_requeue, end_requeue
 from tracker.worker_failures import lift_blocks
@@ -101,6 +102,8 @@ class JobOrder(Ordered):
 
     def _requeue(self) -> Answer | None:
         job = self.job
+        if self.order.arguments.get("items"):
+            return self._requeue_items()
         scope = self.order.arguments.get("scope")
         scope = scope or (Scope.ALL if job.state is JobState.COMPLETED else Scope.INCOMPLETE)
         if scope == Scope.ALL:
@@ -109,9 +112,20 @@ class JobOrder(Ordered):
             senders = tracking.senders_of_unfinished(self.turn.connection, job.id)
             what = Requeue(incomplete=True, tasks=tuple(senders))
         if job.state is JobState.REQUEUEING:
-            job.requeue = Requeue.loads(job.requeue).with_all_of(what).dumps()
+            before = Requeue.loads(job.requeue)
+            tracking.give_all_items(self.turn.connection, [task_id for task_id, _ in before.items])
+            job.requeue = before.with_all_of(what).dumps()
         else:
             begin_requeue(self.turn, job, what, self.cause)
+        self.save()
+        return None
+
+    def _requeue_items(self) -> Answer | None:
+        job = self.job
+        if job.state is JobState.REQUEUEING:
+            msg = f"Job {job.id} is {job.state}."
+            raise RefusedError(msg, "Give the order again when that is over.")
+        requeue_items(self.turn, job, self.cause)
         self.save()
         return None
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from celery import Celery
@@ -25,6 +26,7 @@ from tracker.eventlog import Batch, Entry, EventLog
 from tracker.events import Told, read_events
 from tracker.folding import fold
 from tracker.hearing import Hearing
+from tracker.items import items_of
 from tracker.orders import apply_orders
 from tracker.outbox import BROKER_ERRORS, Outbox
 from tracker.outlets import TooLateError
@@ -73,7 +75,7 @@ class Tracker:
         self._propagates = propagate_failures
         self._log = log
         self._holder = holder
-        self._dispatch = Dispatch(app, holder)
+        self._dispatch = Dispatch(app, holder, partial(items_of, database))
         self._outbox = Outbox(self._dispatch)
         self._stop = threading.Event()
         self._leading = self._standing_by = False

@@ -18,7 +18,7 @@ from jobrunner.masking import mask_text
 from jobrunner.records import Delivered, Keep
 from jobrunner.store import tracking
 from jobrunner.store.database import Database
-from jobrunner.wire import INPUTS_KEY
+from jobrunner.wire import INPUTS_KEY, ITEMS_KEY
 
 logger = logging.getLogger(__name__)
 
@@ -112,3 +112,5 @@ def _keys(backend: Any, tasks: Sequence[Delivered]) -> Iterator[Any]:
             yield backend.get_key_for_task(celery_id)
             if task.takes_group is not None:
                 yield INPUTS_KEY + celery_id
+            if number > 1:  # a requeue has items, and a later one does not know of them
+                yield ITEMS_KEY + celery_id

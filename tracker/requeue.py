@@ -5,6 +5,7 @@ task goes on counting its deliveries, so that nothing of an earlier run can be t
 """
 
 from collections import Counter
+from collections.abc import Mapping
 
 from jobrunner.order_kinds import Intent
 from jobrunner.order_records import Requeue
@@ -72,7 +73,7 @@ def reset_some(turn: Turn, job: Job) -> str | None:
     what = Requeue.loads(job.requeue)
     rows = tracking.tasks_to_reset(turn.connection, job.id, what, BATCH)
     if rows:
-        _reset(turn, job, rows)
+        _reset(turn, job, rows, dict(what.items))
         what = what.counting(len(rows))
     if len(rows) < BATCH:
         rebuilt = _rebuilt(turn, job.id)
@@ -81,18 +82,26 @@ def reset_some(turn: Turn, job: Job) -> str | None:
             for place in rebuilt.opened:
                 turn.open(job.id, place)
             job.requeue = None
-            return f"{what.reset} tasks run again"
+            return _said(what)
         what = what.with_behind([(place.block, place.position) for place in rebuilt.stranded])
     job.requeue = what.dumps()
     return None
 
 
-def _reset(turn: Turn, job: Job, rows: list[tuple[str, TaskState, bool]]) -> None:
+def _said(what: Requeue) -> str:
+    """Return what was done, for people."""
+    some = f", {len(what.items)} of them with only the items that failed" if what.items else ""
+    return f"{what.reset} tasks run again{some}. {what.besides}".strip().rstrip(".")
+
+
+def _reset(turn: Turn, job: Job, rows: list[tuple[str, TaskState, bool]], items: Mapping[str, int]) -> None:
     ids = [task_id for task_id, _, _ in rows]
     tracking.reset_tasks(turn.connection, ids)
+    tracking.give_only_items(turn.connection, [(id_, items[id_]) for id_ in ids if id_ in items])
     for (state, discovers), number in Counter((state, discovers) for _, state, discovers in rows).items():
         turn.changes.move_many(job.id, state, TaskState.PENDING, number, discovers=discovers)
-    children, additions = tracking.offspring(turn.connection, ids)
+    # What tasks have sent for their other items stays: it is not made anew.
+    children, additions = tracking.offspring(turn.connection, [id_ for id_ in ids if id_ not in items])
     for one in tracking.count_states(turn.connection, children):
         turn.changes.move_many(job.id, one.state, None, one.number, discovers=one.discovers)
     tracking.ungraft(turn.connection, additions)

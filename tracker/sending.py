@@ -91,15 +91,16 @@ def take_ready(turn: Turn) -> list[Outgoing]:
     return outgoing
 
 
+def _source(letter: Letter) -> Source:
+    """Return where what a task takes comes from, if it is not the items that have failed."""
+    return Source(task=letter.takes_task, group=letter.takes_group) if letter.only_items is None else Source()
+
+
 def _avoided(turn: Turn, letters: Collection[Letter]) -> dict[str, list[str]]:
     """Return by task which workers are to hand back what is sent again."""
     again = {one.task_id: one for one in letters if one.delivery > 1 and one.handed_back < MOST_HANDED_BACK}
     tried = tracking.failed_tries(turn.connection, again)
     return {id_: to_avoid(ones, again[id_].first_retries) for id_, ones in tried.items()}
-
-
-def _source(letter: Letter) -> Source:
-    return Source(task=letter.takes_task, group=letter.takes_group)
 
 
 def _without_input(turn: Turn, ready: Collection[Letter]) -> set[str]:

@@ -11,6 +11,7 @@ from jobrunner.records import Task
 from jobrunner.states import ENDED_JOB, ENDED_TASK, CancelReason, FailureReason, JobState, TaskState
 from jobrunner.store import tracking
 from tracker.holding import is_known, void
+from tracker.items import requeue_items
 from tracker.ordered import OUT, Ordered, done
 from tracker.requeue import begin_requeue, may_run, open_behind
 from tracker.turn import Turn
@@ -112,7 +113,10 @@ class TaskOrder(Ordered):
         if job.state not in JOB_ORDERS[OrderKind.REQUEUE]:
             msg = f"Job {job.id} is {job.state}, and goes on meanwhile."
             raise RefusedError(msg, "Pause it, requeue the task, and resume it.")
-        begin_requeue(self.turn, job, Requeue(tasks=(task.id,), after=task.id), self.cause)
+        if self.order.arguments.get("items"):
+            requeue_items(self.turn, job, self.cause, task.id)
+        else:
+            begin_requeue(self.turn, job, Requeue(tasks=(task.id,), after=task.id), self.cause)
         self.save()
         return None
 

@@ -11,7 +11,7 @@ from celery.utils.functional import maybe_list
 from celery.utils.serialization import raise_with_context
 from kombu.utils.functional import retry_over_time
 
-from jobrunner.errors import InputLostError, JobrunnerError, NoVerdictError, ValueLostError
+from jobrunner.errors import InputLostError, InvalidParametersError, JobrunnerError, NoVerdictError, ValueLostError
 from jobrunner.keeping import keeping
 from jobrunner.retry_policy import last_retry
 from jobrunner.statements import Skip
@@ -63,8 +63,8 @@ class Task(ReportingTask):
         header: TaskHeader | None = getattr(request, HEADER, None)
         if header is None:
             return self._call_outside(*args, **kwargs)
-        if _takes_input(header):
-            args = (self._input(header), *args)
+        if _takes_input(header) or "items_key" in header:
+            args = (self._input(header), *_others(header, args))
         try:
             returned = self._run(*args, **kwargs)
             self._check_growth()
@@ -193,7 +193,7 @@ class Task(ReportingTask):
     # ---- values --------------------------------------------------------------------------------------------
 
     def _input(self, header: TaskHeader) -> Any:
-        """Return the value that the header stands for; a backend that is away is asked again, for a while."""
+        """Return what the header stands for; a backend that is away is asked again, for a while."""
         away = getattr(self.backend, "connection_errors", ())
         try:
             return retry_over_time(self._fetch_input, away, (header,), **self.backend.retry_policy)
@@ -201,13 +201,18 @@ class Task(ReportingTask):
             raise InputLostError(error.problem, celery_ids=error.celery_ids) from None
 
     def _fetch_input(self, header: TaskHeader) -> Any:
+        if "items_key" in header:
+            return self._fetch_list(header["items_key"], "items")
         if "inputs" in header:
             return fetch(self.backend, header["inputs"])
-        stored = self.backend.get(header["inputs_key"])
+        return fetch(self.backend, self._fetch_list(header["inputs_key"], "inputs"))
+
+    def _fetch_list(self, key: str, of: str) -> Any:
+        stored = self.backend.get(key)
         if stored is None:
-            msg = f"The list of inputs {header['inputs_key']} is no longer in the result backend."
+            msg = f"The list of {of} {key} is no longer in the result backend."
             raise ValueLostError(msg)
-        return fetch(self.backend, json.loads(stored))
+        return json.loads(stored)
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Send the task, as Celery does.
@@ -225,6 +230,16 @@ class Task(ReportingTask):
 def _ends_in_group(canvas: Any) -> bool:
     last = canvas.tasks[-1] if isinstance(canvas, _chain) and canvas.tasks else canvas
     return isinstance(last, group)
+
+
+def _others(header: TaskHeader, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the arguments besides the one whose place something takes."""
+    if _takes_input(header):
+        return args
+    if not args:
+        msg = "The task takes no argument by its position, in whose place the items that failed could be."
+        raise InvalidParametersError(msg, "Requeue it without --items.")
+    return args[1:]
 
 
 def _takes_input(header: TaskHeader) -> bool:

@@ -6,8 +6,14 @@ import click
 
 from jobrunner.cli.ordering import carry_out, order_options
 from jobrunner.cli.targets import labels_of, target_options
-from jobrunner.order_arguments import GRACE, cancel_arguments, requeue_arguments, set_arguments
-from jobrunner.order_kinds import JOB_ORDERS, TASK_ORDERS, OrderKind, Scope
+from jobrunner.order_arguments import (
+    GRACE,
+    cancel_arguments,
+    items_arguments,
+    requeue_arguments,
+    set_arguments,
+)
+from jobrunner.order_kinds import JOB_ORDERS, TASK_ORDERS, Items, OrderKind, Scope
 
 
 def _help(kind: OrderKind) -> str:
@@ -68,10 +74,16 @@ def cancel(grace: float | None, let_finish: bool, **options: Any) -> int:
     flag_value=str(Scope.INCOMPLETE),
     help="Tasks of a job that have not ended well, and what depends on them; usual if it is not completed.",
 )
+@click.option(
+    "--items",
+    type=click.Choice(list(Items)),
+    help="Tasks that ended partial, with only the items that failed, and then what comes after them; nothing else.",
+)
 @order_options(OrderKind.REQUEUE)
-def requeue(scope: str | None, **options: Any) -> int:
+def requeue(scope: str | None, items: str | None, **options: Any) -> int:
     """Requeue jobs or tasks."""
-    return carry_out(OrderKind.REQUEUE, requeue_arguments(scope), task_arguments={}, **options)
+    of_jobs, of_tasks = requeue_arguments(scope, items), items_arguments(items)
+    return carry_out(OrderKind.REQUEUE, of_jobs, task_arguments=of_tasks, **options)
 
 
 @click.command("skip", short_help="Count tasks as ended well.", help=_help(OrderKind.SKIP))

@@ -8,6 +8,7 @@ import pytest
 from jobrunner import JobRunner
 from tests.apps import new_runner
 from tests.driven import Driven, driven
+from tests.requeued import Requeued
 
 
 @pytest.fixture
@@ -30,3 +31,17 @@ def one(tmp_path: Path, any_database_url: str) -> Iterator[Driven]:
     """On any database, where that makes no difference."""
     with driven(tmp_path, any_database_url) as made:
         yield made
+
+
+@pytest.fixture
+def on_each(runner: JobRunner) -> Requeued:
+    """A job to be submitted, run and requeued, on each database."""
+    return Requeued(runner)
+
+
+@pytest.fixture
+def on_any(tmp_path: Path, any_database_url: str) -> Iterator[Requeued]:
+    """The same on any database."""
+    made = new_runner(tmp_path, database=any_database_url)
+    yield Requeued(made)
+    made.database.close()

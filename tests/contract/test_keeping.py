@@ -15,7 +15,7 @@ from sqlalchemy import update
 from jobrunner import JobRunner, ids
 from jobrunner.keeping import keeping
 from jobrunner.store.schema import job, task
-from jobrunner.wire import HEADER, INPUTS_KEY
+from jobrunner.wire import HEADER, INPUTS_KEY, ITEMS_KEY
 from tests.apps import new_runner, read_rows, store, take_turn
 from tests.builders import event, moment
 from tests.servers.redis import Redis
@@ -120,6 +120,7 @@ def test_all_deliveries_and_lists_of_inputs_are_let_go_in_small_steps(
     for one in deliveries:
         put(app, one)
         app.backend.client.set(INPUTS_KEY + one, "[]")
+        app.backend.client.set(ITEMS_KEY + one, "[]")
     release = Release(app, runner.database)
     progress = release.step()
     assert progress is not None
@@ -127,6 +128,7 @@ def test_all_deliveries_and_lists_of_inputs_are_let_go_in_small_steps(
     assert release.step(progress) is None
     assert set(lives(app, *deliveries)) == {HOUR}
     assert {app.backend.client.ttl(INPUTS_KEY + one) for one in deliveries} == {HOUR}
+    assert {app.backend.client.ttl(ITEMS_KEY + one) for one in deliveries[1::2]} == {HOUR}  # the first had none
 
 
 def test_a_job_that_goes_on_again_keeps_its_values_again(runner: JobRunner) -> None:

@@ -89,7 +89,7 @@ def test_all_messages_of_a_batch_are_there_in_order(connection: Connection) -> N
 
 def test_a_queue_is_empty_when_it_holds_nothing_or_is_not_there(connection: Connection) -> None:
     app = Celery("outlet", broker=connection.as_uri(include_password=True), set_as_current=False)
-    dispatch = Dispatch(app, "tracker")
+    dispatch = Dispatch(app, "tracker", no_items)
     assert dispatch.is_empty("work")
     open_outlet(connection).send([sending()])
     assert not dispatch.is_empty("work")
@@ -103,7 +103,7 @@ def test_without_a_result_backend_a_task_with_few_inputs_is_sent_and_one_with_ma
     connection: Connection,
 ) -> None:
     app = Celery("outlet", broker=connection.as_uri(include_password=True), set_as_current=False)
-    dispatch = Dispatch(app, "tracker")
+    dispatch = Dispatch(app, "tracker", no_items)
     published = dispatch.publish(
         [outgoing("few", ["a"]), outgoing("many", ["a"] * (INPUTS_IN_HEADER + 1))], until=time.monotonic() + PATIENCE
     )
@@ -123,6 +123,10 @@ def outgoing(task_id: str, inputs: Inputs) -> Outgoing:
         properties=json.dumps({"exchange": "", "routing_key": "work"}),
     )  # fmt: skip
     return Outgoing(letter=letter, inputs=inputs, queued_at=MIDNIGHT)
+
+
+def no_items(letter: Letter) -> str:
+    raise LookupError(letter.task_id)
 
 
 def test_messages_go_to_several_queues(connection: Connection) -> None:

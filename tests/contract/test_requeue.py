@@ -1,117 +1,21 @@
 """Requeue in a turn, on both databases: what runs again, with what, and what becomes of what had been added or sent."""
 
-from collections.abc import Iterator, Mapping
-from itertools import count
-from pathlib import Path
-from typing import Any
-
 import pytest
 from celery import chain, chord, group
 from celery.canvas import Signature
 
-from jobrunner import JobRunner
-from jobrunner.additions import parts
 from jobrunner.order_kinds import OrderKind
-from jobrunner.order_records import Answer, Requeue
+from jobrunner.order_records import Requeue
 from jobrunner.store import tracking
-from jobrunner.store.check import check
-from tests.apps import answer_to, new_runner, order, read_rows, store, take_turn
+from tests.apps import order, read_rows
 from tests.builders import event
+from tests.requeued import Requeued
 from tracker import requeue
-from tracker.fold import Event
-
-
-class Requeued:
-    """One job, told of by the arrivals of its tasks."""
-
-    def __init__(self, runner: JobRunner) -> None:
-        self.runner = runner
-        self.job_id = ""
-        self._numbers = count()
-
-    def submit(self, canvas: Signature, *, barrier: bool = False) -> None:
-        self.job_id = store(self.runner, canvas, barrier=barrier)
-        self.turn()
-
-    def turn(self, *events: Event) -> None:
-        take_turn(self.runner, *events)
-        assert check(self.runner.database) == []
-
-    def leaf(self, number: int = 1) -> Signature:
-        return self.runner.app.tasks["add"].si(number, number)
-
-    def several(self, number: int) -> Signature:
-        return group(self.leaf(one) for one in range(number))
-
-    def tell(self, arrival: int, type_: str, **fields: Any) -> Event:
-        return event(type_, uuid=self.tasks()[arrival]["celery_id"], fields=fields)
-
-    def run(self, *arrivals: int) -> None:
-        """Let tasks run to a good end, all at once."""
-        told = [self.tell(arrival, type_) for arrival in arrivals for type_ in ("started", "succeeded")]
-        self.turn(*told)
-
-    def run_all(self) -> None:
-        """Let whatever was sent run to a good end, until nothing is left."""
-        while queued := [arrival for arrival, state in self.states().items() if state == "queued"]:
-            self.run(*queued)
-
-    def fail(self, arrival: int) -> None:
-        self.turn(self.tell(arrival, "started"), self.tell(arrival, "failed", exception="RuntimeError()"))
-
-    def add(self, arrival: int, canvas: Signature, *, expands: bool = False) -> None:
-        """Let a task add to the job, and run to a good end."""
-        uuid, number = self.tasks()[arrival]["celery_id"], next(self._numbers)
-        names = (f"{uuid}/{name}" for name in ("chain", "group"))
-        told = parts(self.runner.app, canvas, chain=next(names), group=next(names), number=number, expands=expands)
-        self.turn(
-            self.tell(arrival, "started"),
-            *(self.tell(arrival, "added", part=one.model_dump(mode="json")) for one in told),
-        )
-        self.turn(self.tell(arrival, "succeeded"))
-
-    def send(self, arrival: int, celery_id: str) -> None:
-        """Let a task send another one, as with `delay()`."""
-        fields = {
-            "root_id": self.job_id,
-            "parent_id": self.tasks()[arrival]["celery_id"],
-            "name": "add",
-            "queue": "celery",
-        }
-        self.turn(event("sent", uuid=celery_id, fields=fields))
-
-    def order(self, kind: OrderKind, arrival: int | None = None, **arguments: Any) -> Answer:
-        task_id = None if arrival is None else self.tasks()[arrival]["id"]
-        given = order(self.runner, kind, self.job_id, task_id, **arguments)
-        for _ in range(20):
-            self.turn()
-            if (answer := answer_to(self.runner, given)) is not None:
-                self.turn()
-                return answer
-        pytest.fail("no answer")
-
-    def requeue(self, arrival: int | None = None, **arguments: Any) -> Answer:
-        return self.order(OrderKind.REQUEUE, arrival, **arguments)
-
-    def tasks(self) -> dict[int, Mapping[str, Any]]:
-        return {row["arrival"]: row for row in read_rows(self.runner.database, "task")}
-
-    def states(self) -> dict[int, str]:
-        return {arrival: row["state"] for arrival, row in sorted(self.tasks().items())}
-
-    def deliveries(self) -> dict[int, int]:
-        return {arrival: row["delivery"] for arrival, row in sorted(self.tasks().items())}
-
-    def job(self) -> Mapping[str, Any]:
-        (row,) = read_rows(self.runner.database, "job")
-        return row
 
 
 @pytest.fixture
-def job(tmp_path: Path, database_url: str) -> Iterator[Requeued]:
-    runner = new_runner(tmp_path, database=database_url)
-    yield Requeued(runner)
-    runner.database.close()
+def job(on_each: Requeued) -> Requeued:
+    return on_each
 
 
 def total(job: Requeued) -> Signature:

@@ -87,6 +87,7 @@ def ordered(jobs: JobRunner) -> list[tuple[str, str, str | None, Any]]:
         (("requeue",), {"scope": None}),
         (("requeue", "--all"), {"scope": "all"}),
         (("requeue", "--incomplete"), {"scope": "incomplete"}),
+        (("requeue", "--items", "failed"), {"scope": None, "items": "failed"}),
         (
             ("set", "--priority", "-5", "--note", "mine", "--label", "a=b", "--label", "c="),
             {"priority": -5, "note": "mine", "labels": {"a": "b", "c": None}},

@@ -43,6 +43,7 @@ _LETTERS = (
         job.c.held,
         task.c.ordered,
         task.c.handed_back,
+        task.c.only_items,
         (task.c.delivery + 1).label("delivery"),
         task.c.first_retries,
         task.c.takes_task,

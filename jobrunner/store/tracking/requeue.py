@@ -89,7 +89,7 @@ _RESET = (
         state=TaskState.PENDING, reason=None, note=None, held=False,
         # What was to be skipped when its turn came, which it did not, is to be skipped still.
         ordered=case((task.c.reason == CancelReason.UPSTREAM, task.c.ordered), else_=None),
-        earlier=task.c.delivery, first_retries=0, handed_back=0, progress=None, sent_at=None,
+        earlier=task.c.delivery, only_items=None, first_retries=0, handed_back=0, progress=None, sent_at=None,
         started_at=None, ended_at=None, value_task=None, value_group=None,
         not_before=case((task.c.countdown.is_not(None), None), else_=task.c.not_before),
     )
