@@ -143,7 +143,7 @@ class Task(ReportingTask):
     @property
     def jobrunner_canceled(self) -> bool:
         """Whether it is known that this execution was canceled; see `jobrunner.current`."""
-        return is_canceled(self.app, self.request)
+        return not self.jobrunner_inline and is_canceled(self.app, self.request)
 
     # ---- growing -------------------------------------------------------------------------------------------
 
