@@ -2,6 +2,7 @@
 
 from jobrunner import current
 from jobrunner.app import JobRunner
+from jobrunner.commands import CommandResult, CommandTask
 from jobrunner.errors import JobrunnerError
 from jobrunner.handle import Job, JobTask, Progress
 from jobrunner.orders import Order
@@ -9,6 +10,8 @@ from jobrunner.statements import ItemError, Partial, Skip
 from jobrunner.states import JobState, TaskState
 
 __all__ = [
+    "CommandResult",
+    "CommandTask",
     "ItemError",
     "Job",
     "JobRunner",

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from celery import Celery, signals
 from celery.canvas import Signature
 from celery.utils.imports import symbol_by_name
 
-from jobrunner import prerequisites, submit
+from jobrunner import commands, prerequisites, submit
 from jobrunner.embedded import broker
 from jobrunner.errors import ConfigurationError, NotFoundError
 from jobrunner.event_log import open_writer
@@ -18,6 +18,7 @@ from jobrunner.failure_policy import FailurePolicy
 from jobrunner.handle import Job
 from jobrunner.named import NamedJob
 from jobrunner.order_arguments import check_labels
+from jobrunner.retry_policy import RETRY_POLICY
 from jobrunner.servers import check_backend, check_broker
 from jobrunner.settings import Settings
 from jobrunner.states import FailureRule, JobState
@@ -33,16 +34,6 @@ logger = logging.getLogger(__name__)
 WANTED: Mapping[str, tuple[Any, str]] = {
     "worker_send_task_events": (True, "Flower and other monitors see no tasks"),
     "result_backend_always_retry": (True, "a task fails if the result backend is away when it ends"),
-}
-
-#: What `@jobs.task` alone means; every one can be overridden by the same name, as in Celery.
-RETRY_POLICY: Mapping[str, Any] = {
-    "autoretry_for": (Exception,),
-    "max_retries": 3,
-    "retry_backoff": 1,
-    "retry_backoff_max": 600,
-    "retry_jitter": True,
-    "retry_on_worker_lost": True,
 }
 
 #: The classes that worker processes use, by path, as Celery names its own: `jobrunner` never imports `workers`.
@@ -114,6 +105,42 @@ class JobRunner:
         if len(args) == 1 and callable(args[0]) and not options:
             return self.app.task(**RETRY_POLICY)(args[0])
         return self.app.task(*args, **{**RETRY_POLICY, **options})
+
+    def command(
+        self,
+        argv: str | Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        outputs: Sequence[str] = (),
+        success: Collection[int] = (0,),
+        temporary: Collection[int] = (commands.TEMPORARY,),
+        grace: float = commands.GRACE,
+        shell: bool = False,
+    ) -> Signature:
+        """Return a task that runs an executable, such as `jobs.command(["convert", "a.png", "b.jpg"])`.
+
+        It runs on whatever worker gets it, in a work directory of its own, and takes nothing from the task before. Its
+        value is the record of what came of it, as `CommandResult.read` takes it. It may have so many seconds
+        (`timeout`) until it and all that it has started get TERM, and after the `grace` KILL. `outputs` are the files
+        that the record lists; `success` and `temporary` are exit codes: failures that are not temporary are not
+        retried. What is given here, `env` too, is kept in the database: secrets belong on the worker, in the
+        `environment` of a `CommandTask` of your own.
+
+        Raises:
+            InvalidParametersError: one of these is not what it should be.
+        """
+        command = commands.Command(
+            argv=argv,
+            environment=env or {},
+            timeout=timeout,
+            grace=grace,
+            outputs=outputs,
+            success=success,
+            temporary=temporary,
+            shell=shell,
+        )
+        return self.app.signature(commands.NAME, kwargs=command.as_arguments(), immutable=True)
 
     def job(self, name: str) -> Callable[[_F], _F]:
         """Register a function that returns a canvas under a name, for `jobrunner submit NAME key=value …`.
@@ -262,6 +289,7 @@ class JobRunner:
 
     def prepare_tasks(self) -> None:
         """Mix our classes into every registered task, also into those that came after the app was finalized."""
+        commands.register(self.app)
         base, request = symbol_by_name(_TASK), symbol_by_name(_REQUEST)
         for task in self.app.tasks.values():
             kind = type(task)

@@ -108,6 +108,18 @@ class InputLostError(ValueLostError):
     """
 
 
+class CommandFailedError(JobrunnerError):
+    """A command has failed, and would fail again: by its exit code, a signal, its time, or what it should have made."""
+
+
+class TemporaryFailureError(JobrunnerError):
+    """A command has ended with the exit code of a temporary failure: worth another attempt."""
+
+
+class WorkDirectoryError(JobrunnerError):
+    """No work directory for a command can be made on this worker: maybe on another one, or later."""
+
+
 class IllegalMoveError(JobrunnerError):
     """A job or task was asked to enter a state that its present one does not lead to."""
 

@@ -5,9 +5,20 @@ sends a task again.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 from celery.utils.time import get_exponential_backoff_interval
+
+#: What `@jobs.task` alone means; every one can be overridden by the same name, as in Celery.
+RETRY_POLICY: Final[Mapping[str, Any]] = {
+    "autoretry_for": (Exception,),
+    "max_retries": 3,
+    "retry_backoff": 1,
+    "retry_backoff_max": 600,
+    "retry_jitter": True,
+    "retry_on_worker_lost": True,
+}
 
 #: Attempts of a task that may be retried for ever, as `max_retries=None` says.
 MAX_ATTEMPTS: Final = 20

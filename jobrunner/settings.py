@@ -132,6 +132,15 @@ class Settings:
         ),
     )
 
+    work_root: Path | None = field(
+        default=None,
+        metadata=_option(_path, "folder on each worker for the work directories of commands", "`work` in `home`"),
+    )
+    command_output_megabytes: int = field(
+        default=10,
+        metadata=_option(_count, "what is kept of each output of a command: its beginning and its end", "10"),
+    )
+
     #: By the name of what was set, where: the variable, or the path of the file.
     origins: Mapping[str, str] = field(default_factory=dict)
 
@@ -163,6 +172,11 @@ class Settings:
     def database_url(self) -> str:
         """The database: as set, else a SQLite file in `home`."""
         return self.database or f"sqlite:///{self.home / 'jobrunner.db'}"
+
+    @property
+    def work_folder(self) -> Path:
+        """Where commands have their work directories: as set, else a folder in `home`."""
+        return self.work_root or self.home / "work"
 
     def origin(self, name: str) -> str:
         """Return where a value comes from: a variable, the path of a file, or `DEFAULT`."""

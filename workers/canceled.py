@@ -23,6 +23,17 @@ def is_canceled(app: Celery, request: Headers) -> bool:
     return snapshot is not None and speaks_of(snapshot, sent) and snapshot.refusal(sent) in FINAL
 
 
+def grace_of(app: Any, request: Headers) -> float | None:
+    """Return the seconds in which the body of a canceled task has to end what it has started; None if it may go on.
+
+    A process of a pool is told by a signal, and need not ask.
+    """
+    gate: Gate | None = getattr(app, "jobrunner_gate", None)
+    if gate is None or gate.forks or gate.snapshot is None:
+        return None
+    return gate.snapshot.grace(sent_of(request))
+
+
 def _snapshot(app: Any) -> Snapshot | None:
     gate: Gate | None = getattr(app, "jobrunner_gate", None)
     if gate is not None and gate.is_here:

@@ -5,7 +5,7 @@ Celery's `autoretry_for` works inside the body, and this is judged after it.
 
 from typing import TYPE_CHECKING, Any
 
-from jobrunner.errors import NoVerdictError
+from jobrunner.errors import JobrunnerError
 from jobrunner.retry_policy import wait
 
 if TYPE_CHECKING:
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from celery.exceptions import Retry
 
 
-def retry_without_verdict(task: "Task", error: NoVerdictError) -> "Retry":
+def retry_without_verdict(task: "Task", error: JobrunnerError) -> "Retry":
     """Send the task again, after as long as it would rest after an exception, and return what its call is to raise.
 
     Raises:
-        NoVerdictError: its retries are used up.
+        JobrunnerError: the one given; its retries are used up.
     """
     options: dict[str, Any] = dict(getattr(task, "retry_kwargs", {}))
     if getattr(task, "retry_backoff", False):

@@ -8,8 +8,7 @@ import pytest
 from celery.exceptions import Retry
 
 from jobrunner import JobRunner
-from jobrunner.app import RETRY_POLICY
-from jobrunner.retry_policy import MAX_ATTEMPTS, last_retry, max_retries, wait
+from jobrunner.retry_policy import MAX_ATTEMPTS, RETRY_POLICY, last_retry, max_retries, wait
 from tests.apps import new_app, new_runner
 
 

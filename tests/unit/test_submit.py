@@ -19,7 +19,6 @@ from sqlalchemy import insert, update
 import workers.request
 import workers.task
 from jobrunner import JobRunner, ids, submit
-from jobrunner.app import RETRY_POLICY
 from jobrunner.condition import why_waiting
 from jobrunner.embedded import broker
 from jobrunner.envelope import Envelopes
@@ -34,6 +33,7 @@ from jobrunner.errors import (
 )
 from jobrunner.handle import Job
 from jobrunner.plan import from_canvas
+from jobrunner.retry_policy import RETRY_POLICY
 from jobrunner.states import JobState, TaskState
 from jobrunner.store import leases, reading, schema
 from jobrunner.store.database import Database

@@ -1,0 +1,7 @@
+"""Command tasks: what runs, where, with what environment, and what comes of it. Pure; `workers.command` runs it."""
+
+from jobrunner.commands.record import CommandResult, OutputFile
+from jobrunner.commands.specification import GRACE, TEMPORARY, Command
+from jobrunner.commands.task import NAME, CommandTask, register
+
+__all__ = ["GRACE", "NAME", "TEMPORARY", "Command", "CommandResult", "CommandTask", "OutputFile", "register"]
