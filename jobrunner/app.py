@@ -21,7 +21,7 @@ from jobrunner.order_arguments import check_labels
 from jobrunner.retry_policy import RETRY_POLICY
 from jobrunner.servers import check_backend, check_broker
 from jobrunner.settings import Settings
-from jobrunner.states import FailureRule, JobState
+from jobrunner.states import FailureRule, JobState, PartialRule
 from jobrunner.store import orders
 from jobrunner.store.database import Database
 from jobrunner.store.orders import Selection
@@ -167,6 +167,7 @@ class JobRunner:
         on_failure: str = FailureRule.CONTINUE,
         threshold: float | None = None,
         propagate_failures: bool | None = None,
+        on_partial: str = PartialRule.FAIL,
     ) -> Job:
         """Make a canvas a job and return its handle; the tracker sends its tasks.
 
@@ -179,6 +180,7 @@ class JobRunner:
         after it, and with `threshold=0.1` after a tenth of its tasks has failed.
         With `propagate_failures`, tasks that can never run because one before them has failed are failed as well, at
         once; without, they stay pending until the job has ended. None is as the tracker is told.
+        A task that ended partial fails the job in the end; with `on_partial="tolerate"` it completes, `with-errors`.
         Needs the database only: with the broker away the job stays `queued`.
 
         Raises:
@@ -190,7 +192,9 @@ class JobRunner:
         """
         self.prepare_tasks()
         waits_for = prerequisites.after(after, key=key, failed=wait_for_failed)
-        policy = FailurePolicy.of(on_failure=on_failure, threshold=threshold, propagate_failures=propagate_failures)
+        policy = FailurePolicy.of(
+            on_failure=on_failure, threshold=threshold, propagate_failures=propagate_failures, on_partial=on_partial
+        )
         prepared = submit.prepare(
             self.app, canvas, name=name, key=key, barrier=barrier, paused=paused, policy=policy, after=waits_for
         )
@@ -212,6 +216,7 @@ class JobRunner:
         on_failure: str = FailureRule.CONTINUE,
         threshold: float | None = None,
         propagate_failures: bool | None = None,
+        on_partial: str = PartialRule.FAIL,
     ) -> Job:
         """Submit the job that `@jobs.job(name)` describes, with parameters given as text."""
         return self.submit(
@@ -225,6 +230,7 @@ class JobRunner:
             on_failure=on_failure,
             threshold=threshold,
             propagate_failures=propagate_failures,
+            on_partial=on_partial,
         )
 
     def canvas_of(self, name: str, parameters: Mapping[str, str]) -> Signature:

@@ -1,13 +1,14 @@
-"""What the failed attempts of a job have in common: grouped by exception and message. Pure."""
+"""What the failed attempts of a job, or its items, have in common: grouped by exception and message. Pure."""
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from jobrunner.store.attempts import AttemptView
+from jobrunner.store.items import ItemErrorView
 
 #: What differs between two messages that say the same: ids, addresses and numbers.
 _DIFFERS: Final = re.compile(
@@ -56,3 +57,26 @@ def _group(error: str, ones: list[AttemptView]) -> ErrorGroup:
         names=sorted({one.name for one in ones}),
         workers=sorted({one.worker for one in ones if one.worker is not None}),
     )
+
+
+@dataclass(slots=True, kw_only=True)
+class ItemErrorGroup:
+    """Items that were not processed for the same reason, but for numbers and ids, as in `ErrorGroup`."""
+
+    error: str
+    items: int = 0
+    tasks: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+
+
+def group_item_errors(errors: Iterable[ItemErrorView]) -> list[ItemErrorGroup]:
+    """Return groups of items that failed by the same error, the largest first; errors are looked at one by one."""
+    groups: dict[str, ItemErrorGroup] = {}
+    for one in errors:
+        alike = _DIFFERS.sub(_IN_ITS_PLACE, one.error)
+        group = groups.setdefault(alike, ItemErrorGroup(error=one.error))
+        group.error = one.error if group.error == one.error else alike
+        group.items += 1
+        group.tasks.add(one.task_id)
+        group.names.add(one.name)
+    return sorted(groups.values(), key=lambda one: (-one.items, one.error))

@@ -19,9 +19,11 @@ from jobrunner.order_arguments import (
 from jobrunner.order_kinds import Items, OrderKind, Scope
 from jobrunner.orders import Order, give
 from jobrunner.plan import Source
+from jobrunner.statements import ItemCounts
 from jobrunner.states import ENDED_JOB, ENDED_TASK, JobState, TaskState
 from jobrunner.store import reading
 from jobrunner.store.database import Database
+from jobrunner.store.items import ItemErrorView, item_errors_of_task, items_of_job
 from jobrunner.store.orders import find_task
 from jobrunner.store.reading import JobView, TaskView
 from jobrunner.store.sources import inputs_of, producer_of
@@ -103,6 +105,12 @@ class Job:
     def progress(self) -> Progress:
         """How many of its tasks have ended."""
         return Progress.of(self.view)
+
+    @property
+    def items(self) -> ItemCounts | None:
+        """How many items its tasks have processed, of those that say so; None if none does."""
+        with self._database.read() as connection:
+            return items_of_job(connection, self.id)
 
     def tasks(self) -> list[TaskView]:
         """Return all tasks of the job, in order of arrival: of its plan, started or not, and what tasks have sent."""
@@ -226,7 +234,7 @@ class Job:
 
 
 class JobTask:
-    """A task of a job by its id, for orders about it; what it does is in `Job.tasks()`."""
+    """A task of a job by its id, for its item errors and for orders about it; what it does is in `Job.tasks()`."""
 
     def __init__(
         self, task_id: str, *, job_id: str, database: Database, wake: Callable[[], object] | None = None
@@ -238,6 +246,14 @@ class JobTask:
 
     def __repr__(self) -> str:
         return f"JobTask({self.id!r})"
+
+    def item_errors(self, *, limit: int | None = 1_000, after: int | None = None) -> list[ItemErrorView]:
+        """Return why it has not processed some of its items, if it has ended partial: up to 10,000 errors are kept.
+
+        The next page is `after` the number of the last error of this one.
+        """
+        with self._database.read() as connection:
+            return item_errors_of_task(connection, self.id, limit=limit, after=after)
 
     def cancel(self, *, grace: float | None = GRACE, why: str | None = None, by: str | None = None) -> Order:
         """End it: what runs is terminated, and killed after `grace` seconds; with None it is left to finish."""

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from jobrunner.cli.output import UNKNOWN, new_table, reported, stamp
 from jobrunner.error_groups import ErrorGroup
-from jobrunner.store.attempts import FAILED_FOR_GOOD, AttemptView, failed_attempts
+from jobrunner.store.attempts import FAILED_FOR_GOOD, AttemptView, EndView, failed_attempts, unusual_ends
 from jobrunner.store.database import Database
 from jobrunner.text import SENTENCE, one_line
 
@@ -77,29 +77,44 @@ def failure_line(view: AttemptView) -> str:
     return f"{at}  {word}  {one_line(about, SENTENCE)}"
 
 
-class FailureWatch:
-    """Finds what has failed since it was asked last; what had failed before is only counted, in `before`.
+def end_line(view: EndView) -> str:
+    """Say in a line which task was skipped or ended partial, and why."""
+    at = view.ended_at.astimezone().strftime("%H:%M:%S") if view.ended_at else "--:--:--"
+    about = f"{view.name or UNKNOWN} [{view.task_id}]: {view.note or 'no reason was given'}"
+    return f"{at}  {view.state}  {one_line(about, SENTENCE)}"
 
-    It reads all that has failed, so it rests in proportion to how long that takes.
+
+class FailureWatch:
+    """Finds what has failed, was skipped or ended partial since it was asked last, and says so in lines.
+
+    What had failed before is only counted, in `before`. It reads all of that, so it rests in proportion to how long
+    that takes.
     """
 
     def __init__(self, database: Database, job_id: str) -> None:
         self._database, self._job_id = database, job_id
-        self._known = {one.key for one in self._failed()}
-        self.before = len(self._known)
+        self._known: set[tuple[object, ...]] = set()
+        failed, ends = self._look()
+        self.before = len(failed)
+        self._note(failed, ends)
         self._due = 0.0
 
-    def news(self, *, last: bool = False) -> list[AttemptView]:
-        """Return what has failed since; nothing, unless it is the `last` time, if that was asked a moment ago."""
+    def news(self, *, last: bool = False) -> list[str]:
+        """Return what has happened since; nothing, unless it is the `last` time, if that was asked a moment ago."""
         began = time.monotonic()
         if began < self._due and not last:
             return []
-        found = [one for one in self._failed() if one.key not in self._known]
-        self._known.update(one.key for one in found)
+        failed, ends = self._look()
+        lines = [failure_line(one) for one in failed if one.key not in self._known]
+        lines += [end_line(one) for one in ends if one.key not in self._known]
+        self._note(failed, ends)
         now = time.monotonic()
         self._due = now + max(_REST, _TIMES * (now - began))
-        return found
+        return sorted(lines)  # each begins with its time
 
-    def _failed(self) -> list[AttemptView]:
+    def _look(self) -> tuple[list[AttemptView], list[EndView]]:
         with self._database.read() as connection:
-            return failed_attempts(connection, self._job_id)
+            return failed_attempts(connection, self._job_id), unusual_ends(connection, self._job_id)
+
+    def _note(self, failed: Iterable[AttemptView], ends: Iterable[EndView]) -> None:
+        self._known |= {one.key for one in failed} | {one.key for one in ends}

@@ -11,7 +11,8 @@ from jobrunner.app import JobRunner
 from jobrunner.cli import output
 from jobrunner.cli.bar import progress_bar
 from jobrunner.cli.context import DEMO, app_option, find_job, json_option, load_runner, open_database
-from jobrunner.cli.failures import FailureWatch, errors_table, failure_line
+from jobrunner.cli.failures import FailureWatch, errors_table
+from jobrunner.cli.items import ItemErrors, Page
 from jobrunner.cli.order_output import history_table
 from jobrunner.cli.outline import outline_json, outline_lines, outline_tree
 from jobrunner.condition import seconds_behind, waits_for, why_waiting
@@ -21,11 +22,12 @@ from jobrunner.failure_policy import FailurePolicy
 from jobrunner.handle import Job
 from jobrunner.prerequisites import after as check_after
 from jobrunner.preview import preview
-from jobrunner.states import ENDED_JOB, FailureRule, JobState
+from jobrunner.states import ENDED_JOB, FailureRule, JobState, PartialRule
 from jobrunner.store import leases, reading
 from jobrunner.store.attempts import failed_attempts, running_reports
 from jobrunner.store.database import Database
 from jobrunner.store.held import held_view
+from jobrunner.store.items import items_of_job
 from jobrunner.store.prerequisites import list_prerequisites
 from jobrunner.store.reading import JobView
 from jobrunner.text import check_texts
@@ -64,6 +66,12 @@ _REPORTS = 10
     " as the tracker is told.",
 )
 @click.option(
+    "--on-partial",
+    type=click.Choice([str(one) for one in PartialRule]),
+    default=PartialRule.FAIL.value,
+    help="A task that ended partial fails the job in the end (default), or that is tolerated.",
+)
+@click.option(
     "--after",
     multiple=True,
     metavar="JOB",
@@ -93,6 +101,7 @@ def submit(
     on_failure: str,
     threshold: float | None,
     propagate_failures: bool | None,
+    on_partial: str,
     after: tuple[str, ...],
     wait_for_failed: bool,
     dry_run: bool,
@@ -116,6 +125,7 @@ def submit(
         "on_failure": on_failure,
         "threshold": threshold,
         "propagate_failures": propagate_failures,
+        "on_partial": on_partial,
     }
     FailurePolicy.of(**policy)
     runner = load_runner(module or DEMO)
@@ -227,13 +237,19 @@ def list_command(*, everything: bool, no_noop: bool, limit: int, as_json: bool) 
 @click.command(short_help="Show one job.")
 @click.argument("job")
 @click.option("--history", "everything", is_flag=True, help="All that was ever decided about it, as a table.")
-@click.option("--errors", is_flag=True, help="What its attempts have failed with, softly or for good, as a table.")
+@click.option(
+    "--errors", is_flag=True, help="What its attempts have failed with, softly or for good, and its items, as tables."
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="With --errors: at most so many items."
+)
+@click.option("--offset", type=click.IntRange(min=0), default=0, help="With --errors: from this item on.")
 @json_option
-def show(job: str, everything: bool, errors: bool, as_json: bool) -> None:
+def show(*, job: str, everything: bool, errors: bool, limit: int, offset: int, as_json: bool) -> None:
     """Show the JOB with this id, key, or beginning or end of an id: what it waits for, what was decided about it.
 
     With --errors, attempts that failed with the same exception and message are one line, which says # in the place of
-    numbers and ids that differ.
+    numbers and ids that differ. Of tasks that ended partial it shows the items that failed, likewise, and then each.
 
     Tasks that run and say how far they are have a line each: ten of them at most.
 
@@ -248,30 +264,37 @@ def show(job: str, everything: bool, errors: bool, as_json: bool) -> None:
         why = why_waiting(view, tracker, reading.workers_online(connection), held_view(connection, view), after)
         history = reading.list_history(connection, view.id, limit=None if everything else _LINES, moves=everything)
         reports = running_reports(connection, view.id, _REPORTS)
+        items = items_of_job(connection, view.id)
         groups = group_errors(failed_attempts(connection, view.id)) if errors else None
+        item_errors = ItemErrors.of(connection, view, Page(limit=limit, offset=offset)) if errors else None
     behind = seconds_behind(view, tracker)
     if as_json:
-        more = {"after": _rows(after), "history": _rows(history), "running": _rows(reports)}
+        more: dict[str, Any] = {"after": _rows(after), "history": _rows(history), "running": _rows(reports)}
+        more |= {"items": items and dataclasses.asdict(items)}
         more |= {} if groups is None else {"errors": _rows(groups)}
+        more |= {} if item_errors is None else {"item_errors": item_errors.as_json}
         output.print_json(output.job_json(view) | {"waits": why, "behind_seconds": behind} | more)
         return
-    click.echo("\n".join(output.job_lines(view, why, behind, () if everything else history, reports)))
+    click.echo("\n".join(output.job_lines(view, why, behind, () if everything else history, reports, items=items)))
     if everything:
         click.echo()
         output.console().print(history_table(history))
-    if groups is not None:
-        _print_errors(groups)
+    if groups is not None and item_errors is not None:
+        _print_errors(groups, item_errors)
 
 
 def _rows(values: Iterable[Any]) -> list[dict[str, Any]]:
     return [dataclasses.asdict(one) for one in values]
 
 
-def _print_errors(groups: Sequence[ErrorGroup]) -> None:
+def _print_errors(groups: Sequence[ErrorGroup], item_errors: ItemErrors) -> None:
     if groups:
         click.echo()
         output.console().print(errors_table(groups))
-    else:
+    if item_errors.total:
+        click.echo()
+        item_errors.show()
+    if not groups and not item_errors.total:
         click.echo("No attempt of it has failed.", err=True)
 
 
@@ -282,7 +305,8 @@ def _print_errors(groups: Sequence[ErrorGroup]) -> None:
 def watch(job: str, timeout: float | None, as_json: bool) -> int:
     """Show a JOB's progress until it ends; exit with 1 if it failed or was canceled.
 
-    Attempts that fail are told as it happens, a line each on stderr: also those after which the task is tried again.
+    Attempts that fail are told as it happens, a line each on stderr: also those after which the task is tried again. So
+    are tasks that are skipped or end partial.
     """
     database = open_database()
     handle = Job(find_job(database, job).id, database=database)
@@ -294,8 +318,8 @@ def watch(job: str, timeout: float | None, as_json: bool) -> int:
         def each(view: JobView) -> None:
             with database.read() as connection:
                 bar(view, running_reports(connection, view.id))
-            for one in failures.news(last=view.state in ENDED_JOB):
-                bar.say(failure_line(one))
+            for line in failures.news(last=view.state in ENDED_JOB):
+                bar.say(line)
 
         state = handle.wait(timeout, each=each)
     code = _ended(handle, state, quiet=False)

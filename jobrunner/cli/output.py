@@ -15,12 +15,14 @@ from rich.text import Text
 
 from jobrunner.handle import Progress
 from jobrunner.records import HistoryLine
-from jobrunner.states import ENDED_TASK, WELL, FailureRule, JobOutcome, JobState, TaskState, success
+from jobrunner.statements import ItemCounts
+from jobrunner.states import ENDED_TASK, WELL, FailureRule, JobOutcome, JobState, PartialRule, TaskState, success
 from jobrunner.store.attempts import AttemptView
 from jobrunner.store.leases import TrackerStatus
 from jobrunner.store.reading import JobView, TaskView, WorkerBlockView, WorkerView
 
-_COLORS = {"completed": "green", "failed": "red", "canceled": "yellow", "active": "cyan", "soft-failed": "magenta",
+_COLORS = {"completed": "green", "failed": "red", "canceled": "yellow", "partial": "yellow", "active": "cyan",
+           "soft-failed": "magenta",
            "online": "green", "lost": "red"}  # fmt: skip
 #: What `observed` and `lossy` mean, for people.
 OBSERVED = "a plain Celery canvas, known by the events of its tasks: jobrunner follows it, and can cancel it"
@@ -211,9 +213,10 @@ def job_lines(
     behind: float | None,
     history: Sequence[HistoryLine] = (),
     reports: Iterable[AttemptView] = (),
+    *,
+    items: ItemCounts | None = None,
 ) -> Iterator[str]:
     """Return a job as lines `name  value`; `behind` is how many seconds old that may be, if it matters."""
-    counts = ", ".join(f"{number} {state}" for state, number in view.counts.items()) or "none"
     yield f"job        {view.id}"
     yield f"name       {view.name or UNKNOWN}"
     if view.observed:
@@ -228,10 +231,7 @@ def job_lines(
     yield from _ordered_lines(view)
     if behind is not None:
         yield f"tracker    {_late(behind)}"
-    progress = Progress.of(view)
-    yield f"tasks      {_total(progress)}: {counts}" + (", growing" if progress.growing else "")
-    for one in reports:
-        yield f"running    {one.name or UNKNOWN} [{one.task_id}] {reported(one)}"
+    yield from _work_lines(view, items, reports)
     yield f"submitted  {stamp(view.submitted_at)}"
     if view.started_at:
         yield f"started    {stamp(view.started_at)}"
@@ -239,6 +239,18 @@ def job_lines(
         yield f"ended      {stamp(view.ended_at)}, after {_took(view)}"
     for line in history:
         yield f"history    {stamp(line.at)}  {line.line}"
+
+
+def _work_lines(view: JobView, items: ItemCounts | None, reports: Iterable[AttemptView]) -> Iterator[str]:
+    """Say how far the tasks of a job are, and their items."""
+    counts = ", ".join(f"{number} {state}" for state, number in view.counts.items()) or "none"
+    progress = Progress.of(view)
+    yield f"tasks      {_total(progress)}: {counts}" + (", growing" if progress.growing else "")
+    if items is not None:
+        told = dataclasses.asdict(items)
+        yield f"items      {', '.join(f'{name} {number:,}' for name, number in told.items())}"
+    for one in reports:
+        yield f"running    {one.name or UNKNOWN} [{one.task_id}] {reported(one)}"
 
 
 def _ordered_lines(view: JobView) -> Iterator[str]:
@@ -265,6 +277,8 @@ def _failure_words(view: JobView) -> Iterator[str]:
         yield f"after {view.threshold} percent of its tasks nothing more starts"
     if view.propagate is not None:
         yield "propagate" if view.propagate else "do not propagate"
+    if view.partial_rule == PartialRule.TOLERATE:
+        yield "partial tasks are tolerated"
 
 
 def state_line(view: JobView) -> str:

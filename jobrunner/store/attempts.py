@@ -57,6 +57,23 @@ class AttemptView:
         return self.exception or {"lost": "its worker was lost"}.get(self.outcome or "", "failed without an exception")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndView:
+    """A task that has ended well, and not simply completed: partial or skipped, and why."""
+
+    task_id: str
+    name: str
+    state: TaskState
+    note: str | None
+    delivery: int
+    ended_at: datetime | None
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """What tells it from all others."""
+        return self.task_id, self.delivery, self.state
+
+
 _OF_ATTEMPT = [attempt.c[name] for name in AttemptView.__slots__ if name not in {"name", "foreign"}]
 
 
@@ -71,6 +88,14 @@ def failed_attempts(connection: Connection, job_id: str) -> list[AttemptView]:
     """Return the executions of a job's tasks that have failed, for good or softly, in the order of their ends."""
     failed = attempt.c.outcome.in_(sorted(FAILED_FOR_GOOD | FAILED_SOFTLY)) & (attempt.c.standing != Standing.NONE)
     return _select(connection, job_id, failed, attempt.c.ended_at, task.c.arrival, attempt.c.retries)
+
+
+def unusual_ends(connection: Connection, job_id: str) -> list[EndView]:
+    """Return the tasks of a job that were skipped or ended partial, in the order of their ends."""
+    columns = task.c.id.label("task_id"), *(task.c[name] for name in EndView.__slots__ if name != "task_id")
+    states = TaskState.PARTIAL, TaskState.SKIPPED
+    query = select(*columns).where(task.c.job_id == job_id, task.c.state.in_(states)).order_by(task.c.ended_at)
+    return [EndView(**row._asdict() | {"state": TaskState(row.state)}) for row in connection.execute(query)]
 
 
 def running_reports(connection: Connection, job_id: str, limit: int | None = None) -> list[AttemptView]:

@@ -10,11 +10,13 @@ from sqlalchemy import Connection, Row, case, func, literal_column, select
 
 from jobrunner.event_types import EVENT_TYPES
 from jobrunner.records import HistoryLine, Standing
+from jobrunner.statements import ItemCounts
 from jobrunner.states import ENDED_TASK, JobOutcome, JobState, TaskState, WorkerState
 from jobrunner.store.schema import (
     COUNTERS,
     attempt,
     history,
+    item_count,
     job,
     message,
     rejected_event,
@@ -81,7 +83,7 @@ class TaskView:
 
     `created_by` is the task that has added it to the job, or has sent it; none if it was submitted. `name` is empty as
     long as it was not told. How far that attempt is, from 0.0 to 1.0, and what it `said` with that, is what its body
-    has reported; None if it has not.
+    has reported; None if it has not. `items` counts those of a task that says so, once it has ended well.
     """
 
     id: str
@@ -108,6 +110,7 @@ class TaskView:
     result: str | None
     exception: str | None
     traceback: str | None
+    items: ItemCounts | None = None
 
     @property
     def more_to_come(self) -> bool | None:
@@ -213,6 +216,9 @@ _DECIDING = (
 )
 
 
+_ITEMS = [item_count.c[name].label(f"{name}_items") for name in ItemCounts.__slots__]
+
+
 def list_tasks(connection: Connection, job_id: str) -> list[TaskView]:
     """Return a job's tasks in order of arrival, each with the execution that decides its state."""
     query = (
@@ -242,8 +248,10 @@ def list_tasks(connection: Connection, job_id: str) -> list[TaskView]:
             attempt.c.result,
             attempt.c.exception,
             attempt.c.traceback,
+            *_ITEMS,
         )
         .join_from(task, attempt, attempt.c.task_id == task.c.id, isouter=True)
+        .join(item_count, item_count.c.task_id == task.c.id, isouter=True)
         .where(task.c.job_id == job_id)
         .order_by(task.c.arrival, *_DECIDING)
     )
@@ -275,7 +283,8 @@ def list_messages(connection: Connection, job_id: str) -> Iterator[MessageView]:
 def _task_view(row: Row[*tuple[Any, ...]]) -> TaskView:
     values = row._asdict()
     values["state"] = TaskState(values["state"])
-    return TaskView(**values)
+    numbers = {name: values.pop(f"{name}_items") for name in ItemCounts.__slots__}
+    return TaskView(**values, items=None if numbers["failed"] is None else ItemCounts(**numbers))
 
 
 def workers_online(connection: Connection) -> int:

@@ -21,7 +21,7 @@ from typing import Any
 from celery import Celery, Signature, chord, group, signature
 from celery.exceptions import Ignore, Reject
 
-from jobrunner import JobRunner, current
+from jobrunner import ItemError, JobRunner, Partial, Skip, current
 from jobrunner.errors import RefusedError
 from tests.waiting import until
 
@@ -472,6 +472,47 @@ def add_twice_over(path: str) -> str:
     except RefusedError as error:
         return _append(path, str(error)) or ""
     return ""
+
+
+# ---- partial and skipped -----------------------------------------------------------------------------------
+
+
+@task()
+def process(paths: list[str], missing: list[str]) -> Partial[list[str]]:
+    """Return the paths that are not missing."""
+    errors = [ItemError.of(one, FileNotFoundError(f"no {one}"), size=0) for one in paths if one in missing]
+    found = [one for one in paths if one not in missing]
+    return Partial(found, errors=errors, processed=len(found))
+
+
+@task(require_progress=True)
+def skip(value: Any, why: str) -> None:
+    raise Skip(why, value=value)
+
+
+@plain(bind=True)
+def state_of_itself(self: Any, calls: int) -> Any:
+    """Call itself, which states something, and return how many items of that failed."""
+    if calls == 0:
+        return Partial("inner", errors=[ItemError(item=1, message="inner")])
+    returned = self(calls - 1)
+    if isinstance(returned, Partial):
+        return len(returned.errors)
+    raise Skip(value=[returned, calls])
+
+
+@plain()
+def expand_in_part(canvas: Any) -> Partial[str]:
+    """Have the value of a canvas, and state that an item failed."""
+    current.expand(signature(canvas))
+    return Partial("not this", errors=[ItemError(item="i", message="no")], processed=1)
+
+
+@plain()
+def fail_many(number: int) -> Partial[int]:
+    """Fail so many items, each with a long message and details."""
+    error = ItemError(item="/data/" + "x" * 200, message="y" * 500, type="OSError", details={"line": 7})
+    return Partial(number, errors=[error] * number)
 
 
 # ---- named jobs --------------------------------------------------------------------------------------------

@@ -269,6 +269,48 @@ def test_n2_after_an_error_the_paths_that_succeeded_go_on_to_the_next_tasks() ->
     assert TaskState.PARTIAL in WELL
 
 
+PATHS = [f"/data/{number}" for number in range(10)]
+
+
+def test_n2_error_is_a_captured_error_not_all_paths_processed_and_the_paths_that_succeeded_go_on(
+    running: House,
+) -> None:
+    process = running.proj.process
+    job = running.jobs.submit(chain(process.si(PATHS, PATHS[3:5]), process.s([])))
+    assert (job.wait(PATIENCE), job.view.reason) == (JobState.FAILED, "partial")
+    first, second = job.tasks()
+    assert (first.state, second.state) == (TaskState.PARTIAL, TaskState.COMPLETED)
+    survivors = PATHS[:3] + PATHS[5:]
+    assert [running.app.AsyncResult(one.celery_id).result for one in (first, second)] == [survivors, survivors]
+    assert [(one.item, one.message, one.type) for one in job.task(first.id).item_errors()] == [
+        (path, f"no {path}", "FileNotFoundError") for path in PATHS[3:5]
+    ]
+    shown = running.cli("show", "--errors", job.id).stdout
+    listed = [line.split() for line in shown.splitlines() if line.startswith("/data")]
+    assert listed == [[path, "FileNotFoundError:", "no", path, first.id] for path in PATHS[3:5]]
+    assert "items      processed 16, skipped 0, failed 2, aborted 0" in shown
+
+
+def test_n2_failure_is_an_unexpected_error_no_structured_output_and_what_comes_next_is_cancelled(
+    running: House,
+) -> None:
+    job = running.jobs.submit(chain(running.proj.fail.si("unexpected"), running.proj.process.s([])))
+    assert job.wait(PATIENCE) is JobState.FAILED
+    first, second = job.tasks()
+    assert [theirs("Ngenea Hub", one.state) for one in (first, second)] == [("Failure",), ("Cancelled",)]
+    assert (first.items, job.task(first.id).item_errors()) == (None, [])
+    assert (second.reason, second.note) == ("upstream", f"upstream: {first.name} [{first.id}] failed")
+
+
+def test_n2_skipped_is_no_work_to_perform(running: House) -> None:
+    job = running.jobs.submit(chain(running.proj.skip.si([], "no paths"), running.proj.process.s([])))
+    assert job.wait(PATIENCE) is JobState.COMPLETED
+    first, second = job.tasks()
+    assert [theirs("Ngenea Hub", one.state) for one in (first, second)] == [("Skipped",), ("Success",)]
+    assert first.note == "skipped: no paths"
+    assert job.result() == []
+
+
 def test_n2_skipped_is_entered_without_having_been_sent() -> None:
     assert TaskState.SKIPPED in TASK_MOVES[TaskState.PENDING]
     assert TaskState.SKIPPED in TASK_MOVES[TaskState.READY]

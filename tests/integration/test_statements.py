@@ -1,0 +1,54 @@
+"""What bodies state of their work, as workers tell it: nested, grown, adopted, outside of jobs, and many at once."""
+
+import pytest
+from celery import chain
+
+from jobrunner.statements import MOST_ERRORS
+from jobrunner.states import JobState, TaskState
+from tests.house import PATIENCE, House
+
+pytestmark = pytest.mark.house_on("sqlite-redis", chaos=["postgresql-rabbitmq"])
+
+
+def test_a_body_that_calls_its_own_task_gets_what_that_returns_and_only_its_own_word_counts(running: House) -> None:
+    state = running.proj.state_of_itself
+    job = running.jobs.submit(state.si(1))
+    assert job.result(PATIENCE) == 1
+    assert [one.state for one in job.tasks()] == [TaskState.COMPLETED]
+    skipped = running.jobs.submit(chain(state.si(2), running.proj.identity.s()))
+    assert skipped.result(PATIENCE) == [1, 2]
+    assert [one.state for one in skipped.tasks()] == [TaskState.SKIPPED, TaskState.COMPLETED]
+
+
+def test_a_task_that_grows_may_state_as_much_and_has_the_value_of_what_it_has_grown_into(running: House) -> None:
+    job = running.jobs.submit(running.proj.expand_in_part.si(running.proj.identity.si(7)), on_partial="tolerate")
+    assert job.result(PATIENCE) == 7
+    assert job.view.outcome == "with-errors"
+    assert [one.state for one in job.tasks()] == [TaskState.PARTIAL, TaskState.COMPLETED]
+
+
+def test_what_a_task_of_a_job_has_sent_may_state_as_much(running: House) -> None:
+    proj = running.proj
+    job = running.jobs.submit(proj.call.si(proj.process.si(["a", "b"], ["b"]), proj.skip.si(0, "why")))
+    assert (job.wait(PATIENCE), job.view.reason) == (JobState.FAILED, "partial")
+    assert sorted(one.state for one in job.tasks()) == ["completed", "partial", "skipped"]
+
+
+def test_outside_of_jobs_the_value_flows_and_nothing_is_told(running: House) -> None:
+    proj = running.proj
+    assert proj.process.delay(["a", "b"], ["b"]).get(PATIENCE) == ["a"]
+    assert proj.skip.delay([1], "why").get(PATIENCE) == [1]
+
+
+def test_ten_thousand_item_errors_are_kept_and_shown_page_by_page(running: House) -> None:
+    job = running.jobs.submit(running.proj.fail_many.si(MOST_ERRORS))
+    assert (job.wait(PATIENCE), job.view.reason) == (JobState.FAILED, "partial")
+    (only,) = job.tasks()
+    assert (only.items and only.items.failed) == MOST_ERRORS
+    handle, numbers = job.task(only.id), []
+    while page := handle.item_errors(limit=4_000, after=numbers[-1] if numbers else None):
+        numbers += [one.number for one in page]
+    assert numbers == list(range(MOST_ERRORS))
+    shown = running.cli("show", "--errors", job.id)
+    assert len(shown.stdout) < 200_000
+    assert "… and 9,900 more: --offset 100" in shown.stderr
