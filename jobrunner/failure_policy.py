@@ -75,7 +75,7 @@ def _rule(on_failure: str, percent: int | None) -> FailureRule:
 
 
 def _partial_rule(on_partial: str) -> PartialRule:
-    if on_partial not in set(PartialRule):
+    if on_partial not in tuple(PartialRule):
         msg = f"on_partial={on_partial!r} is no rule."
         raise InvalidParametersError(msg, "Give 'fail' or 'tolerate'.")
     return PartialRule(on_partial)

@@ -103,12 +103,12 @@ class Driven:
                 self.world.end(worker, one, "terminated")
         self.turn()
 
-    def hear(self, type_: str, number: int = 0, *, worker: str = "worker") -> None:
+    def hear(self, type_: str, number: int = 0, *, worker: str = "worker", **fields: Any) -> None:
         """Let a worker tell something of a task, be it true or not."""
         known = self.world.workers.get(worker)
         source = known.source if known else f"{worker}/1"
         at, uuid = self.world.turns * 100 + 50, self.row(number).celery_id
-        told = event(type_, uuid=uuid, worker=worker, source=source, at=at, fields={"root_id": self.job_id})
+        told = event(type_, uuid=uuid, worker=worker, source=source, at=at, fields={"root_id": self.job_id, **fields})
         self.world.log.append(told)
         self.turn()
         if known is None:

@@ -73,14 +73,19 @@ def errors_told(fields: Mapping[str, Any], task_id: str, key: AttemptKey) -> Ite
                 task_id=task_id, delivery=delivery, retries=retries, process=process, number=number,
                 item=_json(one.get("item")), label=_text(one.get("label"), NAME) or "?",
                 type=_text(one.get("type"), NAME), message=_text(one.get("message")) or "",
-                details=_json(one.get("details")),
+                details=_json(one.get("details"), dict),
             )  # fmt: skip
 
 
-def _json(told: object) -> str | None:
-    """Return JSON that is whole; of a part nobody could make anything."""
-    fits = isinstance(told, str) and len(told) <= LONGEST_ITEM and bounded(told, LONGEST_ITEM) == told
-    return str(told) if fits else None
+def _json(told: object, *kinds: type) -> str | None:
+    """Return JSON that is whole, and of one of these kinds if any are given; of anything else nothing could be made."""
+    if not isinstance(told, str) or len(told) > LONGEST_ITEM or bounded(told, LONGEST_ITEM) != told:
+        return None
+    try:
+        value = json.loads(told)
+    except (ValueError, RecursionError):
+        return None
+    return told if not kinds or isinstance(value, kinds) else None
 
 
 def stated(attempt: Attempt) -> Statement | None:

@@ -24,7 +24,19 @@ from jobrunner.store.schema import history, job, task
 from tests.builders import moment
 from tests.driven import Driven, driven
 
-EVENTS = ("sent", "received", "started", "succeeded", "failed", "retried", "revoked", "rejected", "cancelled", "held")
+EVENTS = (
+    "sent",
+    "received",
+    "started",
+    "stated",
+    "succeeded",
+    "failed",
+    "retried",
+    "revoked",
+    "rejected",
+    "cancelled",
+    "held",
+)
 
 #: What a task may pass within one turn: what an event and what follows from it lead to.
 _PASSED = {TaskState.PENDING, TaskState.READY, TaskState.QUEUED, TaskState.ACTIVE, TaskState.SOFT_FAILED}
@@ -128,10 +140,18 @@ def soft_failed(one: Driven) -> None:
 
 
 def partial(one: Driven) -> None:
-    completed(one)
-    with one.world.runner.database.write() as connection:
-        connection.execute(update(job).where(job.c.id == one.job_id).values(n_completed=0, n_partial=1))
-        connection.execute(update(task).where(task.c.job_id == one.job_id).values(state=TaskState.PARTIAL))
+    stating(one, TaskState.PARTIAL)
+
+
+def skipped_itself(one: Driven) -> None:
+    stating(one, TaskState.SKIPPED)
+
+
+def stating(one: Driven, state: TaskState) -> None:
+    one.submit(one.work())
+    one.start()
+    one.hear("stated", statement={"state": state, "why": "so"})
+    one.end()
 
 
 def skipped(one: Driven) -> None:
@@ -240,9 +260,13 @@ def test_a_job_takes_the_orders_of_its_state_and_refuses_all_others(one: Driven,
         see_that_moves_are_legal(one)
 
 
-@pytest.mark.parametrize("state", TaskState)
-def test_a_task_takes_the_orders_of_its_state_and_refuses_all_others(one: Driven, state: TaskState) -> None:
-    put, number = TASKS[state]
+WAYS = [*((state, *TASKS[state]) for state in TaskState), (TaskState.SKIPPED, skipped_itself, 0)]
+
+
+@pytest.mark.parametrize(("state", "put", "number"), WAYS)
+def test_a_task_takes_the_orders_of_its_state_and_refuses_all_others(
+    one: Driven, state: TaskState, put: Callable[[Driven], None], number: int
+) -> None:
     for kind in OrderKind:
         put(one)
         assert one.tasks[number] is state
@@ -278,9 +302,10 @@ def test_an_event_moves_a_job_only_where_it_may_move(here: Driven, state: JobSta
         assert state is not JobState.CANCELED or here.state is state
 
 
-@pytest.mark.parametrize("state", TaskState)
-def test_an_event_moves_a_task_only_where_it_may_move(here: Driven, state: TaskState) -> None:
-    put, number = TASKS[state]
+@pytest.mark.parametrize(("state", "put", "number"), WAYS)
+def test_an_event_moves_a_task_only_where_it_may_move(
+    here: Driven, state: TaskState, put: Callable[[Driven], None], number: int
+) -> None:
     for type_ in EVENTS:
         put(here)
         here.hear(type_, number, worker="stranger" if type_ in {"started", "succeeded", "held"} else "worker")

@@ -29,6 +29,10 @@ def test_a_worker_of_any_pool_tells_every_execution_of_its_tasks(house: House, p
     assert grown.wait(PATIENCE) is JobState.COMPLETED
     assert [one.queue for one in grown.tasks()] == ["celery"] * 2  # as its sender alone tells
 
+    stating = house.jobs.submit(chain(house.proj.process.si(["a", "b"], ["b"]), house.proj.skip.s("why")))
+    assert (stating.wait(PATIENCE), stating.view.reason) == (JobState.FAILED, "partial")
+    assert [one.state for one in stating.tasks()] == ["partial", "skipped"]
+
 
 @pytest.mark.parametrize("pool", ["threads", "solo", "gevent"])
 def test_one_flusher_serves_all_that_a_process_runs(house: House, pool: str) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from jobrunner.cli.failures import failure_line
-from jobrunner.error_groups import group_errors
+from jobrunner.error_groups import group_errors, group_item_errors
 from jobrunner.store.attempts import AttemptView
+from jobrunner.store.items import ItemErrorView
 from tests.builders import MIDNIGHT, moment
 
 
@@ -73,3 +74,22 @@ def test_a_line_says_when_which_task_which_try_who_and_why() -> None:
 def test_a_line_is_one_that_a_terminal_may_print() -> None:
     assert "\n" not in failure_line(failed("a\nb\x1b[31m"))
     assert "a b\N{REPLACEMENT CHARACTER}[31m" in failure_line(failed("a\nb\x1b[31m"))
+
+
+def item(message: str, **known: Any) -> ItemErrorView:
+    given = {"task_id": "task", "name": "work", "number": 0, "item": "a", "label": "a", "type": None, "details": {}}
+    return ItemErrorView(**{**given, "message": message, **known})
+
+
+def test_items_that_failed_alike_are_one_group_with_the_tasks_that_they_are_of() -> None:
+    ones = [item("no /data/1"), item("no /data/2", task_id="other", name="play"), item("no /data/1"), item("never")]
+    many, one = group_item_errors(iter(ones))
+    assert (many.error, many.items, many.tasks, many.names) == ("no /data/#", 3, {"task", "other"}, {"play", "work"})
+    assert (one.error, one.items) == ("never", 1)
+
+
+def test_the_type_of_an_item_error_is_part_of_what_it_says() -> None:
+    groups = group_item_errors(
+        [item("7 is odd", type="ValueError"), item("7 is odd", type="ValueError"), item("7 is odd")]
+    )
+    assert [(one.error, one.items) for one in groups] == [("ValueError: 7 is odd", 2), ("7 is odd", 1)]

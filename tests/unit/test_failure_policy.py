@@ -6,7 +6,7 @@ import pytest
 
 from jobrunner.errors import InvalidParametersError
 from jobrunner.failure_policy import DEFAULT, FailurePolicy
-from jobrunner.states import FailureRule
+from jobrunner.states import FailureRule, PartialRule
 
 
 def test_nothing_given_lets_the_rest_go_on_and_propagates_as_the_tracker_is_told() -> None:
@@ -25,6 +25,7 @@ def test_nothing_given_lets_the_rest_go_on_and_propagates_as_the_tracker_is_told
         ),  # 0.29 * 100 is 28.999999999999996
         ({"threshold": 0.01}, FailurePolicy(rule=FailureRule.THRESHOLD, threshold=1)),
         ({"propagate_failures": False}, FailurePolicy(propagate=False)),
+        ({"on_partial": "tolerate"}, FailurePolicy(partial=PartialRule.TOLERATE)),
     ],
 )
 def test_what_is_given_is_kept_a_threshold_in_whole_percents(given: dict[str, Any], meant: FailurePolicy) -> None:
@@ -43,9 +44,20 @@ def test_what_is_given_is_kept_a_threshold_in_whole_percents(given: dict[str, An
         ),
         ({"propagate_failures": "false"}, "propagate_failures='false' says nothing."),
         ({"propagate_failures": 1}, "propagate_failures=1 says nothing."),
+        ({"on_partial": "ignore"}, "on_partial='ignore' is no rule. Give 'fail' or 'tolerate'."),
+        ({"on_partial": []}, "on_partial=[] is no rule."),
     ],
 )
 def test_what_means_nothing_is_refused_with_what_does(given: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidParametersError) as caught:
         FailurePolicy.of(**given)
     assert said in str(caught.value)
+
+
+def test_the_fingerprint_of_a_policy_that_earlier_versions_knew_stays_what_it_was() -> None:
+    assert DEFAULT.fingerprint == ""
+    known = FailurePolicy.of(on_failure="cancel")
+    earlier = {"failure_rule": FailureRule.CANCEL, "threshold": None, "propagate": None}
+    assert known.fingerprint == repr(earlier)
+    assert FailurePolicy.of(on_failure="cancel", on_partial="tolerate").fingerprint != known.fingerprint
+    assert FailurePolicy.of(on_partial="tolerate").fingerprint
