@@ -96,7 +96,7 @@ def stated(attempt: Attempt) -> Statement | None:
 def note_of(statement: Statement) -> str | None:
     """Return what people are told of a task that has ended partial or skipped."""
     if statement.state is TaskState.SKIPPED:
-        return f"skipped: {statement.why}" if statement.why else "skipped: it found nothing to do"
+        return statement.why or "nothing to do"
     if statement.state is not TaskState.PARTIAL:
         return None
     return bounded(f"{_how_many(statement)}{f', the first: {statement.why}' if statement.why else ''}", SENTENCE)

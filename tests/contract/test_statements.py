@@ -140,7 +140,7 @@ def test_a_task_skips_itself_and_what_comes_next_takes_its_value(one: Stating) -
     one.submit(chain(work(one), add.s(1)))
     one.turn(*one.ends(0, Skip("no paths", value=[])))
     assert one.tasks == ["skipped", "queued"]
-    assert one.task(0)["note"] == "skipped: no paths"
+    assert one.task(0)["note"] == "no paths"
     source = Source(task=one.task(0)["id"])
     with one.runner.database.read() as connection:
         assert inputs_of(connection, [source])[source] == one.task(0)["id"]

@@ -307,7 +307,7 @@ def test_n2_skipped_is_no_work_to_perform(running: House) -> None:
     assert job.wait(PATIENCE) is JobState.COMPLETED
     first, second = job.tasks()
     assert [theirs("Ngenea Hub", one.state) for one in (first, second)] == [("Skipped",), ("Success",)]
-    assert first.note == "skipped: no paths"
+    assert first.note == "no paths"
     assert job.result() == []
 
 

@@ -128,8 +128,8 @@ def test_an_item_that_is_no_json_is_not_kept(odd: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
-        (Statement(state=TaskState.SKIPPED, why="no paths"), "skipped: no paths"),
-        (Statement(state=TaskState.SKIPPED), "skipped: it found nothing to do"),
+        (Statement(state=TaskState.SKIPPED, why="no paths"), "no paths"),
+        (Statement(state=TaskState.SKIPPED), "nothing to do"),
         (Statement(), None),
         (Statement(state=TaskState.PARTIAL, errors=2), "2 failed of 2 items"),
         (
