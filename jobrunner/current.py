@@ -1,8 +1,8 @@
 """What the body of a task can do for its job, and should know of it: `from jobrunner import current`.
 
-Everything here is about the task that this worker runs at the moment, in the thread that runs it. To add, it has to be
-one that the tracker has sent: what another task has called, with `delay` say, has no place in the plan. Progress is
-that of any task.
+Everything here is about the task that this worker runs at the moment, in the thread that runs it. To add, or to have
+others skipped, it has to be one that the tracker has sent: what another task has called, with `delay` say, has no place
+in the plan. Progress is that of any task.
 """
 
 from typing import Any
@@ -39,7 +39,7 @@ def add(canvas: Signature) -> None:
         EventLogFullError, UnreachableError: the event log does not take it; this attempt cannot succeed any more.
         OutsideJobError: nothing runs here that is a task of a job.
     """
-    _growth().add(canvas, expands=False)
+    _of_attempt("jobrunner_growth").add(canvas, expands=False)
 
 
 def expand(canvas: Signature) -> None:
@@ -51,7 +51,21 @@ def expand(canvas: Signature) -> None:
         InvalidCanvasError, EventLogFullError, UnreachableError, OutsideJobError: as `add`.
         RefusedError: this attempt has been expanded already.
     """
-    _growth().add(canvas, expands=True)
+    _of_attempt("jobrunner_growth").add(canvas, expands=True)
+
+
+def skip_next(why: str, *names: str) -> None:
+    """Have what comes directly after this task in its chain skipped, because there is nothing to do for it (N2).
+
+    That is the next task, or the next group with all that is nested in it; with names, of that group the branches that
+    begin with tasks of these names. It is skipped when this task has ended well, and never sent: what stands behind it
+    runs, and takes None from there. What this task has added runs all the same. May be called often.
+
+    Raises:
+        InvalidParametersError: a name is none.
+        OutsideJobError: nothing runs here that is a task of a job.
+    """
+    _of_attempt("jobrunner_skips").add(why, names)
 
 
 def progress(done: float, total: float | None = None, message: str | None = None) -> None:
@@ -70,12 +84,12 @@ def progress(done: float, total: float | None = None, message: str | None = None
         reports.add(report)
 
 
-def _growth() -> Any:
-    task = get_current_worker_task()
-    growth = None if task is None else getattr(task, "jobrunner_growth", None)
-    if growth is None:
+def _of_attempt(name: str) -> Any:
+    """Return what the task has of the attempt that runs here."""
+    found = getattr(get_current_worker_task(), name, None)
+    if found is None:
         msg = "No task of a job runs here."
         raise OutsideJobError(
             msg, "Call it in the body of a task, in the thread of the body, of a job that was submitted."
         )
-    return growth
+    return found

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from jobrunner.plan import BlockKind, Place
 from jobrunner.records import Attempt, Block, HistoryLine, Task
-from jobrunner.statements import Statement
 from jobrunner.states import WELL, TaskState
 from jobrunner.store import tracking
 from jobrunner.store.tracking.skipped import Successor
 from jobrunner.text import SENTENCE, bounded
 from tracker.settle import Changes
+from tracker.statements import stated
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -44,8 +44,8 @@ class Skips:
         """Note what the execution has stated that decides about a task, if that has just ended well by it."""
         if decider.statement is None or task.state not in WELL or before in WELL or task.ordered is not None:
             return
-        statement = Statement.loads(decider.statement)
-        if statement.skips is not None and task.block_id:
+        statement = stated(decider)
+        if statement is not None and statement.skips is not None and task.block_id:
             self._said[task.id] = _Skip(task, statement.skips, frozenset(statement.branches))
 
     def carry_out(self, connection: "Connection", changes: Changes, now: datetime) -> Skipped:
@@ -57,6 +57,7 @@ class Skips:
         names = tracking.names_of(connection, [one.task.id for one in skips])
         for one in skips:
             one.by = f"{names[one.task.id]} [{one.task.id}]"
+            one.note = bounded(f"skipped: {one.why} (said by {one.by})", SENTENCE)
         _find(connection, skips)
         skipped = [(task, one) for one in skips for task in one.found]
         tracking.skip_tasks(connection, [(task.id, one.note) for task, one in skipped], now)
@@ -82,13 +83,10 @@ class _Skip:
     why: str
     branches: frozenset[str]
     by: str = ""
+    note: str = ""
     place: Place | None = None
     found: list[Successor] = field(default_factory=list)
     unknown: frozenset[str] = frozenset()
-
-    @property
-    def note(self) -> str:
-        return bounded(f"skipped: {self.why} (said by {self.by})", SENTENCE)
 
     def choose(self, first: Iterable[Successor], blocks: Mapping[str, Block]) -> Iterator[tuple[Successor, str]]:
         """Yield the first tasks of what is skipped, each with the block of whose inside that is all that matters."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import celery
 from celery import chord, group
+from celery.app.task import Context
 from celery.canvas import _chain
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.functional import maybe_list
@@ -20,6 +21,7 @@ from jobrunner.wire import HEADER, RUN_HEADER, TaskHeader
 from workers.canceled import is_canceled
 from workers.growth import Growth
 from workers.reporting import ReportingTask
+from workers.skips import Skips, with_skips
 from workers.statements import errors_of, statement_of, tell_statement, value_of
 from workers.verdict import retry_without_verdict
 
@@ -86,7 +88,8 @@ class Task(ReportingTask):
 
     def _stated(self, returned: Any) -> Any:
         """Tell what the body states of its work, if it is one of a job, and return the value that flows on."""
-        request, statement = self.request, statement_of(returned)
+        request = self.request
+        statement = with_skips(request, statement_of(returned))
         in_job = getattr(request, HEADER, None) is not None or getattr(request, RUN_HEADER, None) is not None
         if statement is not None and in_job:
             try:
@@ -150,15 +153,29 @@ class Task(ReportingTask):
     @property
     def jobrunner_growth(self) -> Growth | None:
         """What this attempt adds to its job; None for a task that runs outside of jobs."""
-        # A body may call its own task, with a copy of the request: all that is added belongs to the outermost call.
-        sent = (one for one in self.request_stack.stack if getattr(one, HEADER, None) is not None)
-        request = next(sent, None)
+        request = self._sent_request()
         if request is None:
             return None
         if getattr(request, "jobrunner_growth", None) is None:
             request.jobrunner_growth = Growth(self.app, request)
         growth: Growth = request.jobrunner_growth
         return growth
+
+    @property
+    def jobrunner_skips(self) -> Skips | None:
+        """What this attempt says of what comes next; None for a task that runs outside of jobs."""
+        request = self._sent_request()
+        if request is None:
+            return None
+        if getattr(request, "jobrunner_skips", None) is None:
+            request.jobrunner_skips = Skips()
+        skips: Skips = request.jobrunner_skips
+        return skips
+
+    def _sent_request(self) -> Context | None:
+        """Return the request that the tracker has sent: a body may call its own task, with a copy of that."""
+        sent = (one for one in self.request_stack.stack if getattr(one, HEADER, None) is not None)
+        return next(sent, None)
 
     def _check_growth(self) -> None:
         """Let an attempt fail softly of which an addition may be lost."""

@@ -1,7 +1,9 @@
 """Tasks that are skipped without being sent: by what another one has said, or because what they take is empty (N2)."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -25,9 +27,15 @@ WHY = "no pictures"
 
 def says(one: Driven, number: int, *names: str, why: str = WHY) -> None:
     """Let a task that runs state that what comes next is to be skipped."""
-    told = Statement(skips=why, branches=names).dumps()
-    with one.world.runner.database.write() as connection:
-        connection.execute(update(attempt).where(attempt.c.task_id == one.row(number).id).values(statement=told))
+    worker, told = one.world.workers["worker"], Statement(skips=why, branches=names)
+    (running,) = (each for each in worker.running if each.message.celery_id == one.row(number).celery_id)
+    one.world.tell(worker, "stated", running.message, statement=statement_told(told))
+
+
+def statement_told(statement: Statement) -> dict[str, Any]:
+    """Return a statement as an event of the log has it."""
+    told: dict[str, Any] = json.loads(json.dumps(asdict(statement)))
+    return told
 
 
 def skip_next(one: Driven, number: int, *names: str) -> None:
@@ -222,9 +230,7 @@ def test_a_failure_that_is_corrected_skips_what_waits_again(here: Driven) -> Non
     one.run(0, "failed")
     assert one.state is JobState.FAILED
     one.hear("started")
-    with one.world.runner.database.write() as connection:
-        told = Statement(skips=WHY).dumps()
-        connection.execute(update(attempt).values(statement=told))
+    one.hear("stated", statement=statement_told(Statement(skips=WHY)))
     one.hear("succeeded")
     assert one.tasks == ["completed", "skipped", "queued"]
     assert one.state is JobState.ACTIVE
