@@ -515,6 +515,21 @@ def fail_many(number: int) -> Partial[int]:
     return Partial(number, errors=[error] * number)
 
 
+# ---- skipped by others -------------------------------------------------------------------------------------
+
+
+@plain()
+def find(found: list[Any], *names: str) -> list[Any]:
+    """Have what comes next skipped, or of that the branches of these names, and return what was found."""
+    current.skip_next("nothing found", *names)
+    return found
+
+
+@plain(skip_empty=True)
+def total_of_any(numbers: Any) -> Any:
+    return total(numbers)
+
+
 # ---- named jobs --------------------------------------------------------------------------------------------
 
 

@@ -316,6 +316,34 @@ def test_n2_skipped_is_entered_without_having_been_sent() -> None:
     assert TaskState.SKIPPED in TASK_MOVES[TaskState.READY]
 
 
+def test_n2_skipped_is_also_automatically_by_another_task(running: House) -> None:
+    proj, path = running.proj, running.path("skipped")
+    branches = group(chain(proj.append.s(path), proj.append.s(path)), proj.identity.s())
+    job = running.jobs.submit(chain(proj.find.si([1], proj.append.name), branches, proj.identity.s()))
+    assert job.result(PATIENCE) == [None, [1]]
+    assert (job.state, job.view.outcome) == (JobState.COMPLETED, "ok")
+    first, *skipped, _, _ = job.tasks()
+    assert [theirs("Ngenea Hub", one.state) for one in skipped] == [("Skipped",)] * 2
+    assert [(one.reason, one.delivery, one.sent_at, one.last_event) for one in skipped] == [("said", 0, None, None)] * 2
+    assert {one.note for one in skipped} == {f"skipped: nothing found (said by {first.name} [{first.id}])"}
+    assert running.lines("skipped") == []
+
+
+def test_n2_a_job_all_of_which_was_skipped_had_nothing_to_do(running: House) -> None:
+    proj, path = running.proj, running.path("nothing")
+    job = running.jobs.submit(
+        chain(proj.find.si([]), group(proj.append.s(path), proj.append.s(path)), proj.total_of_any.s())
+    )
+    assert (job.wait(PATIENCE), job.view.outcome) == (JobState.COMPLETED, "noop")
+    assert [(one.state, one.reason, one.delivery) for one in job.tasks()[1:]] == [
+        (TaskState.SKIPPED, "said", 0),
+        (TaskState.SKIPPED, "said", 0),
+        (TaskState.SKIPPED, "empty", 0),
+    ]
+    assert job.result() is None
+    assert job.id not in running.cli("list", "--no-noop").stdout
+
+
 def test_n2_cancelled_is_entered_without_having_started() -> None:
     for state in (TaskState.PENDING, TaskState.READY, TaskState.QUEUED):
         assert TaskState.CANCELED in TASK_MOVES[state]
