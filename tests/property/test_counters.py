@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from sqlalchemy import select
 
 from jobrunner.additions import parts
 from jobrunner.order_kinds import OrderKind, Scope
-from jobrunner.states import ENDED_JOB, ENDED_TASK, JobState, TaskState
+from jobrunner.statements import Statement
+from jobrunner.states import ENDED_JOB, ENDED_TASK, WELL, JobState, TaskState
 from jobrunner.store import tracking
 from jobrunner.store.check import wrong_counters
 from jobrunner.store.schema import job, task
@@ -32,6 +34,8 @@ from tracker.recover import give_up_worker
 from tracker.sending import take_ready
 from tracker.turn import Turn
 
+#: Of the tasks of these jobs.
+NAMES = ("anything", "discover")
 #: Seconds between two turns: longer than any task is held back.
 _BETWEEN = 100
 
@@ -61,6 +65,7 @@ class Tracking(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.runner = new_runner(self.folder)
         self.runner.app.tasks["anything"].replayable = True
+        self.runner.app.tasks["anything"].skip_empty = True
         self.runner.task(name="discover", discovers=True, shared=False)(discover)
         self.runner.prepare_tasks()
         self.sent: list[str] = []
@@ -96,10 +101,20 @@ class Tracking(RuleBasedStateMachine):
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def tasks_succeed(self, data: st.DataObject) -> None:
-        """Some of what was sent ends as it should, so that plans move on."""
+        """Some of what was sent ends as it should, so that plans move on; its value may be empty."""
         ending = data.draw(st.lists(st.sampled_from(self.sent), min_size=1, max_size=10))
-        told = [event(type_, uuid=one) for one in ending for type_ in ("started", "succeeded")]
+        fields = {"result": data.draw(st.sampled_from(["1", "1", "1", "[]"]))}
+        told = [event(type_, uuid=one, fields=fields) for one in ending for type_ in ("started", "succeeded")]
         self.told(*told)
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data(), state=st.sampled_from(sorted(WELL)), names=st.lists(st.sampled_from(NAMES), max_size=2))
+    def a_task_has_what_comes_next_skipped(self, data: st.DataObject, state: TaskState, names: list[str]) -> None:
+        """It may have ended already, or be sent no more."""
+        uuid = data.draw(st.sampled_from(self.sent))
+        statement = {**asdict(Statement(state=state, skips="no work")), "branches": names}
+        self.told(event("started", uuid=uuid), event("stated", uuid=uuid, fields={"statement": statement}))
+        self.told(event("succeeded", uuid=uuid))
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
