@@ -76,7 +76,7 @@ def cancel(grace: float | None, let_finish: bool, **options: Any) -> int:
 )
 @click.option(
     "--items",
-    type=click.Choice(list(Items)),
+    type=click.Choice([str(one) for one in Items]),
     help="Tasks that ended partial, with only the items that failed, and then what comes after them; nothing else.",
 )
 @order_options(OrderKind.REQUEUE)

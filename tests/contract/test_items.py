@@ -2,53 +2,36 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 from celery import chain, group
-from sqlalchemy import insert, update
+from sqlalchemy import update
 
 from jobrunner.order_kinds import OrderKind
 from jobrunner.records import Letter
-from jobrunner.statements import ItemCounts, ItemError, Statement
-from jobrunner.states import TaskState
+from jobrunner.statements import ItemError, Partial
 from jobrunner.store import schema, tracking
 from tests.apps import order, read_rows
 from tests.builders import moment
 from tests.requeued import Requeued
 from tracker.items import items_of
+from workers.statements import in_parts, statement_of
 
 PATHS = ("/a", "/b")
 LONG = "x" * 5_000
 
 
-def end_partial(job: Requeued, arrival: int, items: Sequence[Any] = PATHS, **said: int) -> None:
-    """Let a task that was sent end with these items failed, of so many."""
-    job.run(arrival)
-    state_partial(job, arrival, items, **said)
-
-
-def state_partial(
-    job: Requeued, arrival: int, items: Sequence[Any] = PATHS, *, errors: int | None = None, aborted: int = 0
-) -> None:
-    """Let it be known of a task that has ended that these items failed, of so many."""
-    row = job.tasks()[arrival]
-    told = [ItemError(item=one, message="no such file").as_told() for one in items]
-    number = len(items) if errors is None else errors
-    statement = Statement(
-        state=TaskState.PARTIAL, counts=ItemCounts(processed=8, failed=number, aborted=aborted), errors=number
-    )
-    with job.runner.database.write() as connection:
-        attempt = schema.attempt
-        here = (attempt.c.task_id == row["id"]) & (attempt.c.delivery == row["delivery"]) & (attempt.c.standing == 9)
-        (told_by,) = connection.execute(attempt.select().where(here))
-        connection.execute(update(attempt).where(here).values(statement=statement.dumps()))
-        key = {name: getattr(told_by, name) for name in ("task_id", "delivery", "retries", "process")}
-        if told:
-            connection.execute(insert(schema.item_error), [key | {"number": n} | one for n, one in enumerate(told)])
-        connection.execute(update(schema.task).where(schema.task.c.id == row["id"]).values(state="partial"))
-        counters = {"n_completed": schema.job.c.n_completed - 1, "n_partial": schema.job.c.n_partial + 1}
-        connection.execute(update(schema.job).values(counters))
+def end_partial(job: Requeued, arrival: int, items: Sequence[Any] = PATHS, **numbers: int) -> None:
+    """Let a task name these items as failed, and of their number say what is given."""
+    errors = [ItemError(item=one, message="no such file") for one in items]
+    returned: Partial[Any] = Partial("value", errors=errors, processed=8, **numbers)
+    statement = statement_of(returned)
+    assert statement is not None
+    parts = [job.tell(arrival, "stated", errors=part, first=first) for first, part in in_parts(errors)]
+    stated = job.tell(arrival, "stated", statement=asdict(statement))
+    job.turn(job.tell(arrival, "started"), *parts, stated, job.tell(arrival, "succeeded"))
 
 
 def items(job: Requeued, arrival: int = 0) -> Any:
@@ -212,8 +195,8 @@ def test_what_has_not_processed_the_other_items_must_do_so_first(job: Requeued, 
 @pytest.mark.parametrize(
     ("named", "said", "why"),
     [
-        ([], {}, "has named no items that failed."),
-        (PATHS, {"errors": 3}, "has 3 items that were not processed, and only 2 are known."),
+        ([], {"failed": 2}, "has named no items that failed."),
+        (PATHS, {"failed": 3}, "has 3 items that were not processed, and only 2 are known."),
         (PATHS, {"aborted": 1}, "has 3 items that were not processed, and only 2 are known."),
         (["/a", LONG], {}, "has failed items that are too long or no JSON (1 of 2)."),
         ([{1, 2}], {}, "has failed items that are too long or no JSON (1 of 1)."),
@@ -239,7 +222,7 @@ def test_a_task_is_refused_that_has_added_others(job: Requeued) -> None:
     job.submit(job.leaf())
     job.add(0, job.leaf())
     job.run_all()
-    state_partial(job, 0)
+    end_partial(job, 0)
     assert "has added tasks to the job, which would be removed." in failed_items(job)
 
 
@@ -255,7 +238,7 @@ def test_tasks_that_can_run_and_the_answer_tells_of_those_that_cannot(job: Reque
     job.submit(group(job.leaf(number) for number in range(6)))
     end_partial(job, 0)
     for arrival in range(1, 6):
-        end_partial(job, arrival, [])
+        end_partial(job, arrival, [], failed=1)
     answer = failed_items(job)
     assert answer.startswith("It is queued: 1 tasks run again, 1 of them with only the items that failed. Not with its")
     assert answer.endswith("Requeue it without --items. … and 2 more.")

@@ -100,6 +100,22 @@ def canvas_of(self: Any) -> list[Any]:
     return [self.request.chain, self.request.group, self.request.chord]
 
 
+# ---- items -------------------------------------------------------------------------------------------------
+
+
+@task()
+def find(paths: list[str], path: str, broken: str) -> Partial[list[str]]:
+    """Write down how many paths we were given, and fail once if a file is there; return the paths that exist."""
+    _append(path, str(len(paths)))
+    if Path(broken).exists():
+        Path(broken).unlink()
+        message = "broken"
+        raise ValueError(message)
+    errors = [ItemError(item=one, message="not there") for one in paths if not Path(one).exists()]
+    found = [one for one in paths if Path(one).exists()]
+    return Partial(found, errors=errors, processed=len(found))
+
+
 # ---- traces and gates --------------------------------------------------------------------------------------
 
 
