@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from jobrunner.order_kinds import OrderKind
 from jobrunner.records import Letter
-from jobrunner.statements import ItemError, Partial
+from jobrunner.statements import MOST_ERRORS, ItemError, Partial
 from jobrunner.store import schema, tracking
 from tests.apps import order, read_rows
 from tests.builders import moment
@@ -210,6 +210,14 @@ def test_a_task_is_refused_whose_failed_items_are_not_all_known(
     answer = job.requeue(items="failed")
     assert answer.outcome == "refused"
     assert answer.text == f"add [{job.tasks()[0]['id']}] {why} Requeue it without --items."
+
+
+def test_as_many_items_as_are_kept_run_again_and_with_more_the_task_is_refused(job: Requeued) -> None:
+    job.submit(group(job.leaf(), job.leaf()))
+    end_partial(job, 0, range(MOST_ERRORS))
+    end_partial(job, 1, range(MOST_ERRORS + 1))
+    assert "has 10,001 items that were not processed, and only 10,000 are known." in failed_items(job)
+    assert items(job) == list(range(MOST_ERRORS))
 
 
 def test_a_task_is_refused_that_takes_no_argument(job: Requeued) -> None:

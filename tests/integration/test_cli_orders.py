@@ -130,6 +130,15 @@ def test_jobs_and_tasks_may_be_named_together_and_each_once(jobs: JobRunner, run
     assert ordered(jobs) == [("requeue", first, None, {"scope": "all"}), ("requeue", second, task, {})]
 
 
+def test_failed_items_may_be_requeued_of_jobs_and_of_tasks_and_not_with_a_scope(jobs: JobRunner, run: Run) -> None:
+    job = submitted(jobs)
+    task = jobs.get(job).tasks()[0].id
+    assert answered(jobs, run, "requeue", job, task, "--items", "failed", "--yes").code == 0
+    failed = {"items": "failed"}
+    assert ordered(jobs) == [("requeue", job, None, {"scope": None} | failed), ("requeue", job, task, failed)]
+    assert run("requeue", job, "--items", "failed", "--all").code == 2
+
+
 def test_every_object_has_its_own_result_and_the_exit_code_tells_the_worst(jobs: JobRunner, run: Run) -> None:
     first, second = submitted(jobs), submitted(jobs)
     some = answered(jobs, run, "pause", first, second, "nowhere", "--json", refused=(second,))

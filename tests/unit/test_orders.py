@@ -173,6 +173,15 @@ def test_who_orders_is_the_user_and_the_machine_also_where_the_user_has_no_name(
     assert whoami() == f"4000000@{socket.gethostname()}"
 
 
+def test_of_a_task_as_of_a_job_failed_items_alone_may_be_requeued(jobs: JobRunner, job: Job) -> None:
+    task = job.task(job.tasks()[0].id)
+    task.requeue(items="failed")
+    (row,) = read_rows(jobs.database, "orders")
+    assert (row["task_id"], json.loads(row["arguments"])) == (task.id, {"items": "failed"})
+    with pytest.raises(InvalidParametersError, match="no items of a task"):
+        task.requeue(items="some")
+
+
 def test_an_order_about_a_task_names_it_and_its_job(jobs: JobRunner, job: Job) -> None:
     task = job.task(job.tasks()[0].id)
     for order in (task.cancel(), task.requeue(), task.skip(why="known"), task.fail()):
