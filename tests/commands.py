@@ -1,8 +1,9 @@
-"""Commands as tests run them: in this process, with what they printed and their exit code."""
+"""Commands as tests run them: in this process, with what they printed and their exit code; and one that ends badly."""
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -20,3 +21,21 @@ class Ended:
 
 
 Run = Callable[..., Ended]
+
+
+#: A script of shell that ignores TERM, as all its children do, half of which leave its session: `FILE DEPTH`, in each
+#: line of the file the pid of one of them.
+FAMILY = """
+trap '' TERM
+echo $$ >> "$1"
+if [ "$2" -gt 0 ]; then
+    sh "$0" "$1" $(($2 - 1)) &
+    setsid sh "$0" "$1" $(($2 - 1)) &
+fi
+exec sleep 1000
+"""
+
+
+def pids_in(path: Path) -> list[int]:
+    """Return the pids in a file; none while it is not there."""
+    return [int(pid) for pid in path.read_text().split()] if path.exists() else []

@@ -163,7 +163,7 @@ def _follow(task: Any, command: Command, minded: _Minded) -> _Told:
                 last = told
                 _report(task, told)
             elif (grace := grace_of(task.app, task.request)) is not None:
-                minded.end(grace)
+                minded.end(min(grace, command.grace))
     except BaseException:  # an order, a time limit, the end of the worker: the command ends before its body does
         minded.end(command.grace)
         minded.wait()

@@ -21,7 +21,7 @@ from typing import Any
 from celery import Celery, Signature, chord, group, signature
 from celery.exceptions import Ignore, Reject
 
-from jobrunner import ItemError, JobRunner, Partial, Skip, current
+from jobrunner import CommandTask, ItemError, JobRunner, Partial, Skip, current
 from jobrunner.errors import RefusedError
 from tests.waiting import until
 
@@ -544,6 +544,25 @@ def find(found: list[Any], *names: str) -> list[Any]:
 @plain(skip_empty=True)
 def total_of_any(numbers: Any) -> Any:
     return total(numbers)
+
+
+# ---- commands ----------------------------------------------------------------------------------------------
+
+
+class Script(CommandTask):
+    """Run a script of shell; a temporary failure is tried again at once."""
+
+    name = "tests.integration.proj.script"
+    shell = True
+    retry_backoff = False
+    default_retry_delay = 0
+    grace = 0.5
+
+    def argv(self, line: str, *words: Any) -> str:
+        return line.format(*words)
+
+
+script = app.register_task(Script())
 
 
 # ---- named jobs --------------------------------------------------------------------------------------------
