@@ -288,6 +288,21 @@ _STATED = EventType(
     folded=True,
 )  # fmt: skip
 
+_LOGGED = EventType(
+    name="task-logged",
+    sent_by="a task of a job",
+    when="its body has logged or printed something; twice a second at most, unless it is much. Monitors get no copy",
+    effect="none",
+    fields=(
+        replace(_UUID, h3=False, kept=("log_part.task_id", "log_part.delivery")),
+        replace(_WORKER, h3=False, kept=(), note="the worker that runs the task"),
+        Field("timestamp", ("log_part.at",), "of its first line, by the worker's clock"),
+        _ROOT, replace(_RETRIES, kept=("log_part.retries",)),
+        Field("number", ("log_part.number",), "of this part of the log, from 0"),
+        Field("text", ("log_part.text",), "lines, each with its time and level"),
+    ),
+)  # fmt: skip
+
 _HELD = EventType(
     name="task-held",
     sent_by="a worker",
@@ -388,7 +403,7 @@ EVENT_TYPES: Mapping[str, EventType] = MappingProxyType(
         one.name: one
         for one in (
             _SENT, _RECEIVED, _STARTED, _PROGRESS, _SUCCEEDED, _FAILED, _REVOKED, _RETRIED, _REJECTED, _CANCELLED,
-            _HELD, _ADDED, _STATED, _ONLINE, _HEARTBEAT, _OFFLINE, _ELECT, _ELECT_ACK, _APPLIED,
+            _HELD, _ADDED, _STATED, _LOGGED, _ONLINE, _HEARTBEAT, _OFFLINE, _ELECT, _ELECT_ACK, _APPLIED,
         )
     }
 )  # fmt: skip

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 
 from jobrunner.errors import ConfigurationError, JobFailedError, NotFoundError, ValueLostError, WaitTimeoutError
+from jobrunner.log_lines import LogLine
 from jobrunner.looking import looks
 from jobrunner.order_arguments import (
     GRACE,
@@ -22,12 +23,17 @@ from jobrunner.plan import Source
 from jobrunner.statements import ItemCounts
 from jobrunner.states import ENDED_JOB, ENDED_TASK, JobState, TaskState
 from jobrunner.store import reading
+from jobrunner.store.attempts import list_attempts
 from jobrunner.store.database import Database
 from jobrunner.store.items import ItemErrorView, item_errors_of_task, items_of_job
+from jobrunner.store.logs import one_attempt, read_log
 from jobrunner.store.orders import find_task
 from jobrunner.store.reading import JobView, TaskView
 from jobrunner.store.sources import inputs_of, producer_of
 from jobrunner.values import fetch
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 #: Share of a job whose tasks have all ended and which has not: more may be on their way.
 ALMOST = 0.99
@@ -234,7 +240,7 @@ class Job:
 
 
 class JobTask:
-    """A task of a job by its id, for its item errors and for orders about it; what it does is in `Job.tasks()`."""
+    """A task of a job by its id, for its item errors, its log and orders about it; what it does is in `Job.tasks()`."""
 
     def __init__(
         self, task_id: str, *, job_id: str, database: Database, wake: Callable[[], object] | None = None
@@ -271,11 +277,25 @@ class JobTask:
         """Count it as failed, whatever becomes of what it runs."""
         return self._order(OrderKind.FAIL, None, why=why, by=by)
 
+    def logs(self, *, attempt: int | None = None, delivery: int | None = None) -> list[LogLine]:
+        """Return what it has logged and printed in its last attempt, or in the one with this number (from 1).
+
+        Where it was sent more than once with that number, in the last such `delivery`, or the one that is given.
+        """
+        with self._database.read() as connection:
+            self._check(connection)
+            chosen = one_attempt(list_attempts(connection, self.job_id, self.id), attempt, delivery)
+            return [] if chosen is None else [line for _, line in read_log(connection, chosen)]
+
     def _order(self, kind: OrderKind, arguments: Mapping[str, Any] | None, *, why: str | None, by: str | None) -> Order:
         with self._database.read() as connection:
-            found = find_task(connection, self.id)
+            self._check(connection)
+        (order,) = give(self._database, kind, [(self.job_id, self.id)], arguments, by=by, why=why, wake=self._wake)
+        return order
+
+    def _check(self, connection: "Connection") -> None:
+        """Refuse what is no task of the job."""
+        found = find_task(connection, self.id)
         if found is None or found.job_id != self.job_id:
             msg = f"Job {self.job_id} has no task {self.id} in {self._database.where}."
             raise NotFoundError(msg, f"See `jobrunner tasks {self.job_id}`.")
-        (order,) = give(self._database, kind, [(self.job_id, self.id)], arguments, by=by, why=why, wake=self._wake)
-        return order

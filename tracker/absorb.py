@@ -18,6 +18,7 @@ from jobrunner.wire import SNAPSHOT_APPLIED
 from tracker.events import Told, integer
 from tracker.fold import Event
 from tracker.folding import fold
+from tracker.logs import keep_logs
 from tracker.recover import forget_receipts
 from tracker.replay import replay
 from tracker.turn import Turn
@@ -31,6 +32,7 @@ def absorb(turn: Turn, events: Sequence[Event], replaced: Collection[str]) -> No
     fold(turn, events)
     turn.move_on()
     replay(turn, events)
+    keep_logs(turn.connection, events)
     for event in events:
         if event.source is None or event.source in replaced:
             continue  # what a process that was replaced says late is nothing about its successor

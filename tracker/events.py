@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jobrunner.text import NAME, bounded
-from jobrunner.wire import SNAPSHOT_APPLIED
+from jobrunner.wire import SNAPSHOT_APPLIED, TASK_LOGGED
 from tracker.eventlog import Entry
 from tracker.fold import FOLDED, Event
 from tracker.growth import TASK_ADDED
@@ -19,7 +19,7 @@ from tracker.observe import TASK_SENT
 from tracker.rejects import Reason, Rejects
 
 #: What the tracker does something with.
-_OF_TASKS = frozenset({*FOLDED, TASK_SENT, TASK_ADDED})
+_OF_TASKS = frozenset({*FOLDED, TASK_SENT, TASK_ADDED, TASK_LOGGED})
 _KNOWN = frozenset({*_OF_TASKS, "worker-online", "worker-heartbeat", "worker-offline", SNAPSHOT_APPLIED})
 #: Seconds since 1970 that have a date in every time zone: PostgreSQL tells times in that of the session.
 _FIRST = datetime(1, 1, 2, tzinfo=UTC).timestamp()

@@ -77,9 +77,14 @@ class EndView:
 _OF_ATTEMPT = [attempt.c[name] for name in AttemptView.__slots__ if name not in {"name", "foreign"}]
 
 
-def list_attempts(connection: Connection, job_id: str) -> list[AttemptView]:
-    """Return all executions of a job's tasks that somebody has told of, by task in order of arrival, oldest first."""
+def list_attempts(connection: Connection, job_id: str, task_id: str | None = None) -> list[AttemptView]:
+    """Return all executions of a job's tasks that somebody has told of, by task in order of arrival, oldest first.
+
+    Or those of one task alone.
+    """
     told = attempt.c.last_event.is_not(None) | attempt.c.outcome.is_not(None)
+    if task_id is not None:
+        told &= attempt.c.task_id == task_id
     since = func.coalesce(attempt.c.received_at, attempt.c.started_at, attempt.c.ended_at)
     return _select(connection, job_id, told, task.c.arrival, attempt.c.delivery, attempt.c.retries, since)
 

@@ -12,13 +12,17 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     DateTime,
+    Executable,
     Table,
+    TableValuedAlias,
     bindparam,
     column,
     func,
     insert,
+    select,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
 
@@ -57,6 +61,22 @@ def _copy(connection: Connection, table: Table, columns: Sequence[str], rows: It
         raise DBAPIError.instance(text, None, error, psycopg.Error, dialect=connection.dialect) from error
 
 
+class InsertNew:
+    """`INSERT … ON CONFLICT DO NOTHING`, of rows with these columns: those whose key is there already are left out."""
+
+    def __init__(self, table: Table, columns: Sequence[str]) -> None:
+        self._names = columns
+        each = {name: bindparam(_name(name), type_=table.c[name].type) for name in columns}
+        self._one_by_one = sqlite.insert(table).values(each).on_conflict_do_nothing()
+        given = _given(table, columns)
+        rows = select(*(given.c[name] for name in columns))
+        self._at_once = postgresql.insert(table).from_select(list(columns), rows).on_conflict_do_nothing()
+
+    def run(self, connection: Connection, rows: Sequence[_Row]) -> None:
+        """Insert those of these rows that are new."""
+        _run(connection, self._at_once, self._one_by_one, self._names, rows)
+
+
 class Update:
     """`UPDATE table SET changes WHERE keys = … AND conditions`, for rows that each have all keys and changes."""
 
@@ -70,9 +90,7 @@ class Update:
             .where(*(table.c[name] == each[name] for name in keys), *conditions)
             .values({table.c[name]: each[name] for name in changes})
         )
-        arrays = (bindparam(_name(name), type_=_array_of(table, name)) for name in self._names)
-        given = func.unnest(*arrays).table_valued(*(column(name, table.c[name].type) for name in self._names))
-        given = given.render_derived(name="given")
+        given = _given(table, self._names)
         self._at_once = (
             update(table)
             .where(*(table.c[name] == given.c[name] for name in keys), *conditions)
@@ -81,12 +99,25 @@ class Update:
 
     def run(self, connection: Connection, rows: Sequence[_Row]) -> None:
         """Change these rows; keys of rows that do not exist, or do not meet the conditions, are passed over."""
-        if not rows:
-            return
-        if connection.dialect.name == "postgresql":
-            connection.execute(self._at_once, {_name(name): [row[name] for row in rows] for name in self._names})
-        else:
-            connection.execute(self._one_by_one, [{_name(name): row[name] for name in self._names} for row in rows])
+        _run(connection, self._at_once, self._one_by_one, self._names, rows)
+
+
+def _given(table: Table, names: Sequence[str]) -> TableValuedAlias:
+    """Return rows with some of a table's columns, from an array for each."""
+    arrays = (bindparam(_name(name), type_=_array_of(table, name)) for name in names)
+    given = func.unnest(*arrays).table_valued(*(column(name, table.c[name].type) for name in names))
+    return given.render_derived(name="given")
+
+
+def _run(
+    connection: Connection, at_once: Executable, one_by_one: Executable, names: Sequence[str], rows: Sequence[_Row]
+) -> None:
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        connection.execute(at_once, {_name(name): [row[name] for row in rows] for name in names})
+    else:
+        connection.execute(one_by_one, [{_name(name): row[name] for name in names} for row in rows])
 
 
 def _name(column_name: str) -> str:

@@ -75,6 +75,16 @@ def find_task(connection: Connection, task_id: str) -> Target | None:
     return None if row is None else Target(**row._asdict() | {"state": TaskState(row.state)})
 
 
+def find_tasks(connection: Connection, reference: str) -> list[Target]:
+    """Return the tasks that a person may mean: by id, or by the beginning or end of one (at most 3)."""
+    exact = find_task(connection, reference)
+    if exact is not None:
+        return [exact]
+    like = task.c.id.startswith(reference, autoescape=True) | task.c.id.endswith(reference, autoescape=True)
+    rows = connection.execute(_tasks().where(like).limit(3))
+    return [Target(**row._asdict() | {"state": TaskState(row.state)}) for row in rows]
+
+
 def select_jobs(connection: Connection, selection: Selection) -> list[Target]:
     """Return the jobs that a filter means, oldest first."""
     query = select(job.c.id.label("job_id"), job.c.name, job.c.state, job.c.observed).where(

@@ -535,7 +535,7 @@ def fail_many(number: int) -> Partial[int]:
 
 
 @plain()
-def find(found: list[Any], *names: str) -> list[Any]:
+def find_none(found: list[Any], *names: str) -> list[Any]:
     """Have what comes next skipped, or of that the branches of these names, and return what was found."""
     current.skip_next("nothing found", *names)
     return found

@@ -319,7 +319,7 @@ def test_n2_skipped_is_entered_without_having_been_sent() -> None:
 def test_n2_skipped_is_also_automatically_by_another_task(running: House) -> None:
     proj, path = running.proj, running.path("skipped")
     branches = group(chain(proj.append.s(path), proj.append.s(path)), proj.identity.s())
-    job = running.jobs.submit(chain(proj.find.si([1], proj.append.name), branches, proj.identity.s()))
+    job = running.jobs.submit(chain(proj.find_none.si([1], proj.append.name), branches, proj.identity.s()))
     assert job.result(PATIENCE) == [None, [1]]
     assert (job.state, job.view.outcome) == (JobState.COMPLETED, "ok")
     first, *skipped, _, _ = job.tasks()
@@ -332,7 +332,7 @@ def test_n2_skipped_is_also_automatically_by_another_task(running: House) -> Non
 def test_n2_a_job_all_of_which_was_skipped_had_nothing_to_do(running: House) -> None:
     proj, path = running.proj, running.path("nothing")
     job = running.jobs.submit(
-        chain(proj.find.si([]), group(proj.append.s(path), proj.append.s(path)), proj.total_of_any.s())
+        chain(proj.find_none.si([]), group(proj.append.s(path), proj.append.s(path)), proj.total_of_any.s())
     )
     assert (job.wait(PATIENCE), job.view.outcome) == (JobState.COMPLETED, "noop")
     assert [(one.state, one.reason, one.delivery) for one in job.tasks()[1:]] == [

@@ -42,7 +42,7 @@ fields += [("every event", field) for field in COMMON]
 def test_every_event_that_celery_can_send_is_in_it_and_besides_only_ours() -> None:
     theirs = {type_ for package in SENDERS for type_ in types_named_in(folder_of(package))}
     assert set(EVENT_TYPES) - theirs == {
-        *("task-added", "task-held", "task-progress", "task-stated"),
+        *("task-added", "task-held", "task-logged", "task-progress", "task-stated"),
         "snapshot-applied",
     }
     assert theirs <= set(EVENT_TYPES)

@@ -51,6 +51,7 @@ from jobrunner.store.tracking.keeping import (
     keeps_waiting,
     mark_kept,
 )
+from jobrunner.store.tracking.logs import insert_log_parts
 from jobrunner.store.tracking.observed import (
     insert_observed_jobs,
     insert_observed_tasks,
@@ -243,6 +244,7 @@ __all__ = [
     "insert_added",
     "insert_attempts",
     "insert_history",
+    "insert_log_parts",
     "insert_observed_jobs",
     "insert_observed_tasks",
     "insert_rejected",

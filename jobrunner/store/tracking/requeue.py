@@ -22,7 +22,17 @@ from jobrunner.plan import Place
 from jobrunner.records import Block, Children
 from jobrunner.states import ENDED_TASK, WELL, CancelReason, TaskState
 from jobrunner.store.bulk import Update
-from jobrunner.store.schema import addition, attempt, block, held_message, item_count, item_error, message, task
+from jobrunner.store.schema import (
+    addition,
+    attempt,
+    block,
+    held_message,
+    item_count,
+    item_error,
+    log_part,
+    message,
+    task,
+)  # fmt: skip
 from jobrunner.store.tracking.items import forget_item_counts
 from jobrunner.store.tracking.rows import PLANNED, IsOneOf, rows_of
 
@@ -150,6 +160,7 @@ _DELETE_TASKS = (
     delete(attempt).where(IsOneOf(attempt.c.task_id)),
     delete(item_error).where(IsOneOf(item_error.c.task_id)),
     delete(item_count).where(IsOneOf(item_count.c.task_id)),
+    delete(log_part).where(IsOneOf(log_part.c.task_id)),
     delete(held_message).where(IsOneOf(held_message.c.task_id)),
     delete(task).where(IsOneOf(task.c.id)),
 )
