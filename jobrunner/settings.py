@@ -121,7 +121,15 @@ class Settings:
         default=20_000,
         metadata=_option(_count, "entries that workers let the event log have while no tracker reads it", "20000"),
     )
-
+    keep_logs: bool = field(
+        default=True, metadata=_option(_truth, "what tasks of jobs log and print is kept; for workers", "true")
+    )
+    log_limit: int = field(
+        default=1_000_000, metadata=_option(_count, "characters that are kept of what an attempt logs", "1000000")
+    )
+    log_rate: int = field(
+        default=1_000, metadata=_option(_count, "lines that are kept of what an attempt logs in a second", "1000")
+    )
     propagate_failures: bool = field(
         default=False,
         metadata=_option(

@@ -74,7 +74,7 @@ class Backlog:
         elif not self._said_half:
             self._said_half = True
             logger.warning(
-                "The event log has %d entries of at most %d, and is not read: heartbeats are left out of it. %s",
+                "The event log has %d entries of at most %d, and is not read: heartbeats are left out, and logs. %s",
                 self._length,
                 self._limit,
                 _REMEDY,

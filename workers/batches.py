@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from jobrunner.event_log import WrittenBatch
-from jobrunner.wire import SERIES_PAUSE, VERSION
+from jobrunner.wire import SERIES_PAUSE, TASK_LOGGED, VERSION
 
 logger = logging.getLogger(__name__)
 
-#: Events that others like it make up for: they are the first to go.
-_EXPENDABLE = frozenset({"worker-heartbeat"})
+#: Events that others like it make up for, and what tasks log: they are the first to go.
+_EXPENDABLE = frozenset({"worker-heartbeat", TASK_LOGGED})
 #: Bytes of a batch, unless one event alone is longer; and of the longest event. RabbitMQ refuses messages above 16 MB
 #: since its version 4, and one that no broker takes would hold up all behind it.
 _SIZE = 1_000_000

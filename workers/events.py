@@ -61,7 +61,7 @@ class Events(events.Events):
         The main process, which tells the end, need not: it writes in the order in which things were told.
         """
         self.flusher.add(event, monitored=monitored)
-        if os.getpid() != self._main:
+        if not self.is_main:
             signals.task_postrun.connect(self._on_postrun)  # from task to task: most tell nothing, and pay nothing
 
     def _on_postrun(self, sender: Any, **_: Any) -> None:
@@ -71,11 +71,16 @@ class Events(events.Events):
             logger.warning(msg, sender.request.id, extra={"action": "told-late", "task": sender.request.id})
 
     @property
+    def is_main(self) -> bool:
+        """Whether this is the process that made the app, as a worker's is, and none of its pool."""
+        return os.getpid() == self._main
+
+    @property
     def flusher(self) -> Flusher:
         """The flusher of this process; a child of a fork gets its own."""
         if self._flusher is None or self._flusher.pid != os.getpid():
             limit = self.app.jobrunner.settings.event_log_limit
-            self._flusher = Flusher(self.app, self.source, beats=os.getpid() == self._main, limit=limit)
+            self._flusher = Flusher(self.app, self.source, beats=self.is_main, limit=limit)
         return self._flusher
 
 

@@ -14,6 +14,7 @@ from celery import Celery, signals
 from jobrunner.errors import EventLogFullError, RefusedError, UnreachableError
 from jobrunner.event_log import EventLogWriter, open_writer
 from jobrunner.servers import TIMEOUTS
+from jobrunner.wire import TASK_LOGGED
 from workers.backlog import Backlog
 from workers.batches import LONGEST, EncodedEvent, Series, encode, fitting
 from workers.monitors import Monitors
@@ -32,6 +33,8 @@ _REST = 0.005
 _AGE = 0.05
 #: Events kept while the broker is away, or its log full; what comes on top is dropped and counted.
 _CAPACITY = 100_000
+#: Characters that may wait of what tasks log, to be written or for a broker that is away.
+_LOGGED = 10_000_000
 #: Seconds between two tries to reach a broker that is away: from the first, doubling, to the last.
 _FIRST_RETRY = 0.1
 _LAST_RETRY = 2.0
@@ -54,6 +57,7 @@ class Flusher:
     def __init__(self, app: Celery, source: str, *, beats: bool, limit: int) -> None:
         self.pid = os.getpid()
         self.dropped = 0
+        self._logged = 0
         self._app = app
         self._worker = ""
         self._beat = _BEAT if beats else None
@@ -75,13 +79,22 @@ class Flusher:
     def add(self, event: dict[str, Any], *, monitored: bool) -> None:
         """Buffer an event; with the buffer full it is dropped and counted. Never blocks."""
         self._worker = event["hostname"]
-        if len(self._buffer) + self._backlog.events >= _CAPACITY:
+        if self._is_full:
             self._drop()
             self._say_full()
             return
         self._buffer.append((event, monitored))
         if not self._some.is_set():
             self._some.set()
+
+    def offer(self, event: dict[str, Any]) -> bool:
+        """Buffer an event with what a task has logged; False if too much of that waits. Monitors do not get it."""
+        with self._idle:
+            if self._logged > _LOGGED or self._is_full:
+                return False
+            self._logged += len(event["text"])
+        self.add(event, monitored=False)
+        return True
 
     def tell(self, events: Sequence[dict[str, Any]], timeout: float) -> None:
         """Write events now, behind all that was told before, and return once the broker has them: all, or none.
@@ -131,6 +144,10 @@ class Flusher:
     @property
     def _is_empty(self) -> bool:
         return not (self._buffer or self._writing or self._backlog.events)
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._buffer) + self._backlog.events >= _CAPACITY
 
     @property
     def _is_stuck(self) -> bool:
@@ -209,6 +226,9 @@ class Flusher:
 
     def _encoded(self, event: dict[str, Any], monitored: bool) -> EncodedEvent | None:
         encoded = encode(event, monitored)
+        if event["type"] == TASK_LOGGED:
+            with self._idle:
+                self._logged -= len(event["text"])
         if encoded is None:
             self._drop()
         return encoded

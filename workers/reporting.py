@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import celery
 from celery.app.task import Context
 from celery.events.event import Event
 from celery.utils.time import utcoffset
@@ -12,6 +11,7 @@ from celery.utils.time import utcoffset
 from jobrunner.errors import NoVerdictError
 from jobrunner.reports import read_report
 from jobrunner.wire import HEADER, TASK_PROGRESS
+from workers.logged import LoggedTask
 from workers.reports import Reports
 from workers.verdict import retry_without_verdict
 
@@ -19,7 +19,7 @@ from workers.verdict import retry_without_verdict
 _PROGRESS = "PROGRESS"
 
 
-class ReportingTask(celery.Task):
+class ReportingTask(LoggedTask):
     """A task whose reports are told, at most twice a second, when a worker runs it: in a job or outside of any."""
 
     abstract = True

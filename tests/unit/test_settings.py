@@ -36,7 +36,14 @@ def problems(folder: Path, **environment: str) -> list[str]:
 
 
 #: Settings that are no text, each with a value that is not its default; all others are text, or made of it.
-VALUES = {"event_log_limit": "7", "propagate_failures": "True", "command_output_megabytes": "7"}
+VALUES = {
+    "command_output_megabytes": "7",
+    "event_log_limit": "7",
+    "keep_logs": "False",
+    "log_limit": "8",
+    "log_rate": "9",
+    "propagate_failures": "True",
+}
 PROPAGATE = "JOBRUNNER_PROPAGATE_FAILURES"
 CAF = "CAF_JOB_TRACKING_PROPAGATE_FAILURES"
 
