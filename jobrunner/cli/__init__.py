@@ -14,6 +14,7 @@ from jobrunner.cli.database import db
 from jobrunner.cli.events import events
 from jobrunner.cli.flower import flower
 from jobrunner.cli.jobs import list_command, show, submit, watch
+from jobrunner.cli.logs import logs
 from jobrunner.cli.orders import cancel, fail, pause, requeue, resume, set_command, skip
 from jobrunner.cli.services import demo, tracker, up, worker
 from jobrunner.cli.tasks import tasks
@@ -33,8 +34,8 @@ def cli(context: click.Context, app: str | None) -> None:
 
 
 _COMMANDS = (
-    up, demo, worker, tracker, flower, submit, list_command, show, tasks, watch, pause, resume, cancel, requeue, skip,
-    fail, set_command, events, workers_command, db, config,
+    up, demo, worker, tracker, flower, submit, list_command, show, tasks, logs, watch, pause, resume, cancel, requeue,
+    skip, fail, set_command, events, workers_command, db, config,
 )  # fmt: skip
 for command in _COMMANDS:
     cli.add_command(command)
