@@ -64,7 +64,13 @@ def _fault(raw: Any) -> Reason | None:
         return Reason.NO_TASK
     if not _is_text(raw.get("hostname")):
         return Reason.NO_WORKER
-    return None if _is_time(raw.get("timestamp")) else Reason.NO_TIME
+    if not _is_time(raw.get("timestamp")):
+        return Reason.NO_TIME
+    return Reason.NO_LOG if raw["type"] == TASK_LOGGED and not _is_log(raw) else None
+
+
+def _is_log(raw: Mapping[str, Any]) -> bool:
+    return integer(raw.get("number")) is not None and isinstance(raw.get("text"), str)
 
 
 def _event(raw: Mapping[str, Any], source: str | None) -> Event:

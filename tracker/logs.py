@@ -8,7 +8,6 @@ from jobrunner.records import Task
 from jobrunner.store import tracking
 from jobrunner.text import bounded
 from jobrunner.wire import TASK_LOGGED
-from tracker.events import integer
 from tracker.fold import Event, delivery_of
 
 if TYPE_CHECKING:
@@ -25,16 +24,12 @@ def keep_logs(connection: "Connection", events: Iterable[Event]) -> None:
 
 
 def _part(task: Task, event: Event) -> dict[str, Any]:
-    number, text = integer(event.fields.get("number")), event.fields.get("text")
-    if number is None or not isinstance(text, str):
-        msg = "A part of a log has no number, or no text."
-        raise ValueError(msg)
     return {
         "task_id": task.id,
         "delivery": delivery_of(task, event.uuid),
         "retries": event.retries or 0,
         "process": event.process,
-        "number": number,
+        "number": event.fields["number"],
         "at": event.at,
-        "text": bounded(text, LONGEST_PART),
+        "text": bounded(event.fields["text"], LONGEST_PART),
     }

@@ -41,6 +41,7 @@ class Reason(StrEnum):
     NO_TASK = "It does not say of which task it tells."
     NO_WORKER = "It does not say which worker sent it."
     NO_TIME = "It does not say when, in years that a calendar has."
+    NO_LOG = "It is no part of a log: it has no number, or no text."
     NO_FOLD = "It made its turn fail."
 
 

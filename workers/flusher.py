@@ -14,7 +14,6 @@ from celery import Celery, signals
 from jobrunner.errors import EventLogFullError, RefusedError, UnreachableError
 from jobrunner.event_log import EventLogWriter, open_writer
 from jobrunner.servers import TIMEOUTS
-from jobrunner.wire import TASK_LOGGED
 from workers.backlog import Backlog
 from workers.batches import LONGEST, EncodedEvent, Series, encode, fitting
 from workers.monitors import Monitors
@@ -45,6 +44,10 @@ _PATIENCE = 1.0
 _BEAT = 5.0
 #: Seconds that the end of a process waits for the last events.
 _FAREWELL = 5.0
+
+
+class _Logged(dict[str, Any]):
+    """An event with what a task has logged, which counts as long as it waits."""
 
 
 class Flusher:
@@ -93,7 +96,7 @@ class Flusher:
             if self._logged > _LOGGED or self._is_full:
                 return False
             self._logged += len(event["text"])
-        self.add(event, monitored=False)
+        self.add(_Logged(event), monitored=False)
         return True
 
     def tell(self, events: Sequence[dict[str, Any]], timeout: float) -> None:
@@ -226,7 +229,7 @@ class Flusher:
 
     def _encoded(self, event: dict[str, Any], monitored: bool) -> EncodedEvent | None:
         encoded = encode(event, monitored)
-        if event["type"] == TASK_LOGGED:
+        if isinstance(event, _Logged):
             with self._idle:
                 self._logged -= len(event["text"])
         if encoded is None:

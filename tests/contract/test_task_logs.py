@@ -13,10 +13,7 @@ from jobrunner.store.attempts import list_attempts
 from jobrunner.store.logs import read_log
 from tests.apps import order, read_rows, store, take_turn
 from tests.builders import MIDNIGHT, event
-from tracker.absorb import absorb_apart
-from tracker.events import Told
 from tracker.fold import Event
-from tracker.turn import Turn
 
 
 @pytest.fixture
@@ -85,18 +82,6 @@ def test_text_is_bounded_and_clean(runner: JobRunner, job_id: str) -> None:
     (row,) = read_rows(runner.database, "log_part")
     assert len(row["text"]) == LONGEST_PART
     assert texts(runner, job_id)[0].startswith("a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}x")
-
-
-@pytest.mark.parametrize("fields", [{}, {"number": -1, "text": "a"}, {"number": 0}, {"number": 0, "text": 7}])
-def test_what_is_no_part_of_a_log_is_rejected_and_its_neighbours_are_kept(
-    runner: JobRunner, job_id: str, fields: dict[str, Any]
-) -> None:
-    good = logged(runner, 5, "good")
-    told = Told(events=[happened(runner, "started"), event("logged", uuid=good.uuid, source="p", fields=fields), good])
-    with runner.database.write() as connection:
-        absorb_apart(Turn(connection, MIDNIGHT), told, ())
-    assert [row.detail for row in told.rejects.rows] == ["ValueError: A part of a log has no number, or no text."]
-    assert texts(runner, job_id)[-1] == "good"
 
 
 # ---- attempts ----------------------------------------------------------------------------------------------

@@ -300,13 +300,13 @@ def test_a_full_log_holds_back_what_must_not_be_lost_until_it_is_read(house: Hou
     assert "jobrunner tracker" in done.stderr
 
 
-def test_heartbeats_leave_half_of_the_log_to_events_that_must_not_be_lost(house: House) -> None:
+def test_heartbeats_and_logs_leave_half_of_the_log_to_events_that_must_not_be_lost(house: House) -> None:
     house.broker()
     program = (
         "new(limit=10, beats=True)\n"
         "beat = lambda: (say(0, 'worker-heartbeat'), writer.drain(PATIENCE)) and writer._backlog.is_long\n"
         "until(beat, timeout=PATIENCE, what='half of the log')\n"
-        "for _ in range(20): beat()\n"
+        "for _ in range(20): beat(), say(0, 'task-logged')\n"
         "said(1, 2, 3)"
     )
     done = run(house, program)
@@ -315,6 +315,18 @@ def test_heartbeats_leave_half_of_the_log_to_events_that_must_not_be_lost(house:
     assert numbers(found)[-3:] == [1, 2, 3]
     assert places(found) == list(range(1, 9))
     assert done.stderr.count("heartbeats are left out") == 1
+
+
+@on_sqlite
+def test_of_what_tasks_log_little_waits_for_a_broker_that_is_away(house: House) -> None:
+    program = (
+        "new()\n"
+        "part = {'type': 'task-logged', 'hostname': 'w1@host', 'text': 'x' * 1_000_000}\n"
+        "taken = [writer.offer(part) for _ in range(50)]\n"
+        "assert 10 < sum(taken) <= 30 and not taken[-1], taken\n"  # what is being written does not count
+        "os._exit(0)"
+    )
+    run(house, program)
 
 
 def test_monitors_see_everything_while_the_log_is_full(house: House) -> None:

@@ -85,6 +85,10 @@ def test_a_wake_up_holds_no_events() -> None:
         pytest.param(raw_event(timestamp=10**400), Reason.NO_TIME, id="time is no float"),
         pytest.param(raw_event(timestamp=253402300799.999999), Reason.NO_TIME, id="the last moment of 9999"),
         pytest.param(raw_event(timestamp=-62135596800), Reason.NO_TIME, id="the first moment of the year 1"),
+        pytest.param(raw_event(type="task-logged", number=0), Reason.NO_LOG, id="log without text"),
+        pytest.param(raw_event(type="task-logged", text="a"), Reason.NO_LOG, id="log without number"),
+        pytest.param(raw_event(type="task-logged", text="a", number=-1), Reason.NO_LOG, id="log before the first"),
+        pytest.param(raw_event(type="task-logged", text=["a"], number=0), Reason.NO_LOG, id="log is a list"),
     ],
 )
 def test_a_malformed_event_is_rejected_and_the_others_of_its_entry_are_read(malformed: object, reason: Reason) -> None:
