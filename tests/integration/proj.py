@@ -7,6 +7,7 @@ apps of one process.
 import ctypes
 import hashlib
 import json
+import logging
 import os
 import resource
 import signal
@@ -18,8 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, Signature, chord, group, signature
+from celery import Celery, Signature, chord, current_task, group, signature
 from celery.exceptions import Ignore, Reject
+from celery.utils.log import get_task_logger
 
 from jobrunner import CommandTask, ItemError, JobRunner, Partial, Skip, current
 from jobrunner.errors import RefusedError
@@ -563,6 +565,37 @@ class Script(CommandTask):
 
 
 script = app.register_task(Script())
+
+
+# ---- logs --------------------------------------------------------------------------------------------------
+
+
+@task()
+def talk(gate: str) -> None:
+    """Log and print, fail once, and say more when a file has appeared."""
+    number = current_task.request.retries + 1
+    logging.getLogger("anybody").warning("attempt %d", number)
+    get_task_logger(__name__).warning("by Celery's logger")
+    print("printed")  # noqa: T201  what is tested
+    if number == 1:
+        raise ValueError
+    until(Path(gate).exists, timeout=100, what=f"{gate} to appear")
+    print("late", file=sys.stderr)  # noqa: T201
+
+
+@plain()
+def chatter(lines: int) -> None:
+    """Log so many lines, as fast as can be."""
+    logger = logging.getLogger("chatter")
+    logger.propagate = False  # so that the worker's own log stays short
+    for number in range(lines):
+        logger.warning("line %d of %d", number, lines)
+
+
+@plain(keeps_log=False)
+def whisper() -> None:
+    """Print what nobody is to keep."""
+    print("secret")  # noqa: T201
 
 
 # ---- named jobs --------------------------------------------------------------------------------------------
