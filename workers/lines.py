@@ -100,7 +100,7 @@ class Lines:
             self._last.append(line)
 
     def _note_dropped(self, now: float) -> None:
-        if self._last is None:
+        if self._dropped and self._last is None:
             dropped, self._dropped = self._dropped, Counter()
             for why, number in dropped.items():
                 self._note(now, f"{_lines(number)} left out: {why}.")

@@ -20,19 +20,26 @@ class LoggedTask(celery.Task):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the body."""
-        request, settings = self.request, self.app.jobrunner.settings
-        wanted = settings.keep_logs and getattr(self, "keeps_log", True)  # no attribute of ours: it would hide theirs
-        # What a body calls itself is a part of it.
-        if not wanted or request.called_directly or request.is_eager or not is_of_job(request) or collector.here():
+        request = self.request
+        if request.called_directly or request.is_eager or not is_of_job(request) or not self._keeps_log:
             return super().__call__(*args, **kwargs)
+        settings = self.app.jobrunner.settings
         lines = Lines(
             partial(self._tell_lines, request),
             limit=settings.log_limit,
             rate=settings.log_rate,
             awaits=collector.await_lines,
         )
-        with collector.collecting(lines, alone=not self.app.events.is_main):
+        collector.open(lines, alone=not self.app.events.is_main)
+        try:
             return super().__call__(*args, **kwargs)
+        finally:
+            collector.close(lines)
+
+    @property
+    def _keeps_log(self) -> bool:
+        wanted = self.app.jobrunner.settings.keep_logs and getattr(self, "keeps_log", True)  # ours would hide theirs
+        return wanted and not collector.here()  # what a body calls itself is a part of it
 
     def _tell_lines(self, request: Context, number: int, at: float, text: str) -> bool:
         # Nobody waits for it, not even the task's end: it is told before, and may be read a moment later.

@@ -9,8 +9,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from celery.utils.log import LoggingProxy
@@ -64,9 +63,8 @@ class Collector:
         lines = self._here.lines or self._alone
         return lines if lines is not None and lines.pid == os.getpid() else None
 
-    @contextmanager
-    def collecting(self, lines: Lines, *, alone: bool) -> Iterator[None]:
-        """Have what this thread logs and prints, until the block ends.
+    def open(self, lines: Lines, *, alone: bool) -> None:
+        """Have in this log what this thread logs and prints, until it is closed.
 
         `alone` tells that this process runs one task at a time: then threads which run none work for that one.
         """
@@ -74,12 +72,12 @@ class Collector:
         self._here.lines = lines
         self._alone = lines if alone else None
         self._open.add(lines)
-        try:
-            yield
-        finally:
-            self._here.lines = self._alone = None
-            self._open.discard(lines)
-            lines.close()
+
+    def close(self, lines: Lines) -> None:
+        """Have the rest of a log told, and nothing more in it."""
+        self._here.lines = self._alone = None
+        self._open.discard(lines)
+        lines.close()
 
     def await_lines(self) -> None:
         """Have the lines of open logs told in a moment."""

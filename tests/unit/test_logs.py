@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from io import StringIO
 
@@ -48,12 +48,22 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
         one.removeHandler(made._handler)
 
 
+@contextmanager
+def collecting(collector: Collector, lines: Lines, *, alone: bool = False) -> Iterator[None]:
+    """Do what a worker does around a body."""
+    collector.open(lines, alone=alone)
+    try:
+        yield
+    finally:
+        collector.close(lines)
+
+
 def test_what_is_logged_under_any_logger_is_kept_while_a_task_runs(collector: Collector) -> None:
     alone = logging.getLogger(f"{__name__}.alone")
     alone.propagate = False
     kept = Kept(collector)
     logger.error("before")
-    with collector.collecting(kept.lines, alone=False):
+    with collecting(collector, kept.lines):
         logger.warning("%d of %s", 1, "two")
         logging.getLogger().error("root")
         alone.critical("alone")
@@ -70,11 +80,11 @@ def test_what_is_logged_under_any_logger_is_kept_while_a_task_runs(collector: Co
 def test_a_logging_that_a_body_configures_anew_is_heard_by_the_next_task(collector: Collector) -> None:
     first, second = Kept(collector), Kept(collector)
     before = logging.root.handlers[:]
-    with collector.collecting(first.lines, alone=False):
+    with collecting(collector, first.lines):
         logging.root.handlers.clear()
     logging.root.handlers[:] = before
     logging.root.removeHandler(collector._handler)
-    with collector.collecting(second.lines, alone=False):
+    with collecting(collector, second.lines):
         logger.error("heard")
     assert second.told == [("ERROR", "heard")]
 
@@ -84,7 +94,7 @@ def test_what_cannot_be_made_a_text_raises_nothing(collector: Collector, monkeyp
     for handler in logging.root.handlers:  # pytest's raise
         monkeypatch.setattr(handler, "emit", lambda _: None)
     kept = Kept(collector)
-    with collector.collecting(kept.lines, alone=False):
+    with collecting(collector, kept.lines):
         logger.error("%d", "no number")
         logger.error("next")
     assert kept.told == [("ERROR", "next")]
@@ -95,7 +105,7 @@ def test_what_is_printed_is_kept_and_goes_where_it_went(collector: Collector, mo
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
     kept = Kept(collector)
-    with collector.collecting(kept.lines, alone=False):
+    with collecting(collector, kept.lines):
         print("a", 1)  # noqa: T201  what is tested
         print("b", file=sys.stderr)  # noqa: T201
         sys.stdout.writelines(["c\n", "d"])
@@ -108,7 +118,7 @@ def test_what_celery_lets_go_to_its_log_is_kept_once_as_printed(
 ) -> None:
     monkeypatch.setattr(sys, "stdout", LoggingProxy(logging.getLogger("celery.redirected"), logging.WARNING))
     kept = Kept(collector)
-    with collector.collecting(kept.lines, alone=False):
+    with collecting(collector, kept.lines):
         print("a", "b")  # noqa: T201  what is tested
     assert [level for level, _ in kept.told] == ["OUTPUT"] * len(kept.told)
     assert "".join(text for _, text in kept.told).replace(" ", "") == "ab"
@@ -119,7 +129,7 @@ def test_every_thread_has_a_log_of_its_own(collector: Collector) -> None:
     ready = threading.Barrier(3)
 
     def work(number: int) -> None:
-        with collector.collecting(kept[number].lines, alone=False):
+        with collecting(collector, kept[number].lines):
             ready.wait(PATIENCE)
             logger.error("%d", number)
             ready.wait(PATIENCE)
@@ -140,10 +150,10 @@ def _log_in_a_thread(name: str) -> None:
 
 def test_threads_that_a_task_starts_belong_to_it_where_one_runs_at_a_time(collector: Collector) -> None:
     alone, one_of_many = Kept(collector), Kept(collector)
-    with collector.collecting(alone.lines, alone=True):
+    with collecting(collector, alone.lines, alone=True):
         _log_in_a_thread("theirs")
         _log_in_a_thread("jobrunner-flusher")
-    with collector.collecting(one_of_many.lines, alone=False):
+    with collecting(collector, one_of_many.lines):
         _log_in_a_thread("theirs")
     assert (alone.told, one_of_many.told) == ([("ERROR", "from a thread")], [])
 
@@ -152,7 +162,7 @@ def test_lines_can_be_kept_from_any_thread_that_was_told_whose(collector: Collec
     keep("nobody's")
     keeper()("nobody's")
     kept = Kept(collector)
-    with collector.collecting(kept.lines, alone=False):
+    with collecting(collector, kept.lines):
         keep("mine")
         thread = threading.Thread(target=keeper(), args=("for me\nas well",))
         thread.start()
@@ -162,7 +172,7 @@ def test_lines_can_be_kept_from_any_thread_that_was_told_whose(collector: Collec
 
 def test_lines_are_told_in_a_moment_while_the_task_goes_on(collector: Collector) -> None:
     kept = Kept(collector)
-    with collector.collecting(kept.lines, alone=False):
+    with collecting(collector, kept.lines):
         for number in range(2):
             logger.error("line")
             until(lambda number=number: len(kept.told) > number, timeout=PATIENCE, what="a line to be told")  # type: ignore[misc]
@@ -171,14 +181,14 @@ def test_lines_are_told_in_a_moment_while_the_task_goes_on(collector: Collector)
 
 def test_a_task_that_logs_nothing_starts_no_thread_and_tells_nothing(collector: Collector) -> None:
     kept = Kept(collector)
-    with ExitStack() as stack:
-        stack.enter_context(collector.collecting(kept.lines, alone=True))
+    with collecting(collector, kept.lines):
+        pass
     assert (kept.parts, collector._teller) == ([], None)
 
 
 def test_what_a_process_logs_that_a_body_has_forked_is_not_told_twice(collector: Collector) -> None:
     kept = Kept(collector)
-    with collector.collecting(kept.lines, alone=True):
+    with collecting(collector, kept.lines, alone=True):
         kept.lines.pid = os.getpid() + 1  # as it looks from there
         logger.error("from another process")
     assert kept.told == []
