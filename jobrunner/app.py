@@ -101,6 +101,7 @@ class JobRunner:
         list, tuple, set, dictionary or text; of a group, each of its values.
         With `require_progress=True` it has completed only if its last `current.progress` says that all is done, and
         else it has failed softly (A6).
+        With `keeps_log=False` nothing is kept of what it logs and prints.
         """
         if len(args) == 1 and callable(args[0]) and not options:
             return self.app.task(**RETRY_POLICY)(args[0])
