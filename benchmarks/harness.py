@@ -94,9 +94,10 @@ class House:
         upgrade(postgres.url(folder))
         return postgres.url(folder)
 
-    def start_worker(self, app: str, *options: str) -> None:
-        """Start a worker of ours for the app of a module."""
-        self._start("worker", [sys.executable, "-m", "workers", "-A", app, *_WORKER, *options])
+    def start_worker(self, app: str, *options: str, name: str = "worker", **settings: str) -> None:
+        """Start a worker of ours for the app of a module; settings are environment variables."""
+        command = [sys.executable, "-m", "workers", "-A", app, *_WORKER, "-n", f"{name}@%h", *options]
+        self._start(name, command, **settings)
 
     def start_bare_worker(self, app: str, *options: str) -> None:
         """Start Celery's own worker for the app of a module, with the same options."""
@@ -113,11 +114,12 @@ class House:
         process.terminate()
         process.wait(_GRACE)
 
-    def _start(self, name: str, argv: Sequence[str], *, last: bool = False) -> Popen[bytes]:
+    def _start(self, name: str, argv: Sequence[str], *, last: bool = False, **settings: str) -> Popen[bytes]:
         environment = {
             "JOBRUNNER_HOME": str(self.home),
             "JOBRUNNER_DATABASE": self.database_url,
             **dict(zip(_CELERY_OVERRIDES, (self.url, self.results_url), strict=True)),
+            **settings,
         }
         child = Child(name=name, argv=argv, environment=environment, restart=False, last=last)
         self.processes[name] = self._supervisor.start(child)

@@ -1,8 +1,9 @@
-"""A plain Celery app with tasks that do nothing, for both sides: it must know nothing of jobrunner.
+"""A plain Celery app with tasks that do nothing, or only talk, for both sides: it must know nothing of jobrunner.
 
 `celery -A benchmarks.noop worker` runs it bare, `python -m workers -A benchmarks.noop` as ours.
 """
 
+import logging
 import time
 
 from celery import Celery, chord
@@ -24,6 +25,14 @@ def clock() -> float:
     return time.time()
 
 
+def chatter(lines: int) -> None:
+    """Log so many lines, where nobody writes them down."""
+    logger = logging.getLogger("chatter")
+    logger.propagate = False
+    for number in range(lines):
+        logger.warning("line %d of %d", number, lines)
+
+
 def make(url: str | None = None, results_url: str | None = None) -> Celery:
     """Make the app on one broker, which is its result backend too unless another one is named.
 
@@ -33,6 +42,7 @@ def make(url: str | None = None, results_url: str | None = None) -> Celery:
     made.task(noop, name="noop")
     made.task(join, name="join")
     made.task(clock, name="clock")
+    made.task(chatter, name="chatter")
     return made
 
 

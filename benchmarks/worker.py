@@ -2,6 +2,9 @@
 
 All messages wait on the broker before the worker starts, with a tracker on the same machine where it is ours. On every
 side they are the same no-ops without results, between two tasks that tell the worker's clock.
+
+With `--chatter` another worker beside ours runs a task that logs as fast as it can, 100,000 lines a second and more:
+once its log is kept, once not, since a neighbour that is busy takes his share of the machine either way.
 """
 
 from collections.abc import Iterator
@@ -22,15 +25,21 @@ _TASKS, _QUICK_TASKS = 5_000, 800
 _ROUNDS = 3
 #: Seconds that all tasks may take.
 _TIMEOUT = 300.0
+#: Lines of a task of the neighbour, and how many such tasks there are: more than it gets done meanwhile.
+_LINES, _CHATTERS = 100_000, 1_000
 
 
 def main() -> None:
     """Run the benchmark."""
     options = parser("worker", rounds=_ROUNDS)
     options.add_argument("--tasks", type=int, help=f"no-ops (default: {_TASKS:,}, quick: {_QUICK_TASKS:,})")
+    options.add_argument("--chatter", action="store_true", help="beside a worker whose tasks log all the time")
     chosen = options.parse_args()
     tasks = chosen.tasks or (_QUICK_TASKS if chosen.quick else _TASKS)
     tell(f"worker: {tasks:,} no-ops, {chosen.rounds} rounds")
+    if chosen.chatter:
+        _beside_chatter(tasks, chosen.rounds)
+        return
     sides = {
         "ours": partial(_tracked, tasks),
         "events_off": partial(_bare, tasks),
@@ -46,12 +55,30 @@ def main() -> None:
     )
 
 
-def _tracked(tasks: int) -> Figures:
+def _beside_chatter(tasks: int, rounds: int) -> None:
+    sides = {
+        "alone": partial(_tracked, tasks),
+        "log_kept": partial(_tracked, tasks, neighbour="true"),
+        "log_not_kept": partial(_tracked, tasks, neighbour="false"),
+    }
+    speeds = {side: figures["tasks_per_s"] for side, figures in in_turn(rounds, sides).items()}
+    report(
+        "worker --chatter",
+        ours={f"{side}_tasks_per_s": speed for side, speed in speeds.items()},
+        theirs={},
+        ratios={"log_kept": speeds["log_kept"] / speeds["log_not_kept"]},
+    )
+
+
+def _tracked(tasks: int, neighbour: str | None = None) -> Figures:
+    """Measure ours, beside a neighbour that logs if that is to be kept, or not: `true` or `false`."""
     with House() as house:
         house.start_tracker()
         jobs = JobRunner(noop.make(house.url), database=house.database_url)
         job = jobs.submit(group(list(_signatures(jobs.app, tasks)), app=jobs.app))
         house.wait_for(lambda: _sent(jobs, job.id) == tasks + 2, timeout=_TIMEOUT, what="all tasks to be sent")
+        if neighbour is not None:
+            _chatter(house, jobs, neighbour)
         house.start_worker(_APP)
         known = job.tasks()
         took = _seconds_between(house, jobs.app, known[0].id, known[-1].id)
@@ -59,6 +86,13 @@ def _tracked(tasks: int) -> Figures:
         jobs.database.close()
         jobs.app.close()
     return {"tasks_per_s": (tasks + 1) / took}
+
+
+def _chatter(house: House, jobs: JobRunner, kept: str) -> None:
+    chatter = jobs.app.tasks["chatter"]
+    job = jobs.submit(group([chatter.si(_LINES).set(queue="chatter") for _ in range(_CHATTERS)], app=jobs.app))
+    house.start_worker(_APP, "-Q", "chatter", "-c", "1", name="chatter", JOBRUNNER_KEEP_LOGS=kept)
+    house.wait_for(lambda: job.progress.done, timeout=_TIMEOUT, what="the neighbour to be at it")
 
 
 def _bare(tasks: int, *options: str) -> Figures:
