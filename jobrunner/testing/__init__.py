@@ -25,7 +25,7 @@ from celery.canvas import Signature
 
 from jobrunner.app import JobRunner
 from jobrunner.failure_policy import FailurePolicy
-from jobrunner.states import FailureRule
+from jobrunner.states import FailureRule, PartialRule
 from jobrunner.submit import Submission, prepare
 from jobrunner.testing.conclusion import conclude
 from jobrunner.testing.course import Course
@@ -43,6 +43,7 @@ def run(
     on_failure: str = FailureRule.CONTINUE,
     threshold: float | None = None,
     propagate_failures: bool | None = None,
+    on_partial: str = PartialRule.FAIL,
 ) -> InlineJob:
     """Run a canvas, or the named job with these parameters as text, as `jobrunner submit` takes them.
 
@@ -60,7 +61,9 @@ def run(
         runner.canvas_of(canvas, parameters or {}) if named else canvas,
         name=canvas if named else None,
         barrier=barrier,
-        policy=FailurePolicy.of(on_failure=on_failure, threshold=threshold, propagate_failures=propagate_failures),
+        policy=FailurePolicy.of(
+            on_failure=on_failure, threshold=threshold, propagate_failures=propagate_failures, on_partial=on_partial
+        ),
     )
     return run_submission(runner, submission)
 

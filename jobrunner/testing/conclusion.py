@@ -12,6 +12,7 @@ from jobrunner.states import (
     FailureReason,
     JobOutcome,
     JobState,
+    PartialRule,
     TaskState,
 )
 from jobrunner.store.tracking.upstream import failed_before
@@ -28,12 +29,15 @@ def conclude(course: Course, *, propagates: bool) -> None:
     _end_the_rest(course, propagates=propagates)
     job.counts = Counter(task.state for task in board.tasks.values())
     job.total = len(board.tasks)
-    verdict = judge(JobState.ACTIVE, job.counts)
+    verdict = judge(JobState.ACTIVE, job.counts, tolerates=job.partial_rule == PartialRule.TOLERATE)
     job.state, job.reason = verdict.state, verdict.reason
+    partial = [task for task in board.tasks.values() if task.state is TaskState.PARTIAL]
     if course.failures:
         _blame(course)
-    elif job.state is JobState.COMPLETED:
-        job.outcome = JobOutcome.NOOP if _had_nothing_to_do(board) else JobOutcome.OK
+    elif partial:
+        job.note = _partial_note(partial)
+    if job.state is JobState.COMPLETED:
+        job.outcome = _outcome(board, partial)
 
 
 def _end_the_rest(course: Course, *, propagates: bool) -> None:
@@ -70,6 +74,22 @@ def _blame(course: Course) -> None:
         return
     job.reason = first.reason or (FailureReason.CONSTRUCTION if first.discovers else FailureReason.TASK)
     job.note = bounded(f"{first.called} failed: {why}", SENTENCE)
+
+
+def _partial_note(partial: Sequence[Task]) -> str:
+    """Name the first task that ended partial, and say how many items have failed."""
+    first, number = partial[0], len(partial)
+    named = f"{first.called} partial: {first.note}"
+    if number > 1:
+        items = sum(task.statement.counts.failed for task in partial if task.statement.counts)
+        named = f"{number:,} tasks are partial, {items:,} items failed; the first task is {named}"
+    return bounded(named, SENTENCE)
+
+
+def _outcome(board: Board, partial: Sequence[Task]) -> JobOutcome:
+    if partial:
+        return JobOutcome.WITH_ERRORS
+    return JobOutcome.NOOP if _had_nothing_to_do(board) else JobOutcome.OK
 
 
 def _had_nothing_to_do(board: Board) -> bool:

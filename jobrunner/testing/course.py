@@ -30,6 +30,7 @@ from jobrunner.testing.told import Told
 from jobrunner.wire import TASK_PROGRESS, TASK_STATED
 from tracker.bounds import explain, why_failed
 from tracker.rules import rule_met
+from tracker.statements import note_of
 
 _TASK_ADDED = "task-added"
 _SAID, _EMPTY = "said", ("empty", "skipped: what it takes is empty")
@@ -47,7 +48,7 @@ class Course:
         self.job = Job(
             id=row["id"], name=row["name"], observed=False, state=JobState.ACTIVE, reason=None, note=None,
             failure_rule=row["failure_rule"], threshold=row["threshold"], propagate=row["propagate"],
-            total=row["total"], started_at=None, ended_at=None,
+            partial_rule=row["partial_rule"], total=row["total"], started_at=None, ended_at=None,
         )  # fmt: skip
         #: In the order in which they failed.
         self.failures: list[Task] = []
@@ -136,7 +137,7 @@ class Course:
         self.board.graft(task, parts)
         if task.statement.skips is not None:
             self._skip_behind(task, before, task.statement)
-        task.note = task.statement.why
+        task.note = note_of(task.statement)
         self._end_well(task, task.statement.state)
 
     def _end_well(self, task: Task, state: TaskState) -> None:

@@ -9,7 +9,7 @@ from celery.utils.saferepr import saferepr
 from jobrunner.errors import JobFailedError, RefusedError
 from jobrunner.handle import Job, JobTask
 from jobrunner.plan import Source
-from jobrunner.states import JobState, PartialRule, TaskState
+from jobrunner.states import JobState, TaskState
 from jobrunner.store.database import Database
 from jobrunner.store.reading import JobView, TaskView
 from jobrunner.testing.board import Task
@@ -38,7 +38,7 @@ class InlineJob(Job):
             id=job.id, name=job.name, key=row["key"], observed=False, barrier=row["barrier"], state=job.state,
             reason=job.reason, outcome=job.outcome, note=job.note, intent=None, hold_version=None, priority=0,
             annotation=None, labels={}, failure_rule=job.failure_rule, threshold=job.threshold,
-            propagate=job.propagate, partial_rule=row.get("partial_rule", PartialRule.FAIL),
+            propagate=job.propagate, partial_rule=job.partial_rule,
             will_fail=job.will_fail, unmet=0, run=1, total=job.total,
             counts={state: number for state, number in job.counts.items() if number}, discovering=0,
             discovered=sum(task.discovers and task.started_at is not None for task in tasks),

@@ -9,7 +9,7 @@ import pytest
 from celery import Signature, chain, chord, group
 from celery.exceptions import Ignore, Reject
 
-from jobrunner import JobRunner, current
+from jobrunner import ItemError, JobRunner, Partial, Skip, current
 from jobrunner.errors import (
     InvalidCanvasError,
     InvalidParametersError,
@@ -18,9 +18,11 @@ from jobrunner.errors import (
     OutsideJobError,
     RefusedError,
 )
+from jobrunner.statements import Statement
 from jobrunner.states import JobState, TaskState
 from jobrunner.testing import InlineJob, run
 from tests.apps import new_app
+from workers.statements import tell_statement
 
 
 @pytest.fixture
@@ -194,6 +196,89 @@ def test_without_the_report_that_all_is_done_an_attempt_has_failed(jobs: JobRunn
 
     (task,) = run(half.s()).tasks()
     assert (task.state, task.retries, task.progress, task.said) == (TaskState.COMPLETED, 1, 1.0, "packing")
+
+
+# ---- what bodies state -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clean(jobs: JobRunner) -> Any:
+    """Return a task that cannot process what begins with "bad", and finds nothing to do in an empty list."""
+
+    @jobs.task(name="clean", shared=False)
+    def clean(paths: list[str]) -> Any:
+        if not paths:
+            raise Skip("no paths", value=[])  # noqa: EM101, TRY003  as a user writes it
+        bad = [ItemError(item=path, message=f"{path} is odd") for path in paths if path.startswith("bad")]
+        good = [path for path in paths if not path.startswith("bad")]
+        return Partial(good, errors=bad, processed=len(good))
+
+    return clean
+
+
+def test_a_partial_task_hands_on_what_it_has_and_its_job_fails_in_the_end(clean: Any, identity: Any) -> None:
+    job = run(clean.s(["a", "bad b", "c"]) | identity.s())
+    assert states(job) == {"clean": ["partial"], "identity": ["completed"]}
+    assert (job.state, job.reason) == (JobState.FAILED, "partial")
+    task, last = job.tasks()
+    assert (task.note, last.result) == ("1 failed of 3 items, the first: bad b: bad b is odd", "['a', 'c']")
+    assert job.view.note == f"clean [{task.id}] partial: {task.note}"
+    with pytest.raises(JobFailedError, match="1 failed of 3 items"):
+        job.result()
+
+
+def test_a_job_that_tolerates_partial_tasks_completes_with_errors(clean: Any) -> None:
+    job = run(group(clean.s(["a", "bad b"]), clean.s(["bad c", "bad d"])), on_partial="tolerate")
+    assert (job.state, job.outcome, job.result()) == (JobState.COMPLETED, "with-errors", [["a"], []])
+    assert str(job.view.note).startswith("2 tasks are partial, 3 items failed; the first task is clean [")
+
+
+def test_a_task_that_finds_nothing_to_do_is_skipped_and_hands_on_what_it_says(clean: Any, identity: Any) -> None:
+    job = run(clean.s([]) | identity.s())
+    assert (states(job)["clean"], job.result(), job.outcome) == (["skipped"], [], "ok")
+    assert job.tasks()[0].note == "skipped: no paths"
+    assert run(chain(clean.s([]), clean.s())).outcome == "noop"
+
+
+@pytest.fixture
+def skipper(jobs: JobRunner) -> Any:
+    """Return a task that has what comes next skipped, or of a group the branches that begin with these names."""
+
+    @jobs.task(name="skipper", shared=False, bind=True)
+    def skipper(self: Any, *names: str) -> str:
+        tell_statement(jobs.app, self.request, Statement(skips="no use", branches=names))
+        return "value"
+
+    return skipper
+
+
+def test_what_comes_next_is_skipped_if_the_task_before_says_so(skipper: Any, identity: Any, fail: Any) -> None:
+    job = run(chain(skipper.s(), chord([fail.s(), chain(fail.s(), fail.s())], identity.s())))
+    assert states(job) == {"skipper": ["completed"], "fail": ["skipped"] * 3, "identity": ["completed"]}
+    assert (job.state, job.outcome, job.result()) == (JobState.COMPLETED, "ok", [None, None])
+    said = {(one.reason, one.note) for one in job.tasks() if one.name == "fail"}
+    assert said == {("said", f"skipped: no use (said by skipper [{job.tasks()[0].id}])")}
+    job = run(
+        chain(skipper.s("fail"), group(chain(fail.s(), identity.s()), identity.s(), group(fail.s())), identity.s())
+    )
+    assert job.result() == [None, "value", [None]]
+    assert run(chain(skipper.s(), fail.s())).outcome == "noop"
+    assert run(chain(chain(identity.s(1), skipper.si()), fail.s(), identity.si(1))).result() == 1
+    assert run(group(skipper.s(), identity.s(1))).result() == ["value", 1]
+
+
+def test_an_empty_value_skips_who_is_declared_so(jobs: JobRunner, identity: Any) -> None:
+    @jobs.task(name="work", shared=False, skip_empty=True)
+    def work(value: Any) -> Any:
+        return value
+
+    job = run(chain(identity.s([]), work.s(), work.s(), identity.s()))
+    assert (states(job)["work"], job.result(), job.outcome) == (["skipped", "skipped"], None, "ok")
+    assert {one.note for one in job.tasks() if one.name == "work"} == {"skipped: what it takes is empty"}
+    empty = group(identity.s(None), chain(identity.s(""), work.s()))
+    assert states(run(chain(empty, work.s())))["work"] == ["skipped", "skipped"]
+    assert run(chain(group(identity.s(None), identity.s(0)), work.s())).result() == [None, 0]
+    assert states(run(work.s([])))["work"] == ["completed"]
 
 
 # ---- growing -----------------------------------------------------------------------------------------------
