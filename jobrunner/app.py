@@ -12,7 +12,7 @@ from celery.utils.imports import symbol_by_name
 
 from jobrunner import commands, prerequisites, submit
 from jobrunner.embedded import broker
-from jobrunner.errors import ConfigurationError, NotFoundError
+from jobrunner.errors import ConfigurationError, NotFoundError, RefusedError
 from jobrunner.event_log import open_writer
 from jobrunner.failure_policy import FailurePolicy
 from jobrunner.handle import Job
@@ -25,6 +25,7 @@ from jobrunner.states import FailureRule, JobState, PartialRule
 from jobrunner.store import orders
 from jobrunner.store.database import Database
 from jobrunner.store.orders import Selection
+from jobrunner.submit import Submission
 from jobrunner.text import check_texts
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ _TASK = "workers.task:Task"
 _REQUEST = "workers.request:Request"
 _EVENTS = "workers.events:Events"
 _STEPS = ("workers.step:Telling", "workers.step:Gating")
+_INLINE = "jobrunner.testing:run_submission"
 _STOCK_EVENTS = "celery.app.events:Events"
 
 
@@ -183,6 +185,8 @@ class JobRunner:
         once; without, they stay pending until the job has ended. None is as the tracker is told.
         A task that ended partial fails the job in the end; with `on_partial="tolerate"` it completes, `with-errors`.
         Needs the database only: with the broker away the job stays `queued`.
+        With Celery's `task_always_eager` it needs nothing: the job runs here and now, as `jobrunner.testing` runs it,
+        and the handle is of one that has ended.
 
         Raises:
             InvalidCanvasError: it is no canvas, or a task of it cannot be sent; nothing is written.
@@ -199,10 +203,25 @@ class JobRunner:
         prepared = submit.prepare(
             self.app, canvas, name=name, key=key, barrier=barrier, paused=paused, policy=policy, after=waits_for
         )
+        if self.app.conf.task_always_eager:
+            return self._run_inline(prepared, paused=paused)
         job_id, new = submit.write(self.database, prepared)
         if new:
             self._wake_tracker()
         return self.get(job_id)
+
+    def _run_inline(self, prepared: Submission, *, paused: bool) -> Job:
+        """Run a job to its end, as Celery runs a task with `task_always_eager`, and let its error out if that is set.
+
+        Nothing looks up its key, and what it is `after` has ended.
+        """
+        if paused:
+            msg = "With task_always_eager a job runs while it is submitted, and this one is to be paused."
+            raise RefusedError(msg, "Leave out `paused`, or run a tracker.")
+        job = symbol_by_name(_INLINE)(self, prepared)
+        if self.app.conf.task_eager_propagates and job.error is not None:
+            raise job.error
+        return job
 
     def submit_named(
         self,

@@ -4,9 +4,11 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,6 +81,23 @@ def test_the_first_command_stands_before_line_45() -> None:
 
 def test_the_example_is_the_whole_file() -> None:
     assert (ROOT / "examples" / "nightly.py").read_text() in README
+
+
+def python_tests(page: str) -> list[str]:
+    return [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def test_" in block]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/testing.md"])
+def test_the_tests_that_we_show_pass_in_milliseconds(page: str) -> None:
+    blocks = python_tests((ROOT / page).read_text())
+    assert blocks
+    for block in blocks:
+        shown: dict[str, Any] = {}
+        exec(block, shown)  # noqa: S102  our own page
+        for name in [name for name in shown if name.startswith("test_")]:
+            began = time.perf_counter()
+            shown[name]()
+            assert time.perf_counter() - began < 0.5
 
 
 @pytest.mark.timeout(300)

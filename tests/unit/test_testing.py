@@ -398,3 +398,30 @@ def test_bodies_ask_no_server(jobs: JobRunner) -> None:
 
     job = run(look.s())
     assert (job.result(), job.tasks()[0].progress) == (False, 0.25)
+
+
+# ---- task_always_eager -------------------------------------------------------------------------------------
+
+
+def test_what_is_submitted_runs_at_once_where_celery_is_eager(jobs: JobRunner, identity: Any, fail: Any) -> None:
+    jobs.app.conf.task_always_eager = True
+    job = jobs.submit(chain(identity.s(1), identity.s()), name="now", key="once", after=["another"])
+    assert (job.state, job.result(timeout=1), job.view.key) == (JobState.COMPLETED, 1, "once")
+    assert jobs.submit(fail.s("no")).state is JobState.FAILED
+    with pytest.raises(RefusedError, match="paused"):
+        jobs.submit(identity.s(1), paused=True)
+
+
+def test_errors_come_out_of_submit_where_celery_lets_them_out(jobs: JobRunner, fail: Any) -> None:
+    jobs.app.conf.update(task_always_eager=True, task_eager_propagates=True)
+    with pytest.raises(ValueError, match="no"):
+        jobs.submit(fail.s("no"))
+
+
+def test_what_a_body_submits_runs_inline_as_a_job_of_its_own(jobs: JobRunner, identity: Any) -> None:
+    @jobs.task(name="submit", shared=False)
+    def submit() -> Any:
+        return jobs.submit(identity.s("inner")).result()
+
+    job = run(submit.s())
+    assert (job.result(), len(job.tasks())) == ("inner", 1)
