@@ -105,9 +105,10 @@ class Board:
 
     def adopt(self, task_id: str, name: str, creator: str | None) -> Task:
         """Return what a task of the job has sent by Celery's own means; it has no place in the plan."""
+        sequence = self.tasks[creator].sequence + 1 if creator in self.tasks else 0
         return self.tasks.setdefault(
             task_id,
-            Task(id=task_id, name=name, queue="", arrival=len(self.tasks), sequence=0, created_by=creator,
+            Task(id=task_id, name=name, queue="", arrival=len(self.tasks), sequence=sequence, created_by=creator,
                  discovers=False, max_retries=None, place=NOWHERE, opens=NOWHERE, takes=None),
         )  # fmt: skip
 

@@ -47,7 +47,7 @@ def _end_the_rest(course: Course, *, propagates: bool) -> None:
             continue
         task.state, task.reason = TaskState.CANCELED, CancelReason.RULE
         cause = _cause(course.board, task, course.failures)
-        if cause is not None and (propagates or course.job.will_fail is None):
+        if cause is not None:
             task.reason = CancelReason.UPSTREAM
             if propagates:
                 task.state, task.reason = TaskState.FAILED, FailureReason.UPSTREAM

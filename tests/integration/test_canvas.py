@@ -1,4 +1,4 @@
-"""Canvases run by Celery itself and as jobs, on the same worker: same values, by the same tasks with the same inputs.
+"""Canvases run by Celery itself, as jobs, and inline: same values, by the same tasks with the same inputs.
 
 What is deliberately not the same is listed in `docs/canvas.md`, and each line there has a test here, in
 `tests/unit/test_canvas.py` or in `tests/unit/test_submit.py`.
@@ -14,6 +14,7 @@ from celery import Signature, chain, chord, group
 from celery.canvas import _chain, _chord
 
 from jobrunner.states import JobState
+from jobrunner.testing import run
 from tests.house import PATIENCE, House, on_sqlite
 from tests.integration.canvases import Maker
 from tests.waiting import until
@@ -79,7 +80,7 @@ DIFFERENCES: dict[str, tuple[Canvas, Any]] = {
 
 
 def in_turn(house: House, number: int, canvases: Iterable[tuple[Callable[[], Signature], int]]) -> None:
-    """Run canvases by Celery, then as jobs. In all, `meet` is called so often; each canvas has so many tasks."""
+    """Run canvases by Celery, as jobs, then inline. `meet` is called so often by all; each has so many tasks."""
     canvases = list(canvases)
     theirs = [make().apply_async() for make, _ in canvases]
     values = [result.get(timeout=PATIENCE) for result in theirs]
@@ -90,6 +91,12 @@ def in_turn(house: House, number: int, canvases: Iterable[tuple[Callable[[], Sig
     for job, (_, tasks) in zip(jobs, canvases, strict=True):
         assert job.state is JobState.COMPLETED
         assert sum(task.created_by is None for task in job.tasks()) == tasks
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JOBRUNNER_HOME", str(house.home))
+        inline = [run(make()) for make, _ in canvases]
+    assert [job.result() for job in inline] == values
+    assert everybody_met(house, number) == met
+    assert [len(job.tasks()) for job in inline] == [len(job.tasks()) for job in jobs]
 
 
 def everybody_met(house: House, number: int) -> list[str]:
@@ -160,6 +167,7 @@ def test_errbacks_are_called_as_by_celery(running: House) -> None:
 @pytest.mark.parametrize(("canvas", "value"), DIFFERENCES.values(), ids=DIFFERENCES)
 def test_unlike_celery(running: House, canvas: Canvas, value: object) -> None:
     assert running.jobs.submit(canvas(running.proj)).result(PATIENCE) == value
+    assert run(canvas(running.proj)).result() == value
 
 
 def test_unlike_celery_each_task_of_a_header_that_fails_calls_the_errback_of_the_chord(running: House) -> None:
