@@ -145,14 +145,29 @@ class JobRunner:
         )
         return self.app.signature(commands.NAME, kwargs=command.as_arguments(), immutable=True)
 
-    def job(self, name: str) -> Callable[[_F], _F]:
+    def job(
+        self,
+        name: str,
+        *,
+        on_failure: str = FailureRule.CONTINUE,
+        threshold: float | None = None,
+        propagate_failures: bool | None = None,
+        on_partial: str = PartialRule.FAIL,
+    ) -> Callable[[_F], _F]:
         """Register a function that returns a canvas under a name, for `jobrunner submit NAME key=value …`.
 
-        Its parameters are converted by their annotations; the function itself stays as it is.
+        Its parameters are converted by their annotations; the function itself stays as it is. What failures mean for
+        jobs that are submitted by the name is said as for `submit`, and each submission may say otherwise.
+
+        Raises:
+            InvalidParametersError: that means nothing.
         """
+        policy = FailurePolicy.of(
+            on_failure=on_failure, threshold=threshold, propagate_failures=propagate_failures, on_partial=on_partial
+        )
 
         def register(function: _F) -> _F:
-            self.named[name] = NamedJob(name=name, function=function)
+            self.named[name] = NamedJob(name=name, function=function, policy=policy)
             return function
 
         return register
@@ -195,14 +210,15 @@ class JobRunner:
             RefusedError: it would wait for itself, or for a job that has failed or was canceled; nothing is written.
             UnreachableError: the database is away; nothing is written.
         """
-        self.prepare_tasks()
-        waits_for = prerequisites.after(after, key=key, failed=wait_for_failed)
         policy = FailurePolicy.of(
             on_failure=on_failure, threshold=threshold, propagate_failures=propagate_failures, on_partial=on_partial
         )
-        prepared = submit.prepare(
-            self.app, canvas, name=name, key=key, barrier=barrier, paused=paused, policy=policy, after=waits_for
-        )
+        waits_for = prerequisites.after(after, key=key, failed=wait_for_failed)
+        return self._submit(canvas, name=name, key=key, barrier=barrier, paused=paused, policy=policy, after=waits_for)
+
+    def _submit(self, canvas: Signature, *, paused: bool, **options: Any) -> Job:
+        self.prepare_tasks()
+        prepared = submit.prepare(self.app, canvas, paused=paused, **options)
         if self.app.conf.task_always_eager:
             return self._run_inline(prepared, paused=paused)
         job_id, new = submit.write(self.database, prepared)
@@ -233,25 +249,21 @@ class JobRunner:
         paused: bool = False,
         after: Iterable[Job | str] = (),
         wait_for_failed: bool = False,
-        on_failure: str = FailureRule.CONTINUE,
+        on_failure: str | None = None,
         threshold: float | None = None,
         propagate_failures: bool | None = None,
-        on_partial: str = PartialRule.FAIL,
+        on_partial: str | None = None,
     ) -> Job:
-        """Submit the job that `@jobs.job(name)` describes, with parameters given as text."""
-        return self.submit(
-            self.canvas_of(name, parameters),
-            name=name,
-            key=key,
-            barrier=barrier,
-            paused=paused,
-            after=after,
-            wait_for_failed=wait_for_failed,
-            on_failure=on_failure,
-            threshold=threshold,
-            propagate_failures=propagate_failures,
-            on_partial=on_partial,
+        """Submit the job that `@jobs.job(name)` describes, with parameters given as text.
+
+        What failures mean for it is as it says there, where nothing else is given.
+        """
+        canvas = self.canvas_of(name, parameters)
+        policy = self.named[name].policy.changed(
+            on_failure=on_failure, threshold=threshold, propagate_failures=propagate_failures, on_partial=on_partial
         )
+        waits_for = prerequisites.after(after, key=key, failed=wait_for_failed)
+        return self._submit(canvas, name=name, key=key, barrier=barrier, paused=paused, policy=policy, after=waits_for)
 
     def canvas_of(self, name: str, parameters: Mapping[str, str]) -> Signature:
         """Return the canvas of the job that `@jobs.job(name)` describes, with parameters given as text."""

@@ -1,7 +1,7 @@
 """What a failure of a task, or of some of its items, means for its job, as given at submission."""
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from jobrunner.errors import InvalidParametersError
 from jobrunner.states import FailureRule, PartialRule
@@ -41,6 +41,29 @@ class FailurePolicy:
             propagate=_truth(propagate_failures),
             partial=_partial_rule(on_partial),
         )
+
+    def changed(
+        self,
+        *,
+        on_failure: str | None = None,
+        threshold: float | None = None,
+        propagate_failures: bool | None = None,
+        on_partial: str | None = None,
+    ) -> "FailurePolicy":
+        """Return this policy with what is given in the place of its own: a rule takes that of a threshold, too.
+
+        Raises:
+            InvalidParametersError: it means nothing.
+        """
+        changes: dict[str, Any] = {}
+        if on_failure is not None or threshold is not None:
+            given = FailurePolicy.of(on_failure=on_failure or FailureRule.CONTINUE, threshold=threshold)
+            changes |= {"rule": given.rule, "threshold": given.threshold}
+        if propagate_failures is not None:
+            changes["propagate"] = _truth(propagate_failures)
+        if on_partial is not None:
+            changes["partial"] = _partial_rule(on_partial)
+        return replace(self, **changes)
 
     @property
     def row(self) -> dict[str, object]:

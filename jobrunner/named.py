@@ -9,16 +9,18 @@ from celery.canvas import Signature
 from pydantic import TypeAdapter, ValidationError
 
 from jobrunner.errors import InvalidParametersError
+from jobrunner.failure_policy import DEFAULT, FailurePolicy
 
 _VARIABLE = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedJob:
-    """A function registered with `@jobs.job("name")`."""
+    """A function registered with `@jobs.job("name")`, and what failures mean for it unless a submission says so."""
 
     name: str
     function: Callable[..., Signature]
+    policy: FailurePolicy = DEFAULT
 
     def canvas(self, parameters: Mapping[str, str]) -> Signature:
         """Call the function with parameters given as text, each converted to the type that the function declares.

@@ -18,7 +18,7 @@ from jobrunner.cli.outline import outline_json, outline_lines, outline_tree
 from jobrunner.condition import seconds_behind, waits_for, why_waiting
 from jobrunner.error_groups import ErrorGroup, group_errors
 from jobrunner.errors import InvalidCanvasError, InvalidParametersError
-from jobrunner.failure_policy import FailurePolicy
+from jobrunner.failure_policy import DEFAULT as DEFAULT_POLICY
 from jobrunner.handle import Job
 from jobrunner.prerequisites import after as check_after
 from jobrunner.preview import preview
@@ -50,8 +50,8 @@ _REPORTS = 10
 @click.option(
     "--on-failure",
     type=click.Choice([FailureRule.CONTINUE.value, FailureRule.CANCEL.value]),
-    default=FailureRule.CONTINUE.value,
-    help="After a task has failed: what does not depend on it goes on (default), or nothing more starts.",
+    help="After a task has failed: what does not depend on it goes on (default, unless the job says otherwise), or"
+    " nothing more starts.",
 )
 @click.option(
     "--threshold",
@@ -63,13 +63,13 @@ _REPORTS = 10
     "--propagate-failures/--no-propagate-failures",
     default=None,
     help="What can never run because of a failure has failed as well, or stays pending until the job ends; by default"
-    " as the tracker is told.",
+    " as the job says, or the tracker is told.",
 )
 @click.option(
     "--on-partial",
     type=click.Choice([str(one) for one in PartialRule]),
-    default=PartialRule.FAIL.value,
-    help="A task that ended partial fails the job in the end (default), or that is tolerated.",
+    help="A task that ended partial fails the job in the end (default, unless the job says otherwise), or that is"
+    " tolerated.",
 )
 @click.option(
     "--after",
@@ -98,10 +98,10 @@ def submit(
     key: str | None,
     barrier: bool,
     paused: bool,
-    on_failure: str,
+    on_failure: str | None,
     threshold: float | None,
     propagate_failures: bool | None,
-    on_partial: str,
+    on_partial: str | None,
     after: tuple[str, ...],
     wait_for_failed: bool,
     dry_run: bool,
@@ -127,7 +127,7 @@ def submit(
         "propagate_failures": propagate_failures,
         "on_partial": on_partial,
     }
-    FailurePolicy.of(**policy)
+    DEFAULT_POLICY.changed(**policy)  # a mistake is told before anything is loaded
     runner = load_runner(module or DEMO)
     click.get_current_context().call_on_close(runner.database.close)
     if dry_run:

@@ -24,8 +24,7 @@ from celery import Celery, current_app
 from celery.canvas import Signature
 
 from jobrunner.app import JobRunner
-from jobrunner.failure_policy import FailurePolicy
-from jobrunner.states import FailureRule, PartialRule
+from jobrunner.failure_policy import DEFAULT
 from jobrunner.submit import Submission, prepare
 from jobrunner.testing.conclusion import conclude
 from jobrunner.testing.course import Course
@@ -40,10 +39,10 @@ def run(
     *,
     app: Celery | JobRunner | None = None,
     barrier: bool = False,
-    on_failure: str = FailureRule.CONTINUE,
+    on_failure: str | None = None,
     threshold: float | None = None,
     propagate_failures: bool | None = None,
-    on_partial: str = PartialRule.FAIL,
+    on_partial: str | None = None,
 ) -> InlineJob:
     """Run a canvas, or the named job with these parameters as text, as `jobrunner submit` takes them.
 
@@ -53,19 +52,15 @@ def run(
         InvalidCanvasError, InvalidParametersError: `submit` would refuse it, too.
         NotFoundError: the app has no job of this name.
     """
-    runner = _runner(canvas, app)
-    runner.prepare_tasks()
-    named = isinstance(canvas, str)
-    submission = prepare(
-        runner.app,
-        runner.canvas_of(canvas, parameters or {}) if named else canvas,
-        name=canvas if named else None,
-        barrier=barrier,
-        policy=FailurePolicy.of(
-            on_failure=on_failure, threshold=threshold, propagate_failures=propagate_failures, on_partial=on_partial
-        ),
+    runner, name, policy = _runner(canvas, app), None, DEFAULT
+    if isinstance(canvas, str):
+        name, canvas = canvas, runner.canvas_of(canvas, parameters or {})
+        policy = runner.named[name].policy
+    policy = policy.changed(
+        on_failure=on_failure, threshold=threshold, propagate_failures=propagate_failures, on_partial=on_partial
     )
-    return run_submission(runner, submission)
+    runner.prepare_tasks()
+    return run_submission(runner, prepare(runner.app, canvas, name=name, barrier=barrier, policy=policy))
 
 
 def run_submission(runner: JobRunner, submission: Submission) -> InlineJob:

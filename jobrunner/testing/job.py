@@ -1,6 +1,8 @@
 """The handle of a job that has run inline: says from memory what `jobrunner.Job` says from the database."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -9,8 +11,10 @@ from celery.utils.saferepr import saferepr
 from jobrunner.errors import JobFailedError, RefusedError
 from jobrunner.handle import Job, JobTask
 from jobrunner.plan import Source
+from jobrunner.statements import ItemCounts
 from jobrunner.states import JobState, TaskState
 from jobrunner.store.database import Database
+from jobrunner.store.items import ItemErrorView
 from jobrunner.store.reading import JobView, TaskView
 from jobrunner.testing.board import Task
 from jobrunner.testing.course import Course
@@ -57,6 +61,12 @@ class InlineJob(Job):
         """Why it failed."""
         return self._course.job.reason
 
+    @property
+    def items(self) -> ItemCounts | None:
+        """How many items its tasks have processed, of those that say so; None if none does."""
+        counts = [asdict(one) for task in self._course.board.tasks.values() if (one := task.statement.counts)]
+        return ItemCounts(**{name: sum(one[name] for one in counts) for name in counts[0]}) if counts else None
+
     def tasks(self) -> list[TaskView]:
         """Return all tasks of the job, in order of arrival."""
         return [_view(task, self.id) for task in self._course.board.tasks.values()]
@@ -81,7 +91,8 @@ class InlineJob(Job):
 
     def task(self, task_id: str) -> "InlineJobTask":
         """Return the handle of one of its tasks."""
-        return InlineJobTask(task_id, job_id=self.id, database=self._database)
+        task = self._course.board.tasks.get(task_id)
+        return InlineJobTask(task_id, task, job_id=self.id, database=self._database)
 
     def _order(self, *_: Any, **__: Any) -> NoReturn:
         raise _refusal(self.id)
@@ -90,8 +101,20 @@ class InlineJob(Job):
 class InlineJobTask(JobTask):
     """A task of a job that has run inline."""
 
+    def __init__(self, task_id: str, task: Task | None, *, job_id: str, database: Database) -> None:
+        super().__init__(task_id, job_id=job_id, database=database)
+        self._task = task
+
     def __repr__(self) -> str:
         return f"InlineJobTask({self.id!r})"
+
+    def item_errors(self, *, limit: int | None = 1_000, after: int | None = None) -> list[ItemErrorView]:
+        """Return why it has not processed some of its items, if it has ended partial."""
+        if self._task is None or self._task.state is not TaskState.PARTIAL:
+            return []
+        first = 0 if after is None else after + 1
+        told = self._task.item_errors[first : None if limit is None else first + limit]
+        return [_item_error(self._task, number, one) for number, one in enumerate(told, first)]
 
     def _order(self, *_: Any, **__: Any) -> NoReturn:
         raise _refusal(self.job_id)
@@ -100,6 +123,12 @@ class InlineJobTask(JobTask):
 def _refusal(job_id: str) -> RefusedError:
     msg = f"Job {job_id} has run inline, and is in no database."
     return RefusedError(msg, "Orders need a tracker: run `jobrunner up`, and submit it there.")
+
+
+def _item_error(task: Task, number: int, told: Mapping[str, Any]) -> ItemErrorView:
+    item, details = (None if told[name] is None else json.loads(told[name]) for name in ("item", "details"))
+    more = {name: told[name] for name in ("label", "type", "message")}
+    return ItemErrorView(task_id=task.id, name=task.name, number=number, item=item, details=details or {}, **more)
 
 
 def _view(task: Task, job_id: str) -> TaskView:
@@ -113,5 +142,5 @@ def _view(task: Task, job_id: str) -> TaskView:
         worker=None, sent_at=task.started_at, started_at=task.started_at, ended_at=task.ended_at,
         progress=task.progress, said=task.said, runtime=task.runtime,
         result=saferepr(task.value) if started and not failed else None,
-        exception=saferepr(task.error) if failed else None, traceback=task.traceback,
+        exception=saferepr(task.error) if failed else None, traceback=task.traceback, items=task.statement.counts,
     )  # fmt: skip

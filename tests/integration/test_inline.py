@@ -35,6 +35,12 @@ CASES: dict[str, tuple[Callable[[ModuleType, str], Signature], dict[str, Any]]] 
     "additions": (lambda p, path: chain(p.add_children.s(3, path), p.append.s(path)), {}),
     "additions that fail": (lambda p, path: chain(p.add_children_and_fail.s(2, path), p.identity.s()), {}),
     "what a task sends": (lambda p, _: chain(p.call.s(p.identity.s(1), p.fail.s("sent")), p.identity.si(2)), {}),
+    "items that failed": (lambda p, _: chain(p.process.s(["a", "b", "c"], ["b"]), p.identity.s()), {}),
+    "items that failed, tolerated": (
+        lambda p, _: group(p.process.s(["a", "b"], ["b"]), p.process.s(["c"], ["c"])), {"on_partial": "tolerate"}),
+    "items and a failure": (lambda p, _: group(p.process.s(["a"], ["a"]), p.fail.s("no")), {}),
+    "nothing to do": (lambda p, _: chain(p.skip.s("a value", "no use"), p.identity.s()), {}),
+    "more, in part": (lambda p, _: chain(p.expand_in_part.s(p.identity.s("more")), p.identity.s()), {}),
     "nothing": (lambda _p, _: group([]), {}),
 }  # fmt: skip
 
@@ -44,11 +50,11 @@ def told(job: Job) -> dict[str, Any]:
     view = job.view
     tasks = [
         (one.created_by is None and one.arrival, one.name, one.state, one.reason, _masked(one.note), one.retries,
-         one.sequence, one.progress, one.said, _masked(one.exception), _masked(one.result))
+         one.sequence, one.items, one.progress, one.said, _masked(one.exception), _masked(one.result))
         for one in job.tasks()
     ]  # fmt: skip
     return {
-        "job": (view.state, view.reason, view.outcome, _masked(view.note), view.total, view.counts),
+        "job": (view.state, view.reason, view.outcome, _masked(view.note), view.total, view.counts, job.items),
         "tasks": sorted(tasks, key=repr),
     }
 

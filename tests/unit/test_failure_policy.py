@@ -61,3 +61,17 @@ def test_the_fingerprint_of_a_policy_that_earlier_versions_knew_stays_what_it_wa
     assert known.fingerprint == repr(earlier)
     assert FailurePolicy.of(on_failure="cancel", on_partial="tolerate").fingerprint != known.fingerprint
     assert FailurePolicy.of(on_partial="tolerate").fingerprint
+
+
+def test_what_is_said_of_one_job_takes_the_place_of_what_its_name_says() -> None:
+    named = FailurePolicy.of(on_failure="cancel", propagate_failures=True, on_partial="tolerate")
+    assert named.changed() == named
+    assert named.changed(threshold=0.5) == FailurePolicy.of(
+        threshold=0.5, propagate_failures=True, on_partial="tolerate"
+    )
+    assert FailurePolicy.of(threshold=0.5).changed(on_failure="cancel") == FailurePolicy.of(on_failure="cancel")
+    assert named.changed(on_failure="continue", propagate_failures=False, on_partial="fail") == FailurePolicy.of(
+        propagate_failures=False
+    )
+    with pytest.raises(InvalidParametersError):
+        named.changed(on_partial="ignore")

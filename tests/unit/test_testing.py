@@ -18,7 +18,7 @@ from jobrunner.errors import (
     OutsideJobError,
     RefusedError,
 )
-from jobrunner.statements import Statement
+from jobrunner.statements import ItemCounts, Statement
 from jobrunner.states import JobState, TaskState
 from jobrunner.testing import InlineJob, run
 from tests.apps import new_app
@@ -105,6 +105,19 @@ def test_a_named_job_runs_with_parameters_as_text(jobs: JobRunner, identity: Any
         run("daily", app=jobs.app)
     with pytest.raises(InvalidParametersError, match="days='two'"):
         run("nightly", {"region": "eu", "days": "two"}, app=jobs)
+
+
+def test_a_named_job_says_what_failures_mean_for_it(jobs: JobRunner, clean: Any) -> None:
+    @jobs.job("tolerant", on_partial="tolerate")
+    def tolerant() -> Signature:
+        return clean.s(["bad"])
+
+    assert run("tolerant", app=jobs).outcome == "with-errors"
+    assert run("tolerant", app=jobs, on_partial="fail").reason == "partial"
+    jobs.app.conf.task_always_eager = True
+    assert jobs.submit_named("tolerant", {}).state is JobState.COMPLETED
+    with pytest.raises(InvalidParametersError, match="on_failure"):
+        jobs.job("panics", on_failure="panic")
 
 
 def test_a_job_without_tasks_had_nothing_to_do(jobs: JobRunner) -> None:
@@ -225,6 +238,10 @@ def test_a_partial_task_hands_on_what_it_has_and_its_job_fails_in_the_end(clean:
     assert job.view.note == f"clean [{task.id}] partial: {task.note}"
     with pytest.raises(JobFailedError, match="1 failed of 3 items"):
         job.result()
+    assert job.items == task.items == ItemCounts(processed=2, failed=1)
+    (error,) = job.task(task.id).item_errors()
+    assert (error.number, error.item, error.error) == (0, "bad b", "bad b is odd")
+    assert job.task(task.id).item_errors(after=0) == job.task(last.id).item_errors() == []
 
 
 def test_a_job_that_tolerates_partial_tasks_completes_with_errors(clean: Any) -> None:
