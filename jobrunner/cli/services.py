@@ -65,11 +65,11 @@ def up(module: str | None, concurrency: int | None) -> int:
 @click.option("-c", "--concurrency", type=click.IntRange(min=1), help="Tasks at a time; by default as many as cores.")
 def demo(folder: Path | None, concurrency: int | None) -> int:
     """Analyse every Python file below FOLDER, by default the standard library, one task per file; print a report."""
-    from jobrunner.demo.codestats import codestats, jobs  # noqa: PLC0415  binds the demo's app
+    from jobrunner.demo.codestats import jobs  # noqa: PLC0415  binds the demo's app
 
-    samples = jobs.settings.home / "demo-samples"
+    parameters = {"samples": str(jobs.settings.home / "demo-samples")} | ({"folder": str(folder)} if folder else {})
     with _running(jobs, DEMO, concurrency) as supervisor:
-        job = jobs.submit(codestats(folder=folder, samples=samples), name="codestats")
+        job = jobs.submit_named("codestats", parameters)
         with progress_bar("codestats") as show:
             caught = supervisor.run_until(_ended(job.wait, show))
         view = job.view
@@ -106,7 +106,7 @@ def _print_report(jobs: JobRunner, report: Any, ended: str, job_id: str) -> None
     click.echo(f"The database is {jobs.database.where}.")
     command = ".venv/bin/jobrunner" if Path(".venv/bin/jobrunner").exists() else "jobrunner"
     click.echo("\nTry next:")
-    for arguments in ("list", f"show {job_id}", f"tasks {job_id} --json"):
+    for arguments in ("list", f"show {job_id} --errors", f"tasks {job_id} --json"):
         click.echo(f"  {command} {arguments}")
     click.echo(f"  {command} up  # then, in another terminal: {command} submit codestats --wait")
 

@@ -44,6 +44,14 @@ class Function(TypedDict):
     lines: int
 
 
+class Fault(TypedDict):
+    """Why a file could not be read or parsed; the message names the line, if that is known."""
+
+    type: str
+    message: str
+    line: int | None
+
+
 class FileRecord(TypedDict):
     """What one file holds; `lines` counts even where `error` says that they could not be parsed."""
 
@@ -52,7 +60,7 @@ class FileRecord(TypedDict):
     functions: int
     longest: Function | None
     imports: list[str]
-    error: str | None
+    error: Fault | None
 
 
 class LongFunction(Function):
@@ -98,7 +106,7 @@ def analyse(path: str | Path) -> FileRecord:
     # ValueError: a NUL in the path, or bytes that do not fit the encoding. LookupError: a coding cookie that names a
     # codec, but none for text. The last two: nested deeper than the parser goes.
     except (OSError, SyntaxError, ValueError, LookupError, RecursionError, MemoryError) as error:
-        record["error"] = _sentence(error)
+        record["error"] = _fault(error)
         return record
     functions = list(_functions(tree))
     record["functions"] = len(functions)
@@ -114,7 +122,9 @@ def summarize(records: list[FileRecord]) -> Report:
     ]
     imported = Counter(module for record in records for module in record["imports"])
     errors = [
-        FileError(path=record["path"], error=record["error"]) for record in records if record["error"] is not None
+        FileError(path=record["path"], error=sentence(fault))
+        for record in records
+        if (fault := record["error"]) is not None
     ]
     return Report(
         files=len(records),
@@ -126,6 +136,11 @@ def summarize(records: list[FileRecord]) -> Report:
         errors=errors[:ERRORS],
         errors_omitted=len(errors[ERRORS:]),
     )
+
+
+def sentence(fault: Fault) -> str:
+    """Return a fault as people read it."""
+    return bounded(f"{fault['type']}: {fault['message']}" if fault["message"] else fault["type"], SENTENCE)
 
 
 def source_folder(folder: Path | None = None) -> Path:
@@ -201,14 +216,14 @@ def _imports(tree: ast.Module) -> Iterator[str]:
                 yield module.partition(".")[0]
 
 
-def _sentence(error: BaseException) -> str:
-    """Return an error as one bounded line: its type, its message and, where known, the line of the source."""
+def _fault(error: BaseException) -> Fault:
+    """Return an error as bounded text on one line."""
+    line = None
     match error:
-        case SyntaxError(msg=message, lineno=int(line)) if line > 0:
-            message = f"{message} (line {line})"
+        case SyntaxError(msg=message, lineno=int(known)) if known > 0:
+            line, message = known, f"{message} (line {known})"
         case OSError(strerror=str(message)):
             pass  # the whole text repeats the path, which is in the record
         case _:
             message = str(error)
-    name = type(error).__name__
-    return bounded(" ".join(f"{name}: {message}".split()) if message else name, SENTENCE)
+    return Fault(type=type(error).__name__, message=bounded(" ".join(message.split()), SENTENCE), line=line)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from celery import Celery, Signature, chain, group
 
-from jobrunner import JobRunner, current
+from jobrunner import ItemError, JobRunner, Partial, Skip, current
 from jobrunner.demo.analysis import (
     FileRecord,
     Report,
@@ -29,22 +29,30 @@ def discover(folder: str, samples: str | None) -> None:
     if samples is not None:
         # First, so that the report's short list of errors shows them; once, where they lie below the folder.
         files = list(dict.fromkeys(broken_samples(Path(samples)) + files))
+    if not files:
+        why = f"no Python files below {folder}"
+        raise Skip(why, value=[])
     current.expand(group(file_stats.s(path) for path in files))
 
 
 @jobs.task(name="codestats.file_stats")
-def file_stats(path: str) -> FileRecord:
-    """Say what one Python file holds."""
-    return analyse(path)
+def file_stats(path: str) -> FileRecord | Partial[FileRecord]:
+    """Say what one Python file holds; one that cannot be parsed is an item error, and what is known of it goes on."""
+    record = analyse(path)
+    fault = record["error"]
+    if fault is None:
+        return record
+    details = {} if fault["line"] is None else {"line": fault["line"]}
+    return Partial(record, errors=[ItemError(item=path, type=fault["type"], message=fault["message"], details=details)])
 
 
-@jobs.task(name="codestats.report")
+@jobs.task(name="codestats.report", skip_empty=True)
 def report(records: list[FileRecord]) -> Report:
     """Join the records of all files."""
     return summarize(records)
 
 
-@jobs.job("codestats")
+@jobs.job("codestats", on_partial="tolerate")  # a job over foreign files meets faulty ones daily
 def codestats(folder: Path | None = None, samples: Path | None = None) -> Signature:
     """Report on the Python files below `folder` (default: the standard library), and faulty ones put in `samples`."""
     return chain(

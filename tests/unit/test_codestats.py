@@ -9,19 +9,24 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from jobrunner.demo import analysis
+from jobrunner.demo import analysis, codestats
 from jobrunner.demo.analysis import (
+    Fault,
     FileRecord,
     Function,
     Report,
     analyse,
     broken_samples,
     python_files,
+    sentence,
     source_folder,
     summarize,
 )
 from jobrunner.demo.rendering import render
 from jobrunner.errors import InvalidParametersError
+from jobrunner.statements import ItemCounts
+from jobrunner.states import JobState, TaskState
+from jobrunner.testing import run
 from jobrunner.text import SENTENCE
 
 Write = Callable[[str | bytes], FileRecord]
@@ -37,6 +42,14 @@ def written(tmp_path: Path) -> Write:
         return analyse(path)
 
     return write
+
+
+def why(record: FileRecord) -> str:
+    return "" if record["error"] is None else sentence(record["error"])
+
+
+def a_fault(message: str = "odd", line: int | None = None) -> Fault:
+    return Fault(type="SyntaxError", message=message, line=line)
 
 
 def a_record(path: str = "a.py", **changes: Any) -> FileRecord:
@@ -109,18 +122,19 @@ def test_a_coding_cookie_is_obeyed(written: Write, cookie: str) -> None:
 
 @pytest.mark.parametrize("cookie", ["klingon", "hex"])
 def test_a_coding_cookie_that_names_no_encoding_is_an_error(written: Write, cookie: str) -> None:
-    assert cookie in (written(f"# coding: {cookie}\nanswer = 42\n")["error"] or "")
+    assert cookie in why(written(f"# coding: {cookie}\nanswer = 42\n"))
 
 
 def test_bytes_that_fit_no_encoding_are_an_error_even_in_a_comment(written: Write) -> None:
-    assert "0xe9" in (written(b"a = 1\nb = 2\n# caf\xe9\n")["error"] or "")
+    assert "0xe9" in why(written(b"a = 1\nb = 2\n# caf\xe9\n"))
 
 
 def test_bad_syntax_bad_encoding_and_nul_bytes_give_records_with_errors(tmp_path: Path) -> None:
     syntax, encoding, nul = (analyse(path) for path in broken_samples(tmp_path))
-    assert syntax["error"] == "SyntaxError: invalid syntax (line 1)"
-    assert (encoding["error"] or "").startswith("UnicodeDecodeError: 'utf-8' codec can't decode byte 0xa3")
-    assert "null bytes" in (nul["error"] or "")
+    assert syntax["error"] == {"type": "SyntaxError", "message": "invalid syntax (line 1)", "line": 1}
+    assert why(syntax) == "SyntaxError: invalid syntax (line 1)"
+    assert why(encoding).startswith("UnicodeDecodeError: 'utf-8' codec can't decode byte 0xa3")
+    assert "null bytes" in why(nul)
     assert [record["lines"] for record in (syntax, encoding, nul)] == [2, 3, 3]
     assert all(record["functions"] == 0 and record["longest"] is None for record in (syntax, encoding, nul))
 
@@ -135,7 +149,7 @@ def test_bad_syntax_bad_encoding_and_nul_bytes_give_records_with_errors(tmp_path
 )
 def test_a_path_that_cannot_be_read_gives_a_record_with_its_error(tmp_path: Path, name: str, error: str) -> None:
     record = analyse(tmp_path / name)
-    assert record["error"] == error
+    assert why(record) == error
     assert record["lines"] == 0
 
 
@@ -145,8 +159,8 @@ def test_nesting_deeper_than_the_parser_goes_is_survived(written: Write, source:
 
 
 def test_an_error_is_one_line_of_bounded_length(written: Write) -> None:
-    error = written("# coding: " + "x" * 5_000 + "\n")["error"]
-    assert error is not None
+    error = why(written("# coding: " + "x" * 5_000 + "\n"))
+    assert error
     assert "\n" not in error
     assert len(error) <= SENTENCE
 
@@ -215,7 +229,7 @@ def test_a_report_sums_the_records_up() -> None:
         [
             a_record("a.py", lines=10, functions=2, longest=Function(name="f", lines=4), imports=["os", "re"]),
             a_record("b.py", lines=20, functions=1, longest=Function(name="g", lines=9), imports=["os"]),
-            a_record("c.py", lines=3, error="SyntaxError: invalid syntax (line 1)"),
+            a_record("c.py", lines=3, error=a_fault("invalid syntax (line 1)", line=1)),
         ]
     )
     assert report == {
@@ -233,13 +247,13 @@ def test_a_report_sums_the_records_up() -> None:
 def test_a_report_shows_a_few_of_many_and_counts_the_rest() -> None:
     report = summarize(
         [
-            a_record(f"{n}.py", longest=Function(name="f", lines=n), imports=[f"m{n}"], error=f"E{n}")
+            a_record(f"{n}.py", longest=Function(name="f", lines=n), imports=[f"m{n}"], error=a_fault(f"E{n}"))
             for n in range(1, 13)
         ]
     )
     assert [function["lines"] for function in report["longest"]] == [12, 11, 10, 9, 8]
     assert len(report["imports"]) == 10
-    assert [failure["error"] for failure in report["errors"]] == [f"E{n}" for n in range(1, 11)]
+    assert [failure["error"] for failure in report["errors"]] == [f"SyntaxError: E{n}" for n in range(1, 11)]
     assert (report["failed"], report["errors_omitted"]) == (12, 2)
 
 
@@ -252,7 +266,7 @@ def test_a_printed_report_names_totals_functions_modules_and_errors() -> None:
         summarize(
             [
                 a_record("a.py", lines=12_345, functions=1, longest=Function(name="run", lines=99), imports=["os"]),
-                *(a_record(f"bad{n}.py", error="SyntaxError: invalid syntax (line 1)") for n in range(11)),
+                *(a_record(f"bad{n}.py", error=a_fault("invalid syntax (line 1)", line=1)) for n in range(11)),
             ]
         )
     )
@@ -261,7 +275,7 @@ def test_a_printed_report_names_totals_functions_modules_and_errors() -> None:
 
 
 def test_foreign_text_is_neither_markup_nor_an_escape_sequence_when_printed() -> None:
-    text = printed(summarize([a_record("[red]x\x1b[2J.py", error="ValueError: [/nonsense]")]))
+    text = printed(summarize([a_record("[red]x\x1b[2J.py", error=a_fault("[/nonsense]"))]))
     assert "[red]x\N{REPLACEMENT CHARACTER}[2J.py" in text
     assert "[/nonsense]" in text
 
@@ -270,10 +284,33 @@ def test_a_printed_path_is_cut_to_its_end_only_beside_a_function() -> None:
     path = "/usr/lib/python3/json/decoder.py"
     beside = a_record(path, longest=Function(name="decode", lines=9))
     assert "…/python3/json/decoder.py" in printed(summarize([beside]))
-    assert path in printed(summarize([a_record(path, error="ValueError: odd")]))
+    assert path in printed(summarize([a_record(path, error=a_fault())]))
 
 
 def test_the_analysis_needs_neither_celery_nor_rich() -> None:
     imports = analyse(analysis.__file__)["imports"]
     assert "jobrunner" in imports
     assert not {"celery", "rich"} & set(imports)
+
+
+# ---- the job -----------------------------------------------------------------------------------------------
+
+
+def test_a_faulty_file_is_an_item_error_with_its_line_and_the_report_has_the_others(tmp_path: Path) -> None:
+    (tmp_path / "good.py").write_text("import os\n")
+    job = run("codestats", {"folder": str(tmp_path), "samples": str(tmp_path / "samples")}, app=codestats.jobs)
+    assert (job.state, job.outcome, job.items) == (JobState.COMPLETED, "with-errors", ItemCounts(failed=3))
+    assert (job.result()["files"], job.result()["failed"]) == (4, 3)
+    partial = [task for task in job.tasks() if task.state is TaskState.PARTIAL]
+    (error,) = job.task(partial[0].id).item_errors()
+    path = str(tmp_path / "samples" / "bad_syntax.py")
+    assert (error.item, error.error, error.details) == (path, "SyntaxError: invalid syntax (line 1)", {"line": 1})
+
+
+def test_an_empty_folder_is_nothing_to_do(tmp_path: Path) -> None:
+    job = run("codestats", {"folder": str(tmp_path)}, app=codestats.jobs)
+    assert (job.state, job.outcome, job.result()) == (JobState.COMPLETED, "noop", None)
+    assert [(task.state, task.note) for task in job.tasks()] == [
+        (TaskState.SKIPPED, f"skipped: no Python files below {tmp_path}"),
+        (TaskState.SKIPPED, "skipped: what it takes is empty"),
+    ]
