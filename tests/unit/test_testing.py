@@ -253,7 +253,7 @@ def test_a_job_that_tolerates_partial_tasks_completes_with_errors(clean: Any) ->
 def test_a_task_that_finds_nothing_to_do_is_skipped_and_hands_on_what_it_says(clean: Any, identity: Any) -> None:
     job = run(clean.s([]) | identity.s())
     assert (states(job)["clean"], job.result(), job.outcome) == (["skipped"], [], "ok")
-    assert job.tasks()[0].note == "skipped: no paths"
+    assert job.tasks()[0].note == "no paths"
     assert run(chain(clean.s([]), clean.s())).outcome == "noop"
 
 
