@@ -311,6 +311,6 @@ def test_an_empty_folder_is_nothing_to_do(tmp_path: Path) -> None:
     job = run("codestats", {"folder": str(tmp_path)}, app=codestats.jobs)
     assert (job.state, job.outcome, job.result()) == (JobState.COMPLETED, "noop", None)
     assert [(task.state, task.note) for task in job.tasks()] == [
-        (TaskState.SKIPPED, f"skipped: no Python files below {tmp_path}"),
+        (TaskState.SKIPPED, f"no Python files below {tmp_path}"),
         (TaskState.SKIPPED, "skipped: what it takes is empty"),
     ]
