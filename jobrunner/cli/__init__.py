@@ -16,6 +16,7 @@ from jobrunner.cli.flower import flower
 from jobrunner.cli.jobs import list_command, show, submit, watch
 from jobrunner.cli.logs import logs
 from jobrunner.cli.orders import cancel, fail, pause, requeue, resume, set_command, skip
+from jobrunner.cli.progress import progress
 from jobrunner.cli.services import demo, tracker, up, worker
 from jobrunner.cli.tasks import tasks
 from jobrunner.cli.workers import workers_command
@@ -35,7 +36,7 @@ def cli(context: click.Context, app: str | None) -> None:
 
 _COMMANDS = (
     up, demo, worker, tracker, flower, submit, list_command, show, tasks, logs, watch, pause, resume, cancel, requeue,
-    skip, fail, set_command, events, workers_command, db, config,
+    skip, fail, set_command, progress, events, workers_command, db, config,
 )  # fmt: skip
 for command in _COMMANDS:
     cli.add_command(command)

@@ -2,6 +2,7 @@
 
 import signal
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from jobrunner.embedded.guardian import alive
 from jobrunner.states import JobState, TaskState
 from tests.commands import FAMILY, pids_in
 from tests.house import PATIENCE, House, on_sqlite
+from tests.process import ROOT
 from tests.waiting import until
 
 pytestmark = on_sqlite
@@ -80,6 +82,26 @@ def test_exit_111_for_good_has_failed_when_its_retries_are_used_up(running: Hous
     assert job.wait(PATIENCE) is JobState.FAILED
     (attempts,) = running.ended_attempts(job)
     assert [one.outcome for one in attempts] == ["retried"] * 3 + ["failed"]
+
+
+def test_a_line_on_stdout_and_jobrunner_progress_in_a_script_say_how_far_it_is(running: House) -> None:
+    gate, more = running.gate("quarter"), running.gate("half")
+    line = """
+    echo progress: 0.25 a quarter; while [ ! -e "$1" ]; do sleep 0.1; done
+    "$3" -m jobrunner.cli progress 0.5 half of it; while [ ! -e "$2" ]; do sleep 0.1; done
+    """
+    argv = ["sh", "-c", line, "sh", str(gate), str(more), sys.executable]
+    job = running.jobs.submit(running.jobs.command(argv, env={"PYTHONPATH": str(ROOT)}))
+
+    def says(share: float, words: str) -> bool:
+        task = job.tasks()[0]
+        return (task.progress, task.said) == (share, words)
+
+    until(lambda: says(0.25, "a quarter"), timeout=PATIENCE, what="a quarter to be told")
+    gate.open()
+    until(lambda: says(0.5, "half of it"), timeout=PATIENCE, what="a half to be told")
+    more.open()
+    assert job.wait(PATIENCE) is JobState.COMPLETED
 
 
 # ---- who ends them -----------------------------------------------------------------------------------------------

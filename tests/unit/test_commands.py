@@ -12,11 +12,13 @@ import pytest
 
 from jobrunner import CommandResult, CommandTask, JobRunner
 from jobrunner.commands import NAME
+from jobrunner.commands.progress import say
 from jobrunner.embedded.guardian import alive
 from jobrunner.errors import (
     CommandFailedError,
     InvalidParametersError,
     NoVerdictError,
+    OutsideJobError,
     TemporaryFailureError,
     WorkDirectoryError,
 )
@@ -274,3 +276,30 @@ def test_a_class_says_what_to_run_for_its_arguments_and_what_its_value_is(runner
     greet = registered(runner, Greet())
     assert greet("you") == "hello you"
     assert greet("you", loudly=True) == "hello YOU"
+
+
+# ---- progress ----------------------------------------------------------------------------------------------------
+
+
+def test_progress_outside_of_a_command_task_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "unread")
+    (tmp_path / "file").write_text("")
+    for environment, problem in (
+        ({}, "JOBRUNNER_PROGRESS is not set"),
+        ({"JOBRUNNER_PROGRESS": str(tmp_path / "gone")}, "it has ended"),
+        ({"JOBRUNNER_PROGRESS": str(tmp_path / "unread")}, "it has ended"),
+        ({"JOBRUNNER_PROGRESS": str(tmp_path / "file")}, "names no pipe"),
+    ):
+        with pytest.raises(OutsideJobError, match=rf"{problem}.*Call it in what a command task runs"):
+            say(0.5, "half", environment)
+    assert (tmp_path / "file").read_text() == ""
+
+
+def test_what_a_script_says_is_one_line(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reading = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    say(0.25, "a\nquarter " + "x" * 5_000, {"JOBRUNNER_PROGRESS": str(tmp_path / "pipe")})
+    line = os.read(reading, 10_000).decode()
+    os.close(reading)
+    assert line.startswith("0.25 a quarter xxx")
+    assert (line.count("\n"), len(line)) == (1, len("0.25 ") + 1_000 + 1)
