@@ -144,6 +144,13 @@ class Settings:
         default=None,
         metadata=_option(_path, "folder on each worker for the work directories of commands", "`work` in `home`"),
     )
+    work_days: int = field(default=7, metadata=_option(_count, "days after which a work directory is deleted", "7"))
+    work_megabytes: int = field(
+        default=10_000,
+        metadata=_option(
+            _count, "what all work directories may hold on a worker's disk; beyond, the oldest are deleted", "10000"
+        ),
+    )
     command_output_megabytes: int = field(
         default=10,
         metadata=_option(_count, "what is kept of each output of a command: its beginning and its end", "10"),

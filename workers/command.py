@@ -22,6 +22,7 @@ from jobrunner.errors import CommandFailedError, InvalidParametersError, NoVerdi
 from jobrunner.reports import report_of
 from workers import minder
 from workers.canceled import grace_of
+from workers.pruning import prune_now_and_then
 from workers.verdict import retry_without_verdict
 from workers.work_directory import Attempt, WorkDirectory, attempt_of, work_directory
 
@@ -35,6 +36,7 @@ _MINDER_GRACE: Final = 10.0
 _SAID: Final = 500
 
 _CHUNK: Final = 65_536
+_MEGABYTE: Final = 1_000_000
 
 _Told = Mapping[str, Any]
 
@@ -48,8 +50,9 @@ def run_command(task: Any, command: Command) -> CommandResult:
         TemporaryFailureError: the same, and its retries are used up.
         WorkDirectoryError: no work directory could be made for it.
     """
-    attempt = attempt_of(task.request)
-    with work_directory(task.app.jobrunner.settings.work_folder, attempt) as directory:
+    settings, attempt = task.app.jobrunner.settings, attempt_of(task.request)
+    prune_now_and_then(settings.work_folder, days=settings.work_days, limit=settings.work_megabytes * _MEGABYTE)
+    with work_directory(settings.work_folder, attempt) as directory:
         told = _follow(task, command, _Minded(_specification(task, command, directory, attempt), directory.lock))
         _judge(task, command, directory, told)
         return CommandResult(
@@ -84,7 +87,7 @@ def _specification(task: Any, command: Command, directory: WorkDirectory, attemp
         "stdout": ours["stdout"],
         "stderr": ours["stderr"],
         "progress": ours["progress"],
-        "limit": task.app.jobrunner.settings.command_output_megabytes * 1_000_000,
+        "limit": task.app.jobrunner.settings.command_output_megabytes * _MEGABYTE,
     }
 
 

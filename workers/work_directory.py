@@ -75,6 +75,7 @@ def work_directory(root: Path, attempt: Attempt) -> Iterator[WorkDirectory]:
     try:
         yield WorkDirectory(path=path, lock=lock)
     finally:
+        os.utime(lock)  # until when it was in use
         os.close(lock)
 
 

@@ -43,6 +43,8 @@ VALUES = {
     "log_limit": "8",
     "log_rate": "9",
     "propagate_failures": "True",
+    "work_days": "8",
+    "work_megabytes": "7",
 }
 PROPAGATE = "JOBRUNNER_PROPAGATE_FAILURES"
 CAF = "CAF_JOB_TRACKING_PROPAGATE_FAILURES"
