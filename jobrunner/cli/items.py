@@ -2,10 +2,9 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from sqlalchemy import Connection
 
 from jobrunner.cli.output import console, new_table
 from jobrunner.error_groups import ItemErrorGroup, group_item_errors
@@ -13,6 +12,9 @@ from jobrunner.states import TaskState
 from jobrunner.store.items import ItemErrorView, all_item_errors, count_item_errors, list_item_errors
 from jobrunner.store.reading import JobView
 from jobrunner.text import SENTENCE, one_line
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,7 @@ class ItemErrors:
     total: int
 
     @classmethod
-    def of(cls, connection: Connection, view: JobView, page: Page) -> "ItemErrors":
+    def of(cls, connection: "Connection", view: JobView, page: Page) -> "ItemErrors":
         """Ask for them, if any task of the job ended partial."""
         if not view.counts.get(TaskState.PARTIAL):
             return cls(groups=[], more_groups=0, shown=[], page=page, total=0)
