@@ -116,8 +116,8 @@ def test_states_are_stored_as_their_text(database: Database) -> None:
     row = {column.name: None for column in task.columns} | {
         "id": "t", "job_id": "j", "celery_id": "t", "name": "n", "queue": "q", "arrival": 0, "sequence": 0,
         "block_id": "b", "position": 0, "opens_block": "b", "opens_at": 0, "state": TaskState.SOFT_FAILED,
-        "delivery": 1, "first_retries": 0, "discovers": False, "replayable": False, "held": False, "handed_back": 0,
-        "earlier": 0,
+        "delivery": 1, "first_retries": 0, "discovers": False, "replayable": False, "skip_empty": False, "held": False,
+        "handed_back": 0, "earlier": 0,
     }  # fmt: skip
     with database.write() as connection:
         insert_rows(connection, task, [row])
