@@ -14,7 +14,7 @@ from jobrunner.states import FailureReason, JobState, TaskState
 from jobrunner.store import reading
 from jobrunner.store.check import check
 from jobrunner.store.reading import JobView, TaskView
-from tests.apps import read_rows, store, take_turn
+from tests.apps import order, read_rows, store, take_turn
 from tests.builders import MIDNIGHT, entry, raw_event
 from tracker.events import read_events
 from tracker.recover import QueueWatch, give_up_worker, void_outbox
@@ -111,6 +111,20 @@ def test_the_tasks_after_its_creator_do_not_wait_for_it(runner: JobRunner) -> No
     assert task(runner, second).state is TaskState.QUEUED
     turn(runner, planned("succeeded", second))
     assert job(runner).state is JobState.ACTIVE
+
+
+def test_a_requeue_runs_the_sender_of_a_partial_task_again_and_what_it_had_sent_is_gone(
+    runner: JobRunner, first: str
+) -> None:
+    stated = adopted(runner, "stated", "child", first, statement={"state": "partial", "counts": {"failed": 1}})
+    errors = adopted(runner, "stated", "child", first, errors=[{"label": "a", "message": "no"}], first=0)
+    turn(runner, planned("started", first), *life(runner, "child", first), errors, stated, planned("succeeded", first))
+    assert (job(runner).state, job(runner).reason) == (JobState.FAILED, FailureReason.PARTIAL)
+    assert [len(read_rows(runner.database, table)) for table in ("item_error", "item_count")] == [1, 1]
+    order(runner, "requeue", job(runner).id)
+    turn(runner)
+    assert [one.state for one in tasks_of(runner, job(runner).id)] in ([TaskState.READY], [TaskState.QUEUED])
+    assert [read_rows(runner.database, table) for table in ("item_error", "item_count")] == [[], []]
 
 
 def test_an_adopted_task_that_fails_fails_the_job(runner: JobRunner, first: str) -> None:

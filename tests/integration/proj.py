@@ -533,6 +533,13 @@ def fail_many(number: int) -> Partial[int]:
     return Partial(number, errors=[error] * number)
 
 
+@task()
+def wait_and_fail_many(number: int, gate: str) -> Partial[int]:
+    """Wait for a file to appear, and fail so many items."""
+    hold.run(None, gate)
+    return fail_many(number)
+
+
 # ---- skipped by others -------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ from celery import chain
 from jobrunner.statements import MOST_ERRORS
 from jobrunner.states import JobState, TaskState
 from tests.house import PATIENCE, House
+from tests.waiting import until
 
 pytestmark = pytest.mark.house_on("sqlite-redis", chaos=["postgresql-rabbitmq"])
 
@@ -38,6 +39,32 @@ def test_outside_of_jobs_the_value_flows_and_nothing_is_told(running: House) -> 
     proj = running.proj
     assert proj.process.delay(["a", "b"], ["b"]).get(PATIENCE) == ["a"]
     assert proj.skip.delay([1], "why").get(PATIENCE) == [1]
+
+
+@pytest.mark.chaos
+@pytest.mark.house_on("sqlite-redis")
+@pytest.mark.timeout(300)
+def test_an_attempt_whose_statement_the_event_log_does_not_take_is_tried_again_when_it_does(house: House) -> None:
+    house.broker()
+    tracker = house.tracker()
+    worker = house.worker(JOBRUNNER_EVENT_LOG_LIMIT="300")  # Redis forgets about a hundred entries at a time
+    gate = house.gate("open")
+    job = house.jobs.submit(house.proj.wait_and_fail_many.si(1_000, str(gate)))  # in four parts
+    until(lambda: job.tasks()[0].started_at is not None, timeout=PATIENCE, what="the task to start")
+    tracker.kill()
+
+    def full() -> bool:
+        """Run one more task, whose events go into the log."""
+        house.proj.identity.delay(1).get(timeout=PATIENCE)
+        return "The event log is full" in worker.text
+
+    until(full, timeout=PATIENCE, what="the event log to be full")
+    gate.open()
+    worker.says("EventLogFullError")
+    house.tracker(ready=None)
+    assert (job.wait(2 * PATIENCE), job.view.reason) == (JobState.FAILED, "partial")
+    (only,) = job.tasks()
+    assert (only.retries, len(job.task(only.id).item_errors())) == (1, 1_000)
 
 
 def test_ten_thousand_item_errors_are_kept_and_shown_page_by_page(running: House) -> None:
