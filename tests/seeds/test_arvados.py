@@ -117,6 +117,16 @@ def test_a7_if_the_process_terminates_without_setting_success_the_task_failed_bu
     assert (shown["state"], shown["success"]) == ("failed", False)
 
 
+def test_a7_exit_code_111_is_a_temporary_failure_0_is_success_and_any_other_is_permanent(running: House) -> None:
+    script = running.proj.script
+    once = script.si("[ -e {0} ] && exit 0; touch {0}; exit 111", running.path("a7"))
+    job = running.jobs.submit(group(script.si("exit 0"), once, script.si("exit 110")))
+    assert job.wait(PATIENCE) is JobState.FAILED
+    assert [task.state for task in job.tasks()] == ["completed", "completed", "failed"]
+    outcomes = [[one.outcome for one in ones] for ones in running.ended_attempts(job)]
+    assert outcomes == [["succeeded"], ["retried", "succeeded"], ["failed"]]
+
+
 def test_a5_a_task_is_only_updated_by_the_worker_process_that_has_been_dispatched_to_work_on_it(
     tmp_path: Path, database_url: str
 ) -> None:

@@ -4,13 +4,16 @@ import json
 import re
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import celery
 import pytest
 from celery import chain, group
 from sqlalchemy import select
 
+from jobrunner import CommandResult, CommandTask
 from jobrunner.event_types import ACTIVE_EVENTS, EVENT_TYPES, INACTIVE_EVENTS, event_named
 from jobrunner.states import ENDED_JOB, TASK_MOVES, TaskState, success
 from jobrunner.store import schema
@@ -51,6 +54,18 @@ def test_h1_tasks_are_celery_level_python_functions_dispatched_to_distributed_wo
 
 def test_h2_jobs_are_tasks_that_run_a_subprocess() -> None:
     assert ours("HySDS", "word", "job") == ("command task",)
+
+
+def test_h2_a_job_is_a_subclass_of_a_task_that_runs_an_executable_in_a_working_directory_of_a_worker(
+    running: House,
+) -> None:
+    script = running.proj.script
+    assert isinstance(script, CommandTask)
+    assert issubclass(CommandTask, celery.Task)
+    record = CommandResult.read(running.jobs.submit(script.si("pwd; echo $$")).result(PATIENCE))
+    assert record.stdout.splitlines()[0] == record.work_directory
+    assert record.worker == "worker@house"
+    assert Path(record.work_directory).is_relative_to(running.home / "work")
 
 
 @pytest.mark.parametrize(("event", "state"), EVENTS.items(), ids=EVENTS)
