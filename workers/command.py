@@ -22,6 +22,7 @@ from jobrunner.errors import CommandFailedError, InvalidParametersError, NoVerdi
 from jobrunner.reports import report_of
 from workers import minder
 from workers.canceled import grace_of
+from workers.logs import keep
 from workers.pruning import prune_now_and_then
 from workers.verdict import retry_without_verdict
 from workers.work_directory import Attempt, WorkDirectory, attempt_of, work_directory
@@ -177,10 +178,15 @@ def _follow(task: Any, command: Command, minded: _Minded) -> _Told:
 
 
 def _report(task: Any, told: _Told) -> None:
+    """Pass on what concerns others: how far it is, and what goes to the task's log."""
     reports = getattr(task, "jobrunner_reports", None)
     if "progress" in told and reports is not None:
         with suppress(InvalidParametersError):  # a share above 1
             reports.add(report_of(told["progress"], None, told["message"]))
+    if told.get("left_out"):
+        keep(f"[{told['left_out']:,} bytes of output are left out here; the files of the command have more]")
+    if "said" in told:
+        keep(_clean(told["said"]))
 
 
 # ---- what came of it -------------------------------------------------------------------------------------------

@@ -36,6 +36,9 @@ _CHUNK: Final = 1 << 20
 _LINE: Final = 2_000
 #: Seconds between two words of progress, and between two looks whether what was killed is gone.
 _REST: Final = 0.1
+#: Seconds after which new output is told for the task's log, and bytes of a stream that are: else the last ones.
+_SAID_REST: Final = 0.5
+_MOST_SAID: Final = 32_000
 #: Seconds that the kernel gets for ending what was killed.
 _DEATH: Final = 5.0
 
@@ -87,6 +90,7 @@ class Output:
         self._held: deque[bytes] = deque()
         self._length = self._held_length = self._written = 0
         self._tail = b""
+        self._unsaid, self._unsaid_length = bytearray(), 0
         self._problem: str | None = None
 
     def read(self) -> bool:
@@ -97,12 +101,34 @@ class Output:
             return False
         self._length += len(data)
         self._tail = data[-TAIL:] if len(data) >= TAIL else (self._tail + data)[-TAIL:]
+        self._unsaid += data[-_MOST_SAID:]
+        self._unsaid_length += len(data)
+        if len(self._unsaid) >= 2 * _MOST_SAID:  # now and then: each time would copy it each time
+            del self._unsaid[:-_MOST_SAID]
         self._hear(data)
         first = data[: self._room]
         self._room -= len(first)
         self._write(first)
         self._hold(data[len(first) :] if first else data)
         return bool(data)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to be told for the log."""
+        return bool(self._unsaid)
+
+    def news(self, *, whole: bool) -> dict[str, Any] | None:
+        """Return the newest lines since the last time, and how many bytes before them are left out.
+
+        A line that has not ended waits for its end, unless that is `whole` or too long.
+        """
+        end = len(self._unsaid) if whole or len(self._unsaid) >= _MOST_SAID else self._unsaid.rfind(b"\n") + 1
+        if not end:
+            return None
+        said, self._unsaid = self._unsaid[:end][-_MOST_SAID:], self._unsaid[end:]
+        left_out = self._unsaid_length - len(said) - len(self._unsaid)
+        self._unsaid_length = len(self._unsaid)
+        return {"said": said.decode(errors="replace"), "left_out": left_out}
 
     def finish(self) -> dict[str, Any]:
         """Read what is left, write the end, and return what there is to tell."""
@@ -191,16 +217,44 @@ class Family:
             yield from found
 
 
+class Teller:
+    """Tells the body one JSON object a line, and waits for it at the end only: who does not listen misses news."""
+
+    def __init__(self) -> None:
+        self._untold = b""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it has been told everything."""
+        return not self._untold
+
+    def tell(self, told: dict[str, Any]) -> None:
+        """Tell something, as far as it listens."""
+        self._untold += f"{json.dumps(told)}\n".encode()
+        self.go_on()
+
+    def go_on(self, *, waits: bool = False) -> None:
+        """Go on where it did not listen."""
+        os.set_blocking(1, waits)
+        try:
+            while self._untold:
+                self._untold = self._untold[os.write(1, self._untold) :]
+        except BlockingIOError:
+            return
+        except OSError:  # it is gone
+            self._untold = b""
+
+
 class Minder:
     """Runs one command: a loop that hears everybody, and acts when it is time."""
 
-    def __init__(self, specification: dict[str, Any], control: bytes) -> None:
+    def __init__(self, specification: dict[str, Any], control: bytes, teller: Teller) -> None:
         self._timeout, self._grace = specification["timeout"], specification["grace"]
-        self._control = control
+        self._control, self._teller = control, teller
         self._ended_by: str | None = None
         self._kill_at = math.inf
         self._progress: tuple[float, str] | None = None
-        self._progress_due = 0.0
+        self._progress_due = self._said_due = 0.0
         self._selector = selectors.DefaultSelector()
         limit, in_output = specification["limit"], Lines(b"progress:", self._hear_progress)
         self._outputs = {
@@ -214,7 +268,7 @@ class Minder:
 
     def run(self) -> None:
         """Stay until everybody has ended, and tell what came of it."""
-        _tell({"group": self._family.group}, waits=True)
+        self._teller.tell({"group": self._family.group})
         for one in self._outputs.values():
             os.close(one.writing)
             self._selector.register(one.reading, selectors.EVENT_READ, lambda one=one: self._drain(one))
@@ -261,9 +315,13 @@ class Minder:
 
     def _act(self) -> None:
         now = time.monotonic()
-        if self._progress is not None and now >= self._progress_due:
+        self._teller.go_on()
+        if self._progress is not None and now >= self._progress_due and self._teller.is_free:
             self._tell_progress()
             self._progress_due = now + _REST
+        if now >= self._said_due and self._has_news() and self._teller.is_free:
+            self._tell_news()
+            self._said_due = now + _SAID_REST
         if self._ended_by is None and self._family.code is not None:
             self._end("itself", self._grace)  # and what it has left behind is ended with it
         elif self._ended_by is None and self._timeout is not None and now >= self._began + self._timeout:
@@ -281,8 +339,12 @@ class Minder:
     def _pause(self) -> float | None:
         """Return the seconds until something is to be done; None if that is not known."""
         now, due = time.monotonic(), []
-        if self._progress is not None:
+        if not self._teller.is_free:
+            due.append(now + _REST)
+        elif self._progress is not None:
             due.append(self._progress_due)
+        if self._teller.is_free and self._has_news():
+            due.append(max(self._said_due, now + _REST))  # it may wait for the end of a line
         if self._ended_by is not None:
             due.append(max(self._kill_at, now + _REST))
         elif self._timeout is not None:
@@ -295,15 +357,25 @@ class Minder:
         if self._progress is not None:
             share, words = self._progress
             self._progress = None
-            _tell({"progress": share, "message": words or None})
+            self._teller.tell({"progress": share, "message": words or None})
+
+    def _has_news(self) -> bool:
+        return any(one.has_news for one in self._outputs.values())
+
+    def _tell_news(self, *, whole: bool = False) -> None:
+        for one in self._outputs.values():
+            if (news := one.news(whole=whole)) is not None:
+                self._teller.tell(news)
 
     def _tell_end(self) -> None:
         seconds = time.monotonic() - self._began
         told = {name: one.finish() for name, one in self._outputs.items()}
         self._hear_rest_of_script()
+        self._tell_news(whole=True)
         self._tell_progress()
         by = "itself" if self._ended_by is None else self._ended_by
-        _tell({"code": self._family.code, "ended_by": by, "seconds": seconds, **told}, waits=True)
+        self._teller.tell({"code": self._family.code, "ended_by": by, "seconds": seconds, **told})
+        self._teller.go_on(waits=True)
 
     def _hear_rest_of_script(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -321,23 +393,14 @@ def main() -> None:
             return  # the body was ended before it had said what to run
         told += more
     specification, _, control = told.partition(b"\n")
+    teller = Teller()
     try:
-        minder = Minder(json.loads(specification), control)
+        minder = Minder(json.loads(specification), control, teller)
     except OSError as error:
-        _tell({"errno": error.errno, "problem": error.strerror, "path": error.filename}, waits=True)
+        teller.tell({"errno": error.errno, "problem": error.strerror})
+        teller.go_on(waits=True)
         return
     minder.run()
-
-
-def _tell(told: dict[str, Any], *, waits: bool = False) -> None:
-    """Tell the body something; what it need not know is dropped while it does not listen."""
-    os.set_blocking(1, waits)
-    line = f"{json.dumps(told)}\n".encode()
-    try:
-        while line:
-            line = line[os.write(1, line) :]
-    except OSError:  # it is gone, or does not listen
-        return
 
 
 def _wake_up_by_children() -> int:

@@ -55,6 +55,18 @@ def test_a_command_in_a_job_has_a_record_and_the_next_task_takes_it(running: Hou
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
+def test_what_a_command_writes_is_in_the_log_of_its_task(running: House) -> None:
+    job = running.jobs.submit(running.proj.script.si("echo on stdout; echo on stderr >&2"))
+    assert job.wait(PATIENCE) is JobState.COMPLETED
+    (task,) = job.tasks()
+
+    def lines() -> list[str]:
+        return running.cli("logs", task.id).stdout.splitlines()
+
+    wanted = ("on stdout", "on stderr")
+    until(lambda: all(any(one.endswith(text) for one in lines()) for text in wanted), timeout=PATIENCE, what="its log")
+
+
 def test_exit_1_has_failed_after_one_attempt_and_what_comes_next_does_not_run(running: House) -> None:
     script = running.proj.script
     job = running.jobs.submit(chain(script.si("echo no luck >&2; exit 1"), script.si("true")))

@@ -162,6 +162,31 @@ def test_a_gigabyte_of_output_is_bounded_and_passes_in_seconds(tmp_path: Path) -
     assert last["seconds"] < 30
 
 
+def test_what_it_writes_is_told_line_by_line_for_the_log_of_its_task(tmp_path: Path) -> None:
+    told = Minded(tmp_path, ["sh", "-c", "echo one; echo error >&2; printf 'two, without end'"]).told()
+    said = [one for one in told if "said" in one]
+    assert sorted(line for one in said for line in one["said"].splitlines()) == ["error", "one", "two, without end"]
+    assert {one["left_out"] for one in said} == {0}
+
+
+def test_of_much_that_it_writes_the_last_is_told_and_how_much_was_left_out(tmp_path: Path) -> None:
+    told = Minded(tmp_path, ["seq", "1", "200000"]).told()
+    said = [one for one in told if "said" in one]
+    assert said[-1]["said"].endswith("199999\n200000\n")
+    assert sum(len(one["said"]) + one["left_out"] for one in said) == told[-1]["stdout"]["bytes"]
+    assert sum(len(one["said"]) for one in said) <= 32_000 * (2 + told[-1]["seconds"] / 0.5)
+
+
+def test_a_body_that_does_not_listen_does_not_hold_the_command_up(tmp_path: Path) -> None:
+    said = f"for i in 1 2 3 4; do seq 1 20000; echo progress: 0.$i {'x' * 1_500}; sleep 0.6; done"
+    more = f"{said}; touch {tmp_path}/done; while [ ! -e {tmp_path}/go ]; do sleep 0.01; done"
+    minded = Minded(tmp_path, ["sh", "-c", more])
+    until((tmp_path / "done").exists, timeout=PATIENCE, what="the command to go on, with nobody who listens")
+    (tmp_path / "go").touch()
+    last = minded.end()
+    assert (last["code"], last["ended_by"]) == (0, "itself")
+
+
 # ---- progress ----------------------------------------------------------------------------------------------------
 
 
