@@ -9,6 +9,10 @@ import time
 from celery import Celery, chord
 from celery.canvas import Signature
 
+logger = logging.getLogger("chatter")
+logger.propagate = False
+logger.addHandler(logging.NullHandler())  # without one, what nobody hears would go to the worker's own log
+
 
 def noop(number: int) -> int:
     """Do nothing, and have a value."""
@@ -27,8 +31,6 @@ def clock() -> float:
 
 def chatter(lines: int) -> None:
     """Log so many lines, where nobody writes them down."""
-    logger = logging.getLogger("chatter")
-    logger.propagate = False
     for number in range(lines):
         logger.warning("line %d of %d", number, lines)
 

@@ -14,9 +14,10 @@ logger = logging.getLogger(__name__)
 
 #: Events that others like it make up for, and what tasks log: they are the first to go.
 _EXPENDABLE = frozenset({"worker-heartbeat", TASK_LOGGED})
-#: Bytes of a batch, unless one event alone is longer; and of the longest event. RabbitMQ refuses messages above 16 MB
-#: since its version 4, and one that no broker takes would hold up all behind it.
-_SIZE = 1_000_000
+#: Bytes of a batch, unless one event alone is longer; and of the longest event. The log is bounded by how many batches
+#: it has. RabbitMQ refuses messages above 16 MB since its version 4, and one that no broker takes would hold up all
+#: behind it.
+_SIZE = 250_000
 LONGEST = 15_000_000
 _JSON = json.JSONEncoder(default=str)
 

@@ -10,9 +10,9 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from jobrunner.records import Attempt
 from jobrunner.states import TaskState
 from jobrunner.store import tracking
-from jobrunner.store.bulk import Update, insert_rows
+from jobrunner.store.bulk import InsertNew, Update, insert_rows
 from jobrunner.store.database import Database
-from jobrunner.store.schema import attempt, message, task
+from jobrunner.store.schema import attempt, log_part, message, task
 from jobrunner.text import NAME
 from tests.apps import read_rows
 from tests.builders import moment
@@ -101,6 +101,19 @@ def test_an_update_passes_over_rows_that_do_not_meet_its_conditions(database: Da
         insert_rows(connection, attempt, rows)
         update.run(connection, [row | {"exception": "changed"} for row in rows])
     assert [row["exception"] for row in read_rows(database, "attempt")] == ["one", "changed"]
+
+
+def test_of_new_rows_those_are_left_out_whose_key_is_there_or_comes_twice(database: Database) -> None:
+    rows = [
+        {"task_id": "t", "delivery": 1, "retries": 0, "process": "p", "number": number, "at": moment(0.5), "text": text}
+        for number, text in enumerate(ODD)
+    ]
+    insert = InsertNew(log_part, list(rows[0]))
+    with database.write() as connection:
+        insert.run(connection, [])
+        insert.run(connection, rows[3:5])
+        insert.run(connection, [*(row | {"text": "again"} for row in rows[3:5]), *rows, *rows])
+    assert sorted(read_rows(database, "log_part"), key=lambda row: row["number"]) == rows
 
 
 def test_rows_are_found_by_any_number_of_ids_whatever_is_in_them(database: Database) -> None:

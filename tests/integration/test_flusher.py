@@ -144,7 +144,7 @@ def test_an_event_that_no_broker_takes_is_counted_and_long_ones_share_no_batch(h
     house.broker()
     done = run(
         house,
-        "new()\nsay(0, text='x' * 16_000_000)\nsay(1)\nfor number in range(2, 6): say(number, text='x' * 600_000)",
+        "new()\nsay(0, text='x' * 16_000_000)\nsay(1)\nfor number in range(2, 6): say(number, text='x' * 150_000)",
     )
     found = entries(house)
     assert numbers(found) == [1, 2, 3, 4, 5]
