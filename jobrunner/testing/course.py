@@ -22,18 +22,19 @@ from jobrunner.records import Task as TaskRecord
 from jobrunner.reports import report_told
 from jobrunner.retry_policy import last_retry
 from jobrunner.statements import Statement
-from jobrunner.states import JobState, TaskState
+from jobrunner.states import JobState, SkipReason, TaskState
 from jobrunner.submit import Submission
 from jobrunner.testing.board import Board, Task
 from jobrunner.testing.body import Ended, attempt, inline
 from jobrunner.testing.told import Told
+from jobrunner.text import SENTENCE, bounded
 from jobrunner.wire import TASK_PROGRESS, TASK_STATED
 from tracker.bounds import explain, why_failed
 from tracker.rules import rule_met
 from tracker.statements import note_of
 
 _TASK_ADDED = "task-added"
-_SAID, _EMPTY = "said", ("empty", "skipped: what it takes is empty")
+_EMPTY = SkipReason.EMPTY, "skipped: what it takes is empty"
 #: Where Celery says that what a task has sent has ended, in our words; other ends say nothing of how it went.
 _ADOPTED = {states.SUCCESS: TaskState.COMPLETED, states.RETRY: TaskState.SOFT_FAILED}
 
@@ -170,8 +171,8 @@ class Course:
         for branch, first in branches.items():
             if not statement.branches or {one.name for one in first} <= set(statement.branches):
                 chosen = first if isinstance(branch, str) else self.board.inside(branch)
-                why = f"skipped: {statement.skips} (said by {task.called})"
-                self._skips.update((one.id, (_SAID, why)) for one in chosen)
+                why = bounded(f"skipped: {statement.skips} (said by {task.called})", SENTENCE)
+                self._skips.update((one.id, (SkipReason.SAID, why)) for one in chosen)
 
     # ---- what tasks send by Celery's own means ---------------------------------------------------------------
 

@@ -116,6 +116,11 @@ class InlineJobTask(JobTask):
         told = self._task.item_errors[first : None if limit is None else first + limit]
         return [_item_error(self._task, number, one) for number, one in enumerate(told, first)]
 
+    def logs(self, *, attempt: int | None = None, delivery: int | None = None) -> NoReturn:  # noqa: ARG002
+        """Refuse: what its body logs and prints goes where all does that this process logs and prints."""
+        msg = f"Job {self.job_id} has run inline, and no log is kept of that."
+        raise RefusedError(msg, "With pytest, look into caplog and capsys.")
+
     def _order(self, *_: Any, **__: Any) -> NoReturn:
         raise _refusal(self.job_id)
 

@@ -41,6 +41,13 @@ CASES: dict[str, tuple[Callable[[ModuleType, str], Signature], dict[str, Any]]] 
     "items and a failure": (lambda p, _: group(p.process.s(["a"], ["a"]), p.fail.s("no")), {}),
     "nothing to do": (lambda p, _: chain(p.skip.s("a value", "no use"), p.identity.s()), {}),
     "more, in part": (lambda p, _: chain(p.expand_in_part.s(p.identity.s("more")), p.identity.s()), {}),
+    "what comes next skipped": (
+        lambda p, _: chain(p.find_none.s([1]), group(p.fail.s(), chain(p.fail.s(), p.fail.s())), p.identity.s()), {}),
+    "some of it skipped": (
+        lambda p, _: chain(p.find_none.s([1], p.fail.name), group(p.fail.s(), p.identity.s()), p.identity.s()), {}),
+    "nothing to take": (
+        lambda p, _: chain(group(p.identity.s([]), p.identity.s()), p.total_of_any.s(), p.identity.s()), {}),
+    "nothing but what was skipped": (lambda p, _: chain(p.find_none.s([]), p.fail.s(), p.total_of_any.s()), {}),
     "nothing": (lambda _p, _: group([]), {}),
 }  # fmt: skip
 

@@ -18,11 +18,10 @@ from jobrunner.errors import (
     OutsideJobError,
     RefusedError,
 )
-from jobrunner.statements import ItemCounts, Statement
+from jobrunner.statements import ItemCounts
 from jobrunner.states import JobState, TaskState
 from jobrunner.testing import InlineJob, run
 from tests.apps import new_app
-from workers.statements import tell_statement
 
 
 @pytest.fixture
@@ -261,9 +260,9 @@ def test_a_task_that_finds_nothing_to_do_is_skipped_and_hands_on_what_it_says(cl
 def skipper(jobs: JobRunner) -> Any:
     """Return a task that has what comes next skipped, or of a group the branches that begin with these names."""
 
-    @jobs.task(name="skipper", shared=False, bind=True)
-    def skipper(self: Any, *names: str) -> str:
-        tell_statement(jobs.app, self.request, Statement(skips="no use", branches=names))
+    @jobs.task(name="skipper", shared=False)
+    def skipper(*names: str) -> str:
+        current.skip_next("no use", *names)
         return "value"
 
     return skipper
@@ -380,12 +379,22 @@ def test_a_body_of_another_task_is_no_task_of_the_job(jobs: JobRunner) -> None:
         grow.apply(throw=True)
 
 
+def test_a_command_runs_inline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBRUNNER_HOME", str(tmp_path))
+    jobs = JobRunner(new_app(tmp_path))
+    made = jobs.command(["sh", "-c", "echo done > made; echo progress: 0.5 half"], outputs=["made"])
+    job = run(made)
+    assert ([one["path"] for one in job.result()["outputs"]], job.tasks()[0].said) == (["made"], "half")
+    assert run(jobs.command(["false"])).reason == "task"
+
+
 # ---- what it is not ----------------------------------------------------------------------------------------
 
 
 def test_nothing_can_be_ordered(identity: Any) -> None:
     job = run(identity.s(1))
-    for order in (job.pause, job.cancel, job.requeue, job.task(job.tasks()[0].id).skip):
+    task = job.task(job.tasks()[0].id)
+    for order in (job.pause, job.cancel, job.requeue, task.skip, task.logs):
         with pytest.raises(RefusedError, match="has run inline"):
             order()
 
