@@ -264,16 +264,18 @@ _STATED = EventType(
     name="task-stated",
     sent_by="a worker, for the body of a task of a job",
     when=(
-        "the body has returned a `Partial` or raised `Skip`, before its end is told: first its item errors, in parts,"
-        " and at last the statement. Monitors get no copy"
+        "the body has returned a `Partial`, raised `Skip` or called `current.skip_next`, before its end is told: first"
+        " its item errors, in parts, and at last the statement. Monitors get no copy"
     ),
-    effect="none until the execution has succeeded; then its task is `partial` or `skipped`, as it states (N2)",
+    effect="none until the execution has succeeded; then its task is `partial` or `skipped`, as it states, and so is"
+    " `skipped` what it says of what comes next (N2)",
     fields=(
         replace(_UUID, h3=False),
         Field(
             "statement",
             ("attempt.statement", "item_count.processed", "item_count.skipped", "item_count.failed"),
-            "what the task becomes, why, and how many items were processed, skipped, failed or not reached",
+            "what the task becomes, why, and how many items were processed, skipped, failed or not reached; why what"
+            " comes next is to be skipped, and which branches of it",
         ),
         Field(
             "errors",
