@@ -116,6 +116,7 @@ def _skip(turn: Turn, ordered: Collection[str], empty: Collection[str]) -> None:
     for task in tracking.tasks_by_id(turn.connection, [*ordered, *empty]).values():
         if task.id in empty:
             task.reason, task.note = SkipReason.EMPTY, "skipped: what it takes is empty"
+            task.started_at = None  # as it may have when its input was lost: it has no value
         turn.move(task, TaskState.SKIPPED)
     if ordered or empty:
         turn.move_on()

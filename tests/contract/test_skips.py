@@ -288,6 +288,31 @@ def test_what_was_skipped_in_a_job_that_failed_stays_so_when_that_is_requeued(on
     assert one.tasks == ["completed", "skipped", "queued"]
 
 
+@pytest.mark.parametrize(("value", "reason"), [(None, "said"), ("[]", "empty")])
+def test_what_had_lost_its_input_is_skipped_when_that_is_made_again_so(
+    one: Driven, value: str | None, reason: str
+) -> None:
+    find = named(one, "find")
+    one.world.runner.app.tasks["find"].replayable = True
+    one.submit(chain(find, named(one, "resize", skip_empty=True), named(one, "report")))
+    returns(one, 0, "[1]")
+    one.start(1)
+    worker = one.world.workers["worker"]
+    (running,) = worker.running
+    worker.running.clear()
+    one.world.tell(worker, "failed", running.message, exception="lost", lost=[one.row(0).celery_id])
+    one.turn()
+    assert one.tasks == ["queued", "pending", "pending"]
+    if value is None:
+        skip_next(one, 0)
+    else:
+        returns(one, 0, value)
+    one.turn()
+    assert one.tasks == ["completed", "skipped", "queued"]
+    assert one.row(1).reason == reason
+    assert inputs(one, 2) == NOTHING
+
+
 def test_ten_thousand_tasks_are_skipped_in_a_turn_by_a_few_statements(here: Driven) -> None:
     one = here
     one.submit(chain(one.work(), group(chain(one.work(), one.work()) for _ in range(5_000)), one.work()))
@@ -365,6 +390,19 @@ def test_of_a_task_that_ran_again_its_last_value_counts(here: Driven) -> None:
     one.notice()
     returns(one, 0, "[1]")
     assert one.tasks == ["completed", "queued"]
+
+
+def test_what_a_task_adds_may_be_skipped_so(one: Driven) -> None:
+    one.submit(one.work())
+    one.start(0)
+    (running,) = one.world.workers["worker"].running
+    added = chain(named(one, "find"), named(one, "resize", skip_empty=True))
+    one.world.runner.prepare_tasks()
+    for part in parts(one.world.runner.app, added, chain="c", group="g", number=0, expands=False):
+        one.world.tell(one.world.workers["worker"], "added", running.message, part=part.model_dump(mode="json"))
+    one.end(0)
+    returns(one, 1, "[]")
+    assert one.tasks == ["completed", "completed", "skipped"]
 
 
 def test_what_is_to_take_only_some_items_is_not_skipped(one: Driven) -> None:

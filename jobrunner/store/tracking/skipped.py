@@ -38,12 +38,15 @@ def successors(connection: Connection, chains: Collection[str]) -> list[Successo
     return [Successor(*row) for row in connection.execute(_SUCCESSORS, {"ids": list(chains)})]
 
 
-_SKIP = Update(task, ["id"], ["state", "reason", "note", "ended_at"])
+_SKIP = Update(task, ["id"], ["state", "reason", "note", "started_at", "ended_at"])
 
 
 def skip_tasks(connection: Connection, tasks: Sequence[tuple[str, str]], now: datetime) -> None:
-    """End pending tasks as skipped: (task, note)."""
-    fixed = {"state": TaskState.SKIPPED, "reason": SkipReason.SAID, "ended_at": now}
+    """End pending tasks as skipped: (task, note).
+
+    One that waits because its input was lost has started, too, and has no value all the same.
+    """
+    fixed = {"state": TaskState.SKIPPED, "reason": SkipReason.SAID, "started_at": None, "ended_at": now}
     _SKIP.run(connection, [{"id": id_, "note": note, **fixed} for id_, note in tasks])
 
 
