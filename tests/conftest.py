@@ -1,10 +1,11 @@
 """Houses and databases for tests that need real ones; see `tests.house` and `tests.servers`."""
 
 import signal
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -79,15 +80,25 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Build houses on each database, or on what the test's mark `house_on` names; on some for `make chaos` alone."""
+    """Build houses on the servers that the test's mark `house_on` names; on some for `make chaos` alone."""
+    if "house" in metafunc.fixturenames:
+        servers = _servers(metafunc, metafunc.function.__name__)
+        metafunc.parametrize("house", servers, indirect=True, scope="function")
+    if "running" in metafunc.fixturenames:
+        metafunc.parametrize("running", _servers(metafunc, metafunc.module.__name__), indirect=True, scope="module")
+
+
+def _servers(metafunc: pytest.Metafunc, name: str) -> list[Any]:
+    """Return where a house stands: unless the test says so itself, on one database, and for `make chaos` on each.
+
+    Which one follows from the name, of the test or of the module that shares the house. So both databases are under
+    houses all the time, and what matters for a database by itself is in `tests/contract`, which has each.
+    """
     marker = metafunc.definition.get_closest_marker("house_on")
-    servers = list(marker.args if marker else (f"{database}-redis" for database in DATABASES))
-    servers += [
-        pytest.param(one, marks=pytest.mark.chaos) for one in (marker.kwargs.get("chaos", ()) if marker else ())
-    ]
-    for name, scope in (("house", "function"), ("running", "module")):
-        if name in metafunc.fixturenames:
-            metafunc.parametrize(name, servers, indirect=True, scope=scope)
+    if marker:
+        return [*marker.args, *(pytest.param(one, marks=pytest.mark.chaos) for one in marker.kwargs.get("chaos", ()))]
+    chosen = DATABASES[zlib.crc32(name.encode()) % len(DATABASES)]
+    return [pytest.param(f"{one}-redis", marks=() if one == chosen else pytest.mark.chaos) for one in DATABASES]
 
 
 @contextmanager
