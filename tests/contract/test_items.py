@@ -13,6 +13,7 @@ from jobrunner.order_kinds import OrderKind
 from jobrunner.records import Letter
 from jobrunner.statements import MOST_ERRORS, ItemError, Partial
 from jobrunner.store import schema, tracking
+from jobrunner.wire import LOST
 from tests.apps import order, read_rows
 from tests.builders import moment
 from tests.requeued import Requeued
@@ -110,6 +111,12 @@ def test_every_delivery_of_the_new_run_has_the_items(done: Requeued) -> None:
     assert items(done) == list(PATHS)
 
 
+def test_a_task_of_which_the_result_backend_has_lost_the_items_gets_them_anew(done: Requeued) -> None:
+    failed_items(done)
+    done.turn(done.tell(0, "started"), done.tell(0, "failed", **{LOST: []}))
+    assert (done.states()[0], done.deliveries()[0], items(done)) == ("queued", 3, list(PATHS))
+
+
 def test_a_task_that_ends_partial_again_takes_the_newest_items(done: Requeued) -> None:
     failed_items(done)
     end_partial(done, 0, ["/b"])
@@ -190,6 +197,19 @@ def test_what_has_not_processed_the_other_items_must_do_so_first(job: Requeued, 
     job.fail(1)
     assert "that have not ended well with its other items. Let these end well" in failed_items(job, arrival)
     assert (job.states()[0], job.job()["state"]) == ("partial", "failed")
+
+
+def test_in_a_paused_job_what_comes_next_must_have_run_with_the_other_items(job: Requeued) -> None:
+    job.submit(chain(job.leaf(), job.leaf()))
+    job.turn(job.tell(0, "started"))
+    order(job.runner, OrderKind.PAUSE, job.job_id)
+    end_partial(job, 0)
+    assert (job.job()["state"], job.states()) == ("paused", {0: "partial", 1: "ready"})
+    assert "that have not ended well with its other items." in failed_items(job)
+    job.order(OrderKind.RESUME)
+    job.run_all()
+    failed_items(job)
+    assert (job.states(), items(job)) == ({0: "queued", 1: "pending"}, list(PATHS))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from jobrunner.additions import parts
 from jobrunner.order_kinds import OrderKind
 from jobrunner.plan import Source
 from jobrunner.statements import Statement
-from jobrunner.states import JobState
+from jobrunner.states import JobState, TaskState
 from jobrunner.store.schema import attempt, history, task
 from jobrunner.store.sources import inputs_of
 from jobrunner.wire import NOTHING
@@ -25,9 +25,9 @@ from tests.driven import Driven
 WHY = "no pictures"
 
 
-def says(one: Driven, number: int, *names: str, why: str = WHY) -> None:
+def says(one: Driven, number: int, *names: str, why: str = WHY, state: TaskState = TaskState.COMPLETED) -> None:
     """Let a task that runs state that what comes next is to be skipped."""
-    worker, told = one.world.workers["worker"], Statement(skips=why, branches=names)
+    worker, told = one.world.workers["worker"], Statement(state=state, skips=why, branches=names)
     (running,) = (each for each in worker.running if each.message.celery_id == one.row(number).celery_id)
     one.world.tell(worker, "stated", running.message, statement=statement_told(told))
 
@@ -442,3 +442,28 @@ def test_so_had_one_that_an_operator_has_let_skip_its_work(one: Driven) -> None:
     one.turn()
     assert one.tasks == ["completed", "skipped", "skipped"]
     assert (one.state, one.job.outcome) == (JobState.COMPLETED, "ok")
+
+
+def test_a_task_that_skips_itself_may_skip_what_comes_next(one: Driven) -> None:
+    one.submit(chain(one.work(), one.work()))
+    one.start(0)
+    says(one, 0, state=TaskState.SKIPPED)
+    one.end(0)
+    assert one.tasks == ["skipped", "skipped"]
+    assert [one.row(number).reason for number in (0, 1)] == [None, "said"]
+    assert (one.state, one.job.outcome) == (JobState.COMPLETED, "noop")
+
+
+def test_what_a_partial_task_has_skipped_is_judged_anew_when_it_is_requeued_with_its_job(one: Driven) -> None:
+    one.submit(chain(one.work(), one.work(), one.work()))
+    one.start(0)
+    says(one, 0, state=TaskState.PARTIAL)
+    one.end(0)
+    one.run(2)
+    assert (one.state, one.tasks) == (JobState.FAILED, ["partial", "skipped", "completed"])
+    one.order(OrderKind.REQUEUE)
+    one.notice()
+    one.turn()
+    assert one.tasks == ["queued", "pending", "pending"]
+    one.run(0)
+    assert one.tasks == ["completed", "queued", "pending"]
