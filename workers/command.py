@@ -20,9 +20,9 @@ from jobrunner.commands.environment import ATTEMPT, JOB, PROGRESS, TASK, environ
 from jobrunner.commands.outputs import collect
 from jobrunner.errors import CommandFailedError, InvalidParametersError, NoVerdictError, TemporaryFailureError
 from jobrunner.reports import report_of
-from workers import minder
 from workers.canceled import grace_of
 from workers.logs import keep
+from workers.minder import PROGRAM
 from workers.pruning import prune_now_and_then
 from workers.verdict import retry_without_verdict
 from workers.work_directory import Attempt, WorkDirectory, attempt_of, work_directory
@@ -101,7 +101,7 @@ class _Minded:
     def __init__(self, specification: _Told, lock: int) -> None:
         self._group: int | None = None
         self._popen = subprocess.Popen(  # noqa: S603  our own file
-            [sys.executable, "-I", "-S", minder.__file__],
+            [sys.executable, "-I", "-S", PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,

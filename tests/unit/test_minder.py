@@ -14,7 +14,9 @@ import pytest
 from jobrunner.embedded.guardian import alive
 from tests.commands import FAMILY, pids_in
 from tests.waiting import PATIENCE, until
-from workers import minder
+from workers.minder import PROGRAM
+from workers.minder.output import TAIL
+from workers.minder.progress import ProgressLines
 
 
 class Minded:
@@ -25,7 +27,7 @@ class Minded:
         paths = {name: str(folder / name) for name in ("stdout", "stderr", "progress")}
         usual = {"environment": dict(os.environ), "cwd": str(folder), "timeout": None, "grace": 0.2, "limit": 1_000}
         self.popen = subprocess.Popen(
-            [sys.executable, "-I", "-S", minder.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            [sys.executable, "-I", "-S", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
         self.say(json.dumps({"argv": argv, **paths, **usual, **more}))
 
@@ -125,7 +127,7 @@ def test_a_command_that_is_stopped_ends_as_well(tmp_path: Path) -> None:
 
 def test_a_body_that_ends_before_it_has_said_anything_leaves_nothing() -> None:
     empty = subprocess.run(
-        [sys.executable, "-I", "-S", minder.__file__],
+        [sys.executable, "-I", "-S", PROGRAM],
         input=b'{"argv"',
         capture_output=True,
         timeout=PATIENCE,
@@ -142,7 +144,7 @@ def test_of_what_it_writes_the_beginning_and_the_end_are_kept_and_the_task_goes_
     text, whole = (tmp_path / "stdout").read_text(), "".join(f"{number}\n" for number in range(1, 100_001))
     left_out = len(whole) - 1_000
     assert text == f"{whole[:500]}\n[{left_out} bytes are left out here]\n{whole[-500:]}"
-    assert (last["stdout"]["bytes"], last["stdout"]["tail"]) == (len(whole), whole[-minder.TAIL :])
+    assert (last["stdout"]["bytes"], last["stdout"]["tail"]) == (len(whole), whole[-TAIL:])
     assert (tmp_path / "stderr").read_text() == "short\n"
 
 
@@ -217,7 +219,7 @@ def test_lines_are_found_however_the_stream_is_cut() -> None:
     wanted = [(0.1, "a"), (0.2, ""), (0.3, "b c")]
     for size in range(1, len(text) + 1):
         found: list[tuple[float, str]] = []
-        lines = minder.Lines(b"progress:", lambda share, words, found=found: found.append((share, words)))
+        lines = ProgressLines(b"progress:", lambda share, words, found=found: found.append((share, words)))
         for start in range(0, len(text), size):
             lines.feed(text[start : start + size])
         assert found == wanted
@@ -225,7 +227,7 @@ def test_lines_are_found_however_the_stream_is_cut() -> None:
 
 def test_a_line_without_end_is_not_kept_in_memory() -> None:
     found: list[tuple[float, str]] = []
-    lines = minder.Lines(b"progress:", lambda share, words: found.append((share, words)))
+    lines = ProgressLines(b"progress:", lambda share, words: found.append((share, words)))
     for _ in range(100):
         lines.feed(b"x" * 1_000)
     assert len(lines._begun) == 2_000
