@@ -128,7 +128,9 @@ def test_a_hard_time_limit_of_celery_ends_the_family_too(running: House) -> None
     assert job.wait(PATIENCE) is JobState.CANCELED
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize(
+    "pool", ["prefork", "threads", *(pytest.param(one, marks=pytest.mark.chaos) for one in ("gevent", "solo"))]
+)
 def test_a_cancel_ends_the_family_and_the_task_is_canceled_when_it_is_gone(running: House, pool: str) -> None:
     """The pool of processes ends its process by TERM, which ends the command; a thread looks for itself."""
     worker = running.worker("canceled", pool=pool, queues=pool)

@@ -10,8 +10,8 @@ On Linux it adopts what its children leave behind, so no process escapes by leav
 parent. Elsewhere it knows the process group alone.
 """
 
-from pathlib import Path
+import os
 from typing import Final
 
 #: What Python is to run.
-PROGRAM: Final = str(Path(__file__).with_name("__main__.py"))
+PROGRAM: Final = os.path.join(os.path.dirname(__file__), "__main__.py")

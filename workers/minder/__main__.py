@@ -7,10 +7,9 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Final
 
-sys.path.append(str(Path(__file__).parents[2]))  # an isolated Python does not look there
+sys.path.append(os.path.join(os.path.dirname(__file__), "..", ".."))  # an isolated Python does not look there
 
 from workers.minder.loop import Minder
 from workers.minder.teller import Teller

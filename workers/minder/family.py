@@ -7,10 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
-_PROC: Final = Path("/proc")
+_PROC: Final = "/proc"
 #: Numbers of Linux's `prctl`.
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -61,7 +60,7 @@ class Family:
         if not self._adopts:
             return
         parents: dict[int, list[tuple[int, int]]] = {}
-        for entry in os.listdir(_PROC):  # noqa: PTH208  names suffice
+        for entry in os.listdir(_PROC):
             if entry.isdecimal() and (told := _stat(entry)):
                 parents.setdefault(int(told[1]), []).append((int(entry), int(told[2])))
         ours = [os.getpid()]
@@ -90,7 +89,8 @@ def _signal_group(group: int, number: int) -> bool:
 def _stat(pid: str) -> list[str]:
     """Return the state, the parent and the group of a process that runs, and more; of any other nothing."""
     try:
-        told = (_PROC / pid / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        with open(f"{_PROC}/{pid}/stat", errors="replace") as file:
+            told = file.read().rpartition(")")[2].split()  # the name before it may hold spaces and parentheses
     except OSError:
         return []
     return told if told[0] not in "ZX" else []

@@ -5,7 +5,6 @@ import math
 import os
 import selectors
 import signal
-import socket
 import time
 from typing import Any, Final
 
@@ -163,9 +162,9 @@ class Minder:
 
 def _wake_up_by_children() -> int:
     """Return what can be read when a child has ended."""
-    reading, writing = socket.socketpair()
+    reading, writing = os.pipe()
     for one in (reading, writing):
-        one.setblocking(False)
+        os.set_blocking(one, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(writing.detach(), warn_on_full_buffer=False)
-    return reading.detach()
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    return reading
