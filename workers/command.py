@@ -111,14 +111,14 @@ class _Minded:
         self._input, self._output = (pipe.fileno() for pipe in (self._popen.stdin, self._popen.stdout) if pipe)
         self._say(json.dumps(specification))
 
-    def told(self) -> Iterator[_Told | None]:
-        """Yield what the minder tells, to its end; None now and then while it tells nothing."""
+    def told(self) -> Iterator[_Told]:
+        """Yield what the minder tells, to its end; nothing of it now and then while it is silent."""
         begun = b""
         with selectors.DefaultSelector() as selector:
             selector.register(self._output, selectors.EVENT_READ)
             while True:
                 if not selector.select(_LOOK):
-                    yield None
+                    yield {}
                     continue
                 if not (data := os.read(self._output, _CHUNK)):
                     return
@@ -161,13 +161,14 @@ class _Minded:
 def _follow(task: Any, command: Command, minded: _Minded) -> _Told:
     """Hear what the minder tells until the command has ended, and return its last word."""
     last: _Told = {}
+    is_ending = False
     try:
         for told in minded.told():
-            if told is not None:
-                last = told
-                _report(task, told)
-            elif (grace := grace_of(task.app, task.request)) is not None:
+            last = told or last
+            _report(task, told)
+            if not is_ending and (grace := grace_of(task.app, task.request)) is not None:
                 minded.end(min(grace, command.grace))
+                is_ending = True
     except BaseException:  # an order, a time limit, the end of the worker: the command ends before its body does
         minded.end(command.grace)
         minded.wait()

@@ -135,7 +135,8 @@ def test_a_cancel_ends_the_family_and_the_task_is_canceled_when_it_is_gone(runni
     """The pool of processes ends its process by TERM, which ends the command; a thread looks for itself."""
     worker = running.worker("canceled", pool=pool, queues=pool)
     argv, pids = family(running)
-    job = running.jobs.submit(running.jobs.command(argv, grace=1.0).set(queue=pool))
+    chatty = f"while :; do echo progress: 0.5; sleep 0.05; done & exec {' '.join(argv)}"
+    job = running.jobs.submit(running.jobs.command(["sh", "-c", chatty], grace=1.0).set(queue=pool))
     members = complete(pids)
     assert job.cancel(grace=20).wait(PATIENCE).outcome == "done"
     assert not any(alive(pid) for pid in members)
