@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery, states
+from celery._state import _set_current_app, _tls
 from celery.app.trace import build_tracer
 from celery.exceptions import WorkerLostError
 from kombu.serialization import loads, prepare_accept_content
@@ -62,16 +63,20 @@ class Ended:
 def inline(app: Celery) -> Iterator[Told]:
     """Let the bodies of an app's tasks run here: what they tell is kept, and what they send runs at once.
 
-    That is what `task_always_eager` means to Celery. An error of what they send stays there, as on a worker.
+    That is what `task_always_eager` means to Celery. An error of what they send stays there, as on a worker; where the
+    app is the current one, too, in which Celery looks for what is sent.
     """
     wanted = {"task_always_eager": True, "task_eager_propagates": False}
     before = {setting: app.conf[setting] for setting in wanted}
     events, told = app.__dict__.get("events"), Told()
+    current = getattr(_tls, "current_app", None)
     app.conf.update(wanted)
     app.__dict__["events"] = told
+    app.set_current()
     try:
         yield told
     finally:
+        _set_current_app(current)
         app.conf.update(before)
         del app.__dict__["events"]
         if events is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Signature, chain, chord, group
+from celery import Signature, chain, chord, current_app, group
 from celery.exceptions import Ignore, Reject
 
 from jobrunner import ItemError, JobRunner, Partial, Skip, current
@@ -360,11 +360,12 @@ def test_what_a_body_sends_by_celerys_means_runs_at_once_and_is_part_of_the_job(
     def send(*canvases: dict[str, Any]) -> list[Any]:
         return [Signature.from_dict(one, app=jobs.app).apply_async().id for one in canvases]
 
-    sent = send.s(identity.s(1), chord([identity.s(2), identity.s(3)], identity.s())).set(link=identity.s())
+    linked = chord([identity.s()], identity.s())
+    sent = send.s(identity.s(1), chord([identity.s(2), identity.s(3)], identity.s())).set(link=[identity.s(), linked])
     job = run(sent)
     assert job.state is JobState.COMPLETED
     adopted = [one for one in job.tasks() if one.created_by]
-    assert len(adopted) == 5
+    assert len(adopted) == 7
     assert {one.state for one in adopted} == {TaskState.COMPLETED}
     job = run(send.s(fail.s("no")))
     assert (job.state, states(job)) == (JobState.FAILED, {"send": ["completed"], "fail": ["failed"]})
@@ -410,6 +411,7 @@ def test_the_app_is_left_as_it_was(jobs: JobRunner, identity: Any) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(leave.s())
     run(identity.s(1))
+    assert current_app._get_current_object() is not jobs.app
     assert jobs.app.events is before
     assert not jobs.app.conf.task_always_eager
     assert jobs.app.conf.task_eager_propagates
