@@ -80,6 +80,7 @@ class Following:
     stuck: Mapping[str, str] = field(default_factory=dict)
     _delays: dict[str, datetime] = field(default_factory=dict)
     _counts: dict[str, ItemCountRow] = field(default_factory=dict)
+    _uncounted: set[str] = field(default_factory=set)
 
     def follow(
         self,
@@ -116,7 +117,7 @@ class Following:
             return
         task.reason = reason_of(task, state, decider, history)
         task.note = explain(task.reason, note, task) if isinstance(task.reason, FailureReason) else note
-        self._note_statement(task, decider)
+        self._note_statement(task, before, decider)
         if task.reason is FailureReason.INPUT_LOST and before is not state and task.block_id:
             self.turn.input_lost.append(task)
         if state is TaskState.FAILED and before is not state and decider.standing == Standing.LOST:
@@ -134,13 +135,14 @@ class Following:
         self.turn.skips.note(task, before, decider)
         return True
 
-    def _note_statement(self, task: Task, decider: Attempt) -> None:
+    def _note_statement(self, task: Task, before: TaskState, decider: Attempt) -> None:
         """Say what the body of a task that has ended well has stated, and count its items."""
         statement = stated(decider) if task.state in WELL else None
-        if statement is None:
-            return
-        task.note = note_of(statement)
-        if statement.counts is not None:
+        if statement is not None:
+            task.note = note_of(statement)
+        if before in WELL and (statement is None or statement.counts is None):
+            self._uncounted.add(task.id)  # another execution decides, and has said nothing of items
+        if statement is not None and statement.counts is not None:
             self._counts[task.id] = ItemCountRow(task_id=task.id, job_id=task.job_id, **asdict(statement.counts))
 
     def _is_left(self, task: Task, decider: Attempt) -> bool:
@@ -223,7 +225,9 @@ class Following:
     def count_items(self) -> None:
         """Write how many items tasks have processed that say so."""
         tracking.save_item_counts(self.turn.connection, self._counts.values())
+        tracking.forget_item_counts(self.turn.connection, self._uncounted)
         self._counts.clear()
+        self._uncounted.clear()
 
 
 def _was_not_sent(task: Task) -> bool:

@@ -188,6 +188,14 @@ def test_what_a_process_states_that_does_not_have_the_task_has_no_effect(one: St
     assert one.rows("item_count") == []
 
 
+def test_the_items_are_counted_that_the_execution_states_which_decides(one: Stating) -> None:
+    one.submit(work(one))
+    one.turn(*one.ends(0, partial(), process="first"))
+    one.turn(one.tell(0, "started", process="second"), one.tell(0, "succeeded", process="second"))
+    assert (one.tasks, one.job) == (["completed"], ("completed", None, "ok"))
+    assert (one.task(0)["note"], one.rows("item_count")) == (None, [])
+
+
 # ---- requeue ---------------------------------------------------------------------------------------------
 
 
