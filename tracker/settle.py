@@ -156,7 +156,8 @@ def follow(connection: "Connection", job: Job, cause: Cause, now: datetime) -> l
         job.ended_at = job.outcome = job.note = None  # if it had ended, that was not its end
     moves = []
     while (verdict := _verdict(job)).state is not job.state:
-        reason = FailureReason(job.will_fail) if verdict.reason and job.will_fail else verdict.reason
+        by_rule = verdict.reason is FailureReason.TASK and job.will_fail is not None
+        reason = FailureReason(job.will_fail) if by_rule else verdict.reason
         moves.append(move_job(job, verdict.state, cause, now, reason=reason, corrects=job.observed))
     if job.started_at is None and not job.unmet and job.total > sum(job.counts[state] for state in _WAITING):
         job.started_at = now
@@ -180,7 +181,7 @@ def _end(connection: "Connection", job: Job, now: datetime) -> None:
     if job.state is JobState.COMPLETED:
         job.outcome = _outcome(connection, job)
     if job.reason == FailureReason.PARTIAL or job.outcome == JobOutcome.WITH_ERRORS:
-        job.note = _partial_note(connection, job)
+        job.note = partial_note(connection, job)
     failed = tracking.first_failed(connection, job.id) if job.counts[TaskState.FAILED] else None
     if failed is not None and job.will_fail == FailureReason.THRESHOLD:
         number = tracking.count_own_failures(connection, job.id)
@@ -203,8 +204,8 @@ def _outcome(connection: "Connection", job: Job) -> JobOutcome:
     return JobOutcome.NOOP if _had_nothing_to_do(connection, job) else JobOutcome.OK
 
 
-def _partial_note(connection: "Connection", job: Job) -> str | None:
-    """Name the first task that ended partial, and say how many items have failed."""
+def partial_note(connection: "Connection", job: Job) -> str | None:
+    """Return a sentence that names the first task that ended partial, and says how many items have failed."""
     first, number = tracking.first_partial(connection, job.id), job.counts[TaskState.PARTIAL]
     if first is None:
         return None

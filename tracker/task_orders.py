@@ -8,12 +8,13 @@ from jobrunner.order_arguments import GRACE
 from jobrunner.order_kinds import JOB_ORDERS, Intent, OrderKind
 from jobrunner.order_records import Answer, Order, Requeue
 from jobrunner.records import Task
-from jobrunner.states import ENDED_JOB, ENDED_TASK, CancelReason, FailureReason, JobState, TaskState
+from jobrunner.states import ENDED_JOB, ENDED_TASK, CancelReason, FailureReason, JobState, PartialRule, TaskState
 from jobrunner.store import tracking
 from tracker.holding import is_known, void
 from tracker.items import requeue_items
 from tracker.ordered import OUT, Ordered, done
 from tracker.requeue import begin_requeue, may_run, open_behind
+from tracker.settle import partial_note
 from tracker.turn import Turn
 
 #: The end that an order gives a task.
@@ -79,13 +80,20 @@ class TaskOrder(Ordered):
         return None
 
     def _judge_again(self) -> None:
-        """A failed task of a job that has failed was canceled: if it was the only one, so is the job (F1)."""
+        """A failed task of a job that has failed was canceled: if it was the only one, so is the job (F1).
+
+        A job that does not tolerate tasks that ended partial has failed because of these, then.
+        """
         self.turn.move_on()
         self.turn.settle()
-        self.job = tracking.jobs_by_id(self.turn.connection, [self.job.id])[self.job.id]
-        if self.job.state is JobState.FAILED and not self.job.counts[TaskState.FAILED]:
+        self.job = job = tracking.jobs_by_id(self.turn.connection, [self.job.id])[self.job.id]
+        if job.state is not JobState.FAILED or job.counts[TaskState.FAILED]:
+            return
+        if job.counts[TaskState.PARTIAL] and job.partial_rule != PartialRule.TOLERATE:
+            job.reason, job.note = FailureReason.PARTIAL, partial_note(self.turn.connection, job)
+        else:
             self.move(JobState.CANCELED)
-            self.save()
+        self.save()
 
     def _accept(self) -> None:
         """A failed task of a job that has ended counts as ended well: what had to be canceled because of it may run."""

@@ -158,6 +158,36 @@ def test_a_task_that_an_operator_has_skipped_has_no_value(one: Stating) -> None:
         assert inputs_of(connection, [source])[source] == NOTHING
 
 
+def failed(here: Stating, arrival: int, process: str = PROCESS) -> Sequence[Event]:
+    start, end = (here.tell(arrival, word, process=process, exception="E()") for word in ("started", "failed"))
+    return [start, end]
+
+
+@pytest.mark.parametrize(
+    ("rule", "end"), [("fail", ("failed", "partial", None)), ("tolerate", ("canceled", None, None))]
+)
+def test_without_the_failed_task_a_job_has_failed_because_of_the_partial_one(
+    rule: str, end: tuple[str, str | None, str | None], here: Stating
+) -> None:
+    here.submit(group(work(here), work(here)), on_partial=rule)
+    here.turn(*here.ends(0, partial()), *failed(here, 1))
+    assert here.job == ("failed", "task", None)
+    order(here.runner, "cancel", here.job_id, here.task(1)["id"])
+    here.turn()
+    assert (here.tasks, here.job) == (["partial", "canceled"], end)
+    assert rule == "tolerate" or here.task(0)["id"] in here.note
+
+
+def test_a_failure_that_met_the_rule_and_turns_out_to_be_partial_is_the_reason(here: Stating) -> None:
+    here.submit(group(chain(work(here), work(here)), work(here)), on_failure="cancel")
+    here.turn(*failed(here, 0, "first"))
+    assert here.job[:2] == ("failed", "task")
+    received = here.tell(0, "received", process="second")
+    here.turn(received, *here.ends(0, partial(), process="second"))
+    assert (here.tasks, here.job[:2]) == (["partial", "canceled", "canceled"], ("failed", "partial"))
+    assert here.task(0)["id"] in here.note
+
+
 # ---- whatever the order ----------------------------------------------------------------------------------
 
 
