@@ -12,14 +12,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from celery.utils.log import LoggingProxy
-
-from jobrunner.log_lines import OUTPUT
 from workers.lines import Lines
 
 #: Seconds after which lines are told at the latest.
 _REST = 0.5
-#: The logger by which Celery lets what is printed go to its own log.
+#: The logger by which Celery lets what is printed go to its own log, in as many records as there were calls of `write`.
+#: We hear it from the stream: whole lines, whatever the log level.
 _REDIRECTED = "celery.redirected"
 #: How our own threads are called: what these log is about the worker.
 _OURS = "jobrunner-"
@@ -125,11 +123,10 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Add a record; one that cannot be made a text is reported as logging does, and raises nothing."""
         lines = self._find()
-        if lines is None or (record.threadName or "").startswith(_OURS):
+        if lines is None or record.name == _REDIRECTED or (record.threadName or "").startswith(_OURS):
             return
-        level = OUTPUT if record.name == _REDIRECTED else record.levelname
         try:
-            lines.add_made(lambda: self.format(record), level)
+            lines.add_made(lambda: self.format(record), record.levelname)
         except Exception:  # noqa: BLE001  whatever is logged, as in every handler of logging
             self.handleError(record)
 
@@ -143,7 +140,7 @@ class _Copied:
     def write(self, text: str) -> int:
         """Write text."""
         lines = self._find()
-        if lines is not None:
+        if lines is not None and isinstance(text, str):
             lines.write(self, text)
         return self._stream.write(text)
 
@@ -156,8 +153,8 @@ class _Copied:
         return getattr(self._stream, name)
 
 
-#: Streams of which we hear without doing anything, and None where there is no stream.
-_HEARD = (LoggingProxy, _Copied, type(None))
+#: A stream of which we hear, and None where there is none.
+_HEARD = (_Copied, type(None))
 
 #: Of this process. A process of a pool has a copy of that of its worker, which runs no task itself.
 collector = Collector()
