@@ -156,8 +156,9 @@ def follow(connection: "Connection", job: Job, cause: Cause, now: datetime) -> l
         job.ended_at = job.outcome = job.note = None  # if it had ended, that was not its end
     moves = []
     while (verdict := _verdict(job)).state is not job.state:
-        by_rule = verdict.reason is FailureReason.TASK and job.will_fail is not None
-        reason = FailureReason(job.will_fail) if by_rule else verdict.reason
+        reason = verdict.reason
+        if job.will_fail and reason is FailureReason.TASK:
+            reason = FailureReason(job.will_fail)
         moves.append(move_job(job, verdict.state, cause, now, reason=reason, corrects=job.observed))
     if job.started_at is None and not job.unmet and job.total > sum(job.counts[state] for state in _WAITING):
         job.started_at = now

@@ -4,6 +4,7 @@ The minder (`workers.minder`) is a process between the body and the command. The
 time limits arrive: whatever ends the body ends the command.
 """
 
+import errno
 import json
 import logging
 import os
@@ -35,6 +36,20 @@ _LOOK: Final = 0.5
 _MINDER_GRACE: Final = 10.0
 #: Characters of what a command has written that its error has.
 _SAID: Final = 500
+
+#: Why a command may not start that would another time: it is no fault of its own.
+_PASSING: Final = frozenset(
+    {
+        errno.EAGAIN,  # too many processes
+        errno.ENOMEM,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.ETXTBSY,  # it is being installed
+    }
+)
 
 _CHUNK: Final = 65_536
 _MEGABYTE: Final = 1_000_000
@@ -198,6 +213,9 @@ def _judge(task: Any, command: Command, directory: WorkDirectory, told: _Told) -
     worker = task.request.hostname or "this machine"
     if "errno" in told:
         msg = f"{command.name!r} cannot be run on {worker}: {told['problem']}."
+        if told["errno"] in _PASSING:
+            remedy = "Another worker may have room, or this one may later."
+            raise retry_without_verdict(task, TemporaryFailureError(msg, remedy))
         remedy = "Install it there, make it executable, or name its path; the worker's PATH is passed on."
         raise CommandFailedError(msg, remedy)
     if "code" not in told:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -62,21 +62,20 @@ def work_directory(root: Path, attempt: Attempt) -> Iterator[WorkDirectory]:
     Raises:
         WorkDirectoryError: it cannot be made.
     """
-    try:
-        path = _make(root, [datetime.now(UTC).date().isoformat(), *map(_safe, attempt)])
-        lock = os.open(path / OURS / "lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        (path / OURS / "tmp").mkdir(mode=_MODE)
-        os.mkfifo(path / OURS / "progress", 0o600)
-    except OSError as error:
-        msg = f"No work directory can be made in {root}: {error.strerror} ({error.filename})."
-        remedy = "Let the worker write there, make room, or set JOBRUNNER_WORK_ROOT to another folder."
-        raise WorkDirectoryError(msg, remedy) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            path = _make(root, [datetime.now(UTC).date().isoformat(), *map(_safe, attempt)])
+            lock = os.open(path / OURS / "lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            stack.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            (path / OURS / "tmp").mkdir(mode=_MODE)
+            os.mkfifo(path / OURS / "progress", 0o600)
+        except OSError as error:
+            msg = f"No work directory can be made in {root}: {error.strerror} ({error.filename})."
+            remedy = "Let the worker write there, make room, or set JOBRUNNER_WORK_ROOT to another folder."
+            raise WorkDirectoryError(msg, remedy) from error
+        stack.callback(os.utime, lock)  # until when it was in use
         yield WorkDirectory(path=path, lock=lock)
-    finally:
-        os.utime(lock)  # until when it was in use
-        os.close(lock)
 
 
 def _make(root: Path, parts: Sequence[str]) -> Path:

@@ -1,6 +1,7 @@
 """The files that a command has made: found by patterns, inside of its work directory only."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -37,8 +38,8 @@ def collect(folder: Path, patterns: Sequence[str]) -> tuple[OutputFile, ...]:
     found: set[Path] = set()
     for pattern in patterns:
         matching = {one for one in folder.glob(pattern) if OURS not in one.relative_to(folder).parts}
-        if not matching and not any(wildcard in pattern for wildcard in "*?["):
-            msg = f"The command has ended well, and made no {pattern!r}."
+        if not any(wildcard in pattern for wildcard in "*?[") and not any(one.is_file() for one in matching):
+            msg = f"The command has ended well, and made no file {pattern!r}."
             raise CommandFailedError(msg, "A name without wildcards must be there: look at what it has written.")
         found |= matching
         if len(found) > MOST_OUTPUTS:
@@ -50,7 +51,7 @@ def collect(folder: Path, patterns: Sequence[str]) -> tuple[OutputFile, ...]:
 def _files(folder: Path, paths: Sequence[Path]) -> Iterator[OutputFile]:
     root = folder.resolve()
     for path in paths:
-        whole = path.resolve()
+        whole = Path(os.path.realpath(path))  # which minds no links that lead in a circle, as `resolve` may
         if not whole.is_relative_to(root):
             msg = f"The output {str(path.relative_to(folder))!r} leads out of the work directory, to {str(whole)!r}."
             raise CommandFailedError(msg, "Have the command copy that file instead of linking to it.")

@@ -1,5 +1,7 @@
 """Command tasks, called in this process: what runs, where, with which environment, and what comes of it."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -109,6 +111,15 @@ def test_what_is_not_executable_is_a_clear_error(runner: JobRunner, tmp_path: Pa
         run(runner, [str(tmp_path / "text")])
 
 
+def test_what_cannot_be_run_just_now_is_a_temporary_failure(runner: JobRunner, tmp_path: Path) -> None:
+    with (tmp_path / "script").open("w") as script:  # it is being installed
+        script.write("#!/bin/sh\n")
+        script.flush()
+        (tmp_path / "script").chmod(0o700)
+        with pytest.raises(TemporaryFailureError, match="cannot be run on this machine: Text file busy"):
+            run(runner, [str(tmp_path / "script")])
+
+
 def test_a_minder_that_is_killed_leaves_no_verdict_and_no_command(runner: JobRunner, tmp_path: Path) -> None:
     with pytest.raises(NoVerdictError, match="without saying how"):
         shell(runner, f"echo $$ > {tmp_path}/pid; kill -9 $PPID; sleep 1000")
@@ -120,8 +131,14 @@ def test_a_minder_that_is_killed_leaves_no_verdict_and_no_command(runner: JobRun
 
 def test_a_pattern_may_match_nothing_and_a_file_that_is_named_must_be_there(runner: JobRunner) -> None:
     assert run(runner, ["true"], outputs=["*.png"]).outputs == ()
-    with pytest.raises(CommandFailedError, match=r"made no 'a\.png'"):
-        run(runner, ["true"], outputs=["a.png"])
+    for line in ("true", "mkdir a.png", "ln -s a.png a.png"):
+        with pytest.raises(CommandFailedError, match=r"made no file 'a\.png'"):
+            shell(runner, line, outputs=["a.png"])
+
+
+def test_what_matches_and_is_no_file_is_left_out(runner: JobRunner) -> None:
+    line = "mkdir a.d; mkfifo a.pipe; ln -s a.loop a.loop; ln -s nothing a.nothing; touch a.file"
+    assert [one.path for one in shell(runner, line, outputs=["a.*"]).outputs] == ["a.file"]
 
 
 def test_what_is_ours_in_a_work_directory_is_no_output(runner: JobRunner) -> None:
@@ -190,6 +207,25 @@ def test_a_work_root_that_cannot_be_written_is_a_clear_error_with_a_remedy(runne
     (tmp_path / "home/work").write_text("no folder")
     with pytest.raises(WorkDirectoryError, match=r"No work directory can be made in .*home/work.*JOBRUNNER_WORK_ROOT"):
         run(runner, ["true"])
+
+
+def test_a_work_directory_that_cannot_be_made_whole_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that is full, which does not go well with workers that have ever fewer descriptors."""
+
+    def is_full(_path: Path, _mode: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "mkfifo", is_full)
+    with (
+        pytest.raises(WorkDirectoryError, match="No space left on device"),
+        work_directory(tmp_path, Attempt("job", "task", "1.0")),
+    ):
+        pass
+    (lock,) = tmp_path.glob("*/job/task/1.0/.command/lock")
+    with lock.open() as again:
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 # ---- the environment ---------------------------------------------------------------------------------------------

@@ -68,7 +68,8 @@ class Minder:
             self._selector.unregister(output.reading)
 
     def _hear_script(self) -> None:
-        self._from_script.feed(os.read(self._fifo, _CHUNK))
+        with contextlib.suppress(BlockingIOError):  # a script may read it as well
+            self._from_script.feed(os.read(self._fifo, _CHUNK))
 
     def _hear_progress(self, share: float, words: str) -> None:
         self._progress = share, words
@@ -148,16 +149,12 @@ class Minder:
     def _tell_end(self) -> None:
         seconds = time.monotonic() - self._began
         told = {name: one.finish() for name, one in self._outputs.items()}
-        self._hear_rest_of_script()
+        self._hear_script()
         self._tell_news(whole=True)
         self._tell_progress()
         by = "itself" if self._ended_by is None else self._ended_by
         self._teller.tell({"code": self._family.code, "ended_by": by, "seconds": seconds, **told})
         self._teller.go_on(waits=True)
-
-    def _hear_rest_of_script(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self._hear_script()
 
 
 def _wake_up_by_children() -> int:
