@@ -508,7 +508,14 @@ def test_config_shows_every_setting_with_its_origin(run: Run, tmp_path: Path, mo
         "result_backend": ("redis://host/1", "JOBRUNNER_RESULT_BACKEND"),
         "app": (None, "default"),
         "event_log_limit": ("20000", "default"),
+        "keep_logs": ("true", "default"),
+        "log_limit": ("1000000", "default"),
+        "log_rate": ("1000", "default"),
         "propagate_failures": ("false", "default"),
+        "work_root": (None, "default"),
+        "work_days": ("7", "default"),
+        "work_megabytes": ("10000", "default"),
+        "command_output_megabytes": ("10", "default"),
     }
     assert {name: (one["value"], one["origin"]) for name, one in found["used"].items()} == {
         "database": (str(tmp_path / "jobs.db"), "JOBRUNNER_DATABASE"),
