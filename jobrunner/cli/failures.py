@@ -35,7 +35,7 @@ def attempts_table(views: Iterable[AttemptView]) -> Table:
             stamp(view.started_at) if view.started_at else "",
             f"{(view.ended_at - view.started_at).total_seconds():.3f} s" if view.started_at and view.ended_at else "",
             Text(word, style=_COLORS.get(word, "")),
-            view.exception or view.result or reported(view),
+            one_line(view.exception or view.result or reported(view), SENTENCE),
         )
     return table
 
@@ -59,7 +59,7 @@ def errors_table(groups: Iterable[ErrorGroup]) -> Table:
     table = new_table("ERROR", "ATTEMPTS", "TASKS", "FIRST", "LAST", "WORKERS")
     for one in groups:
         table.add_row(
-            one.error,
+            one_line(one.error, SENTENCE),
             str(one.attempts),
             str(one.tasks),
             stamp(one.first_at) if one.first_at else "",

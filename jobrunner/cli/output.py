@@ -20,6 +20,7 @@ from jobrunner.states import ENDED_TASK, WELL, FailureRule, JobOutcome, JobState
 from jobrunner.store.attempts import AttemptView
 from jobrunner.store.leases import TrackerStatus
 from jobrunner.store.reading import JobView, TaskView, WorkerBlockView, WorkerView
+from jobrunner.text import SENTENCE, one_line
 
 _COLORS = {"completed": "green", "failed": "red", "canceled": "yellow", "partial": "yellow", "active": "cyan",
            "soft-failed": "magenta",
@@ -114,7 +115,7 @@ def jobs_table(views: Iterable[JobView], waits: Mapping[str, str | None]) -> Tab
         table.add_row(
             view.id,
             view.name or UNKNOWN,
-            _with(state_text(view.state), "observed", view.observed),
+            _with(Text(state_line(view), style=_COLORS.get(view.state, "")), "observed", view.observed),
             f"{progress.done}/{_total(progress)}",
             _ago(view.submitted_at),
             _took(view),
@@ -136,7 +137,7 @@ def tasks_table(views: Sequence[TaskView]) -> Table:
             state_text(view.state).append(f" ({view.reason})" if view.reason else ""),
             tries,
             runtime,
-            view.note or view.result or ("" if view.state in WELL | _BEFORE else reported(view)),
+            one_line(view.note or view.result or ("" if view.state in WELL | _BEFORE else reported(view)), SENTENCE),
         )
     return table
 

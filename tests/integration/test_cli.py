@@ -80,6 +80,21 @@ def test_list_can_leave_out_what_had_nothing_to_do(jobs: JobRunner, run: Run) ->
     submitted(jobs, name="busy")
     assert [job["name"] for job in run("list", "--json").json] == ["busy", "idle"]
     assert [job["name"] for job in run("list", "--json", "--no-noop").json] == ["busy"]
+    assert run("list").out.splitlines()[2].split()[1:4] == ["idle", "completed", "(noop)"]
+
+
+def test_list_says_why_a_job_has_failed(jobs: JobRunner, run: Run) -> None:
+    submitted(jobs, name="job")
+    update(jobs, "UPDATE job SET state = 'failed', reason = 'partial', ended_at = submitted_at")
+    assert "failed (partial)" in run("list").out
+
+
+def test_a_value_of_several_lines_is_one_line_of_the_table(jobs: JobRunner, run: Run) -> None:
+    job = submitted(jobs)
+    update(jobs, "UPDATE task SET note = '{' || char(10) || '  one' || char(10) || '}' WHERE arrival = 0")
+    lines = run("tasks", job).out.splitlines()
+    assert len(lines) == 4
+    assert "{ one }" in lines[1]
 
 
 def test_show_says_what_a_job_waits_for(jobs: JobRunner, run: Run) -> None:
