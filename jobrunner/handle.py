@@ -108,6 +108,16 @@ class Job:
         return self.view.state
 
     @property
+    def outcome(self) -> str | None:
+        """How it completed: ok, noop or with-errors; None if it has not."""
+        return self.view.outcome
+
+    @property
+    def reason(self) -> str | None:
+        """Why it has failed, in a word; None if it has not."""
+        return self.view.reason
+
+    @property
     def progress(self) -> Progress:
         """How many of its tasks have ended."""
         return Progress.of(self.view)

@@ -52,16 +52,6 @@ class InlineJob(Job):
         )  # fmt: skip
 
     @property
-    def outcome(self) -> str | None:
-        """How it completed: ok, noop or with-errors."""
-        return self._course.job.outcome
-
-    @property
-    def reason(self) -> str | None:
-        """Why it failed."""
-        return self._course.job.reason
-
-    @property
     def items(self) -> ItemCounts | None:
         """How many items its tasks have processed, of those that say so; None if none does."""
         counts = [asdict(one) for task in self._course.board.tasks.values() if (one := task.statement.counts)]
