@@ -42,7 +42,9 @@ def requeue_items(turn: Turn, job: Job, cause: Cause, task_id: str | None = None
     )
     begin_requeue(turn, job, what.with_behind(behind), cause)
     for one in again[:_TOLD]:
-        turn.tell(job.id, f"{one.id} runs again with only its {one.kept:,} items that failed", cause, task_id=one.id)
+        items = "the item" if one.kept == 1 else f"its {one.kept:,} items"
+        line = bounded(f"{one.name} [{one.id}] runs again with only {items} that failed", SENTENCE)
+        turn.tell(job.id, line, cause, task_id=one.id)
     if len(again) > _TOLD:
         turn.tell(job.id, f"{len(again) - _TOLD:,} more tasks run again with only the items that failed", cause)
 

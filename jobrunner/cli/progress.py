@@ -5,7 +5,7 @@ import click
 from jobrunner.commands.progress import say
 
 
-@click.command()
+@click.command(short_help="Say how far a command task is.")
 @click.argument("share", type=click.FloatRange(0.0, 1.0))
 @click.argument("words", nargs=-1)
 def progress(share: float, words: tuple[str, ...]) -> None:

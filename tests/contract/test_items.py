@@ -284,5 +284,6 @@ def test_the_items_of_tasks_that_are_gone_are_no_empty_list(done: Requeued) -> N
 def test_the_history_says_who_had_failed_items_requeued(done: Requeued) -> None:
     failed_items(done)
     told = {row["line"]: row for row in read_rows(done.runner.database, "history")}
-    line = told[f"{done.tasks()[0]['id']} runs again with only its 2 items that failed"]
-    assert (line["task_id"], line["trigger"], line["who"]) == (done.tasks()[0]["id"], "requeue", "tester")
+    task = done.tasks()[0]
+    line = told[f"{task['name']} [{task['id']}] runs again with only its 2 items that failed"]
+    assert (line["task_id"], line["trigger"], line["who"]) == (task["id"], "requeue", "tester")
