@@ -12,6 +12,7 @@ from jobrunner.store import tracking
 from jobrunner.store.sources import empty_ones, inputs_of
 from jobrunner.wire import Inputs
 from tracker.avoiding import MOST_HANDED_BACK, to_avoid
+from tracker.statements import EMPTY_NOTE
 from tracker.turn import Turn
 
 #: Messages that one turn takes: bounds how long others wait for the database.
@@ -115,7 +116,7 @@ def _skip(turn: Turn, ordered: Collection[str], empty: Collection[str]) -> None:
     """End tasks as was ordered while they still waited, and those of which what they take is empty."""
     for task in tracking.tasks_by_id(turn.connection, [*ordered, *empty]).values():
         if task.id in empty:
-            task.reason, task.note = SkipReason.EMPTY, "skipped: what it takes is empty"
+            task.reason, task.note = SkipReason.EMPTY, EMPTY_NOTE
             task.started_at = None  # as it may have when its input was lost: it has no value
         turn.move(task, TaskState.SKIPPED)
     if ordered or empty:

@@ -26,6 +26,7 @@ from jobrunner.store.tracking.upstream import CANCELED_BEFORE, failed_before
 from jobrunner.text import SENTENCE, bounded
 from tracker.advance import ORDERED_JOB, Verdict, judge
 from tracker.rules import may_be_met, rule_met, why_met
+from tracker.statements import note_of_partial
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -210,11 +211,7 @@ def partial_note(connection: "Connection", job: Job) -> str | None:
     first, number = tracking.first_partial(connection, job.id), job.counts[TaskState.PARTIAL]
     if first is None:
         return None
-    named = f"{first.name} [{first.id}] partial: {first.why}"
-    if number > 1:
-        items = tracking.count_failed_items(connection, job.id)
-        named = f"{number:,} tasks are partial, {items:,} items failed; the first task is {named}"
-    return bounded(named, SENTENCE)
+    return note_of_partial(first, number, tracking.count_failed_items(connection, job.id) if number > 1 else 0)
 
 
 def _meet_rule(connection: "Connection", job: Job, now: datetime) -> list[HistoryLine]:

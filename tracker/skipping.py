@@ -17,7 +17,7 @@ from jobrunner.store import tracking
 from jobrunner.store.tracking.skipped import Successor
 from jobrunner.text import SENTENCE, bounded
 from tracker.settle import Changes
-from tracker.statements import stated
+from tracker.statements import note_of_skipped, stated
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -57,7 +57,7 @@ class Skips:
         names = tracking.names_of(connection, [one.task.id for one in skips])
         for one in skips:
             one.by = f"{names[one.task.id]} [{one.task.id}]"
-            one.note = bounded(f"skipped: {one.why} (said by {one.by})", SENTENCE)
+            one.note = note_of_skipped(one.why, one.by)
         _find(connection, skips)
         skipped = [(task, one) for one in skips for task in one.found]
         tracking.skip_tasks(connection, [(task.id, one.note) for task, one in skipped], now)

@@ -6,11 +6,13 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from jobrunner.records import Attempt, AttemptKey, ItemErrorRow
+from jobrunner.records import Attempt, AttemptKey, Failed, ItemErrorRow
 from jobrunner.statements import LONGEST_ITEM, MOST_ERRORS, ItemCounts, Statement
 from jobrunner.states import WELL, TaskState
 from jobrunner.text import NAME, SENTENCE, bounded
 
+#: What people are told of a task that is skipped because of `skip_empty`.
+EMPTY_NOTE = "skipped: what it takes is empty"
 #: Names of branches that one statement may skip.
 _BRANCHES = 1_000
 #: Below what JSON numbers are exact at; the sums of a job stay far below what a column holds.
@@ -100,6 +102,19 @@ def note_of(statement: Statement) -> str | None:
     if statement.state is not TaskState.PARTIAL:
         return None
     return bounded(f"{_how_many(statement)}{f', the first: {statement.why}' if statement.why else ''}", SENTENCE)
+
+
+def note_of_skipped(why: str, by: str) -> str:
+    """Return what people are told of a task that another one has had skipped."""
+    return bounded(f"skipped: {why} (said by {by})", SENTENCE)
+
+
+def note_of_partial(first: Failed, tasks: int, items: int) -> str:
+    """Say of a job which of its tasks that ended partial is the first; of several, how many items of them failed."""
+    named = f"{first.name} [{first.id}] partial: {first.why}"
+    if tasks > 1:
+        named = f"{tasks:,} tasks are partial, {items:,} items failed; the first task is {named}"
+    return bounded(named, SENTENCE)
 
 
 def _how_many(statement: Statement) -> str:

@@ -21,6 +21,7 @@ from jobrunner.testing.course import Course
 from jobrunner.text import SENTENCE, bounded
 from tracker.advance import judge
 from tracker.rules import why_met
+from tracker.statements import note_of_partial
 
 
 def conclude(course: Course, *, propagates: bool) -> None:
@@ -77,13 +78,10 @@ def _blame(course: Course) -> None:
 
 
 def _partial_note(partial: Sequence[Task]) -> str:
-    """Name the first task that ended partial, and say how many items have failed."""
-    first, number = partial[0], len(partial)
-    named = f"{first.called} partial: {first.note}"
-    if number > 1:
-        items = sum(task.statement.counts.failed for task in partial if task.statement.counts)
-        named = f"{number:,} tasks are partial, {items:,} items failed; the first task is {named}"
-    return bounded(named, SENTENCE)
+    first = partial[0]
+    named = Failed(id=first.id, name=first.name, reason=None, discovers=first.discovers, why=first.note or "")
+    items = sum(task.statement.counts.failed for task in partial if task.statement.counts)
+    return note_of_partial(named, len(partial), items)
 
 
 def _outcome(board: Board, partial: Sequence[Task]) -> JobOutcome:

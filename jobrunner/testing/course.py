@@ -27,14 +27,13 @@ from jobrunner.submit import Submission
 from jobrunner.testing.board import Board, Task
 from jobrunner.testing.body import Ended, attempt, inline
 from jobrunner.testing.told import Told
-from jobrunner.text import SENTENCE, bounded
 from jobrunner.wire import TASK_PROGRESS, TASK_STATED
 from tracker.bounds import explain, why_failed
 from tracker.rules import rule_met
-from tracker.statements import note_of
+from tracker.statements import EMPTY_NOTE, note_of, note_of_skipped
 
 _TASK_ADDED = "task-added"
-_EMPTY = SkipReason.EMPTY, "skipped: what it takes is empty"
+_EMPTY = SkipReason.EMPTY, EMPTY_NOTE
 #: Where Celery says that what a task has sent has ended, in our words; other ends say nothing of how it went.
 _ADOPTED = {states.SUCCESS: TaskState.COMPLETED, states.RETRY: TaskState.SOFT_FAILED}
 
@@ -171,7 +170,7 @@ class Course:
         for branch, first in branches.items():
             if not statement.branches or {one.name for one in first} <= set(statement.branches):
                 chosen = first if isinstance(branch, str) else self.board.inside(branch)
-                why = bounded(f"skipped: {statement.skips} (said by {task.called})", SENTENCE)
+                why = note_of_skipped(statement.skips or "", task.called)
                 self._skips.update((one.id, (SkipReason.SAID, why)) for one in chosen)
 
     # ---- what tasks send by Celery's own means ---------------------------------------------------------------
