@@ -121,4 +121,4 @@ def _how_many(statement: Statement) -> str:
     counts = statement.counts or ItemCounts(failed=statement.errors)
     total = counts.processed + counts.skipped + counts.failed + counts.aborted
     said = [f"{number:,} {word}" for number, word in ((counts.failed, "failed"), (counts.aborted, "aborted")) if number]
-    return f"{' and '.join(said) or 'some'} of {total:,} items"
+    return f"{' and '.join(said) or 'some'} of {total:,} item{'' if total == 1 else 's'}"

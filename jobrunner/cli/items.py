@@ -71,6 +71,11 @@ class ItemErrors:
         console().print(groups)
         if self.more_groups:
             click.echo(f"… and {self.more_groups:,} more that differ", err=True)
+        if not self.shown:
+            click.echo(
+                f"There are {self.total:,} item errors, none of them from --offset {self.page.offset} on.", err=True
+            )
+            return
         items = new_table("ITEM", "ERROR", "TASK")
         for one in self.shown:
             items.add_row(one_line(one.label, SENTENCE), one_line(one.error, SENTENCE), one.task_id)

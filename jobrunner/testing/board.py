@@ -170,7 +170,9 @@ class Board:
         task = self.tasks[source.task]
         if task.grown is not None:
             return self.is_empty(task.grown)
-        return task.value is None or (isinstance(task.value, str | list | dict | tuple | set) and not task.value)
+        return task.value is None or (
+            isinstance(task.value, str | bytes | list | dict | tuple | set | frozenset) and not task.value
+        )
 
     def _values(self, source: Source) -> list[Source]:
         filled = self._items[source.group or ""]

@@ -71,6 +71,8 @@ def test_they_are_shown_a_page_at_a_time(job: str, run: Run) -> None:
     last = run("show", "--errors", job, "--limit", "1", "--offset", "5")
     assert last.out.splitlines()[-1].split()[0] == "7"
     assert last.err == "… and 1 more that differ\n"
+    beyond = run("show", "--errors", job, "--offset", "6")
+    assert ("ITEM " in beyond.out, beyond.err) == (False, "There are 6 item errors, none of them from --offset 6 on.\n")
 
 
 def test_programs_get_them_with_details(job: str, jobs: JobRunner, run: Run) -> None:
@@ -128,7 +130,7 @@ def test_watch_tells_of_tasks_that_are_skipped_or_end_partial(jobs: JobRunner) -
     end(jobs, second.id, Skip("no paths"))
     end(jobs, third.id, Partial(None, errors=errors(1)))
     assert sorted(line[10:] for line in watch.news(last=True)) == [
-        f"partial  add [{third.id}]: 1 failed of 1 items, the first: /data/0: no 0",
+        f"partial  add [{third.id}]: 1 failed of 1 item, the first: /data/0: no 0",
         f"skipped  add [{second.id}]: no paths",
     ]
     assert watch.news(last=True) == []

@@ -291,7 +291,7 @@ def test_an_empty_value_skips_who_is_declared_so(jobs: JobRunner, identity: Any)
     job = run(chain(identity.s([]), work.s(), work.s(), identity.s()))
     assert (states(job)["work"], job.result(), job.outcome) == (["skipped", "skipped"], None, "ok")
     assert {one.note for one in job.tasks() if one.name == "work"} == {"skipped: what it takes is empty"}
-    empty = group(identity.s(None), chain(identity.s(""), work.s()))
+    empty = group(identity.s(None), identity.s(b""), chain(identity.s(""), work.s()))
     assert states(run(chain(empty, work.s())))["work"] == ["skipped", "skipped"]
     assert run(chain(group(identity.s(None), identity.s(0)), work.s())).result() == [None, 0]
     assert states(run(work.s([])))["work"] == ["completed"]
