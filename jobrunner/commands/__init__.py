@@ -1,4 +1,4 @@
-"""Command tasks: what runs, where, with what environment, and what comes of it. Pure; `workers.command` runs it."""
+"""Command tasks: what runs, where, with what environment, and what comes of it. `workers.command` runs it."""
 
 from jobrunner.commands.record import CommandResult, OutputFile
 from jobrunner.commands.specification import GRACE, TEMPORARY, Command
