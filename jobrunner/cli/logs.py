@@ -36,8 +36,9 @@ def logs(*, task: str, follow: bool, attempt: int | None, delivery: int | None, 
     """Print what the TASK with this id, or beginning or end of one, has logged and printed in its last attempt.
 
     Each line has its time and level: that of Python's logging, OUTPUT for what was printed, or NOTICE, which says what
-    was left out. With --follow later attempts are printed too, unless one was chosen. With --json each line is an
-    object, one per line with --follow.
+    was left out. What is logged below the level of the worker, WARNING if its --loglevel does not say otherwise, is
+    never made. With --follow later attempts are printed too, unless one was chosen. With --json each line is an object,
+    one per line with --follow.
     """
     reading = _Reading(open_database(), task, attempt, delivery)
     told = reading.follow() if follow else reading.read()
