@@ -15,8 +15,8 @@ from jobrunner.text import NAME, SENTENCE, bounded
 EMPTY_NOTE = "skipped: what it takes is empty"
 #: Names of branches that one statement may skip.
 _BRANCHES = 1_000
-#: Below what JSON numbers are exact at; the sums of a job stay far below what a column holds.
-_MOST = 2**53
+#: More than anybody counts; the sums of a job of a million tasks stay far below what a database adds up.
+_MOST = 2**40
 
 
 def text_told(fields: Mapping[str, Any], at: datetime) -> str | None:

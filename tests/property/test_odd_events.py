@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobrunner.statements import LONGEST_ITEM, MOST_ERRORS, ItemCounts
+from jobrunner.states import WELL
 from jobrunner.text import EVENT, NAME, SENTENCE
 from jobrunner.wire import VERSION
 from tests.builders import attempt, entry, event, raw_event
@@ -14,6 +17,7 @@ from tracker.absorb import _culprits
 from tracker.eventlog.entries import decode
 from tracker.events import Told, read_events
 from tracker.fold import Event, fold
+from tracker.statements import errors_told, note_of, stated
 
 _scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None), max_size=5)
 _json = st.recursive(
@@ -25,11 +29,35 @@ _fields = [*raw_event(), "runtime", "result", "exception", "traceback", "expired
 _types = st.sampled_from(
     ["task-received", "task-started", "task-succeeded", "task-failed", "task-revoked", "worker-online"]
 )
+_errors = ["item", "label", "type", "message", "details"]
+#: What a body states, of which any part may be anything.
+_stated = st.builds(
+    lambda odd: raw_event(type="task-stated") | odd,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "first": st.integers() | _json,
+            "errors": st.lists(_json | st.fixed_dictionaries({}, optional=dict.fromkeys(_errors, _json)), max_size=3),
+            "statement": st.fixed_dictionaries(
+                {"state": st.sampled_from(sorted(WELL)) | _json},
+                optional={
+                    "counts": st.dictionaries(st.sampled_from(ItemCounts.__slots__), st.integers() | _json) | _json,
+                    "branches": st.lists(_json, max_size=3) | _json,
+                }
+                | dict.fromkeys(["why", "errors", "skips"], _json),
+            ),
+        },
+    ),
+)
 #: Any value, and events of which any field may be anything.
-_odd = _json | st.builds(
-    lambda type_, odd: raw_event(type=type_) | odd,
-    _types,
-    st.fixed_dictionaries({}, optional=dict.fromkeys(_fields, _json)),
+_odd = (
+    _json
+    | _stated
+    | st.builds(
+        lambda type_, odd: raw_event(type=type_) | odd,
+        _types,
+        st.fixed_dictionaries({}, optional=dict.fromkeys(_fields, _json)),
+    )
 )
 
 
@@ -59,8 +87,23 @@ def test_what_was_read_can_be_folded_and_what_was_rejected_can_be_written_down(o
         _fits(row.worker, NAME), _fits(row.type, NAME), _fits(row.uuid, NAME), _fits(row.event, EVENT)
 
 
+@settings(deadline=None)
+@given(_stated)
+def test_of_what_is_stated_that_is_kept_which_a_database_can_hold(odd: object) -> None:
+    (one,) = read_events([entry(odd)]).events
+    statement = stated(fold(attempt(), one))
+    if statement is not None:
+        _fits(statement.why, SENTENCE), _fits(statement.skips, SENTENCE), _fits(note_of(statement), SENTENCE)
+        counts = asdict(statement.counts or ItemCounts())
+        assert all(0 <= number < 2**40 for number in (statement.errors, *counts.values()))
+    for row in errors_told(one.fields, "task", (1, 0, "process")):
+        _fits(row.label, NAME), _fits(row.type, NAME), _fits(row.message, SENTENCE)
+        _fits(row.item, LONGEST_ITEM), _fits(row.details, LONGEST_ITEM)
+        assert 0 <= row.number < MOST_ERRORS
+
+
 def _fits(text: str | None, limit: int) -> None:
-    assert text is None or (len(text) <= limit and "\x00" not in text and text.encode())
+    assert text is None or (len(text) <= limit and "\x00" not in text and text.encode().decode() == text)
 
 
 @settings(deadline=None)
