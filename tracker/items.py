@@ -53,9 +53,7 @@ def _chosen(turn: Turn, job: Job, task_id: str | None) -> tuple[list[Unprocessed
     """Return the tasks that can, why others cannot, and the places of chains behind which all runs again."""
     found = tracking.unprocessed(turn.connection, job.id, task_id)
     if not found:
-        what = f"Job {job.id} has no task that" if task_id is None else f"Task {task_id}"
-        msg = f"{what} {'has ended' if task_id is None else 'has not ended'} partial."
-        raise RefusedError(msg, _WHOLE)
+        raise RefusedError(_why_none(job, task_id), _WHOLE)
     blocks = tracking.blocks_of(turn.connection, job.id)
     last = last_places(blocks, tracking.last_unwell(turn.connection, job.id))
     grown = tracking.grown_tasks(turn.connection, job.id)
@@ -70,6 +68,14 @@ def _chosen(turn: Turn, job: Job, task_id: str | None) -> tuple[list[Unprocessed
     if not again:
         raise RefusedError(_listed(left))
     return again, left, {(place.block, place.position) for one in again for place in _around(one, blocks)}
+
+
+def _why_none(job: Job, task_id: str | None) -> str:
+    if task_id is not None:
+        return f"Task {task_id} has not ended partial."
+    if job.counts[TaskState.PARTIAL]:
+        return f"What has ended partial in job {job.id} was sent by other tasks, and only those can send it again."
+    return f"Job {job.id} has no task that has ended partial."
 
 
 def items_of(database: Database, letter: Letter) -> str:

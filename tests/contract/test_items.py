@@ -262,6 +262,15 @@ def test_without_a_partial_task_there_is_nothing_to_do(job: Requeued, arrival: i
     assert failed_items(job, arrival) == f"{said} ended partial. Requeue it without --items."
 
 
+def test_what_a_task_has_sent_is_requeued_with_that_task_only(job: Requeued) -> None:
+    job.submit(job.leaf())
+    job.send(0, "sent-1")
+    end_partial(job, 1)
+    job.run(0)
+    assert job.job()["reason"] == "partial"
+    assert "was sent by other tasks, and only those can send it again. Requeue it without" in failed_items(job)
+
+
 def test_tasks_that_can_run_and_the_answer_tells_of_those_that_cannot(job: Requeued) -> None:
     job.submit(group(job.leaf(number) for number in range(6)))
     end_partial(job, 0)
