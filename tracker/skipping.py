@@ -110,7 +110,7 @@ class _Skip:
             yield f"{self.by} has skipped {number}: {self.why}"
         if self.unknown:
             unknown = ", ".join(sorted(self.unknown))
-            yield f"{self.by} would have {unknown} skipped ({self.why}): no branch after it begins with that"
+            yield f"{self.by} would have {unknown} skipped ({self.why}): no branch that waits after it begins with that"
 
 
 def _find(connection: "Connection", skips: Collection[_Skip]) -> None:

@@ -146,7 +146,7 @@ def test_only_the_branches_are_skipped_that_begin_with_a_task_of_such_a_name(her
     by = f"find [{one.row(0).id}]"
     assert lines(one) == [
         f"{by} has skipped 2 tasks: no pictures",
-        f"{by} would have films skipped (no pictures): no branch after it begins with that",
+        f"{by} would have films skipped (no pictures): no branch that waits after it begins with that",
     ]
     one.run(3)
     assert inputs(one, 4) == [NOTHING, one.row(3).id]
@@ -169,7 +169,7 @@ def test_a_name_that_nothing_begins_with_changes_nothing(one: Driven) -> None:
     skip_next(one, 0, "films")
     assert one.tasks == ["completed", "queued"]
     assert lines(one) == [
-        f"find [{one.row(0).id}] would have films skipped (no pictures): no branch after it begins with that"
+        f"find [{one.row(0).id}] would have films skipped (no pictures): no branch that waits after it begins with that"
     ]
 
 
