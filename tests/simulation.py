@@ -7,7 +7,7 @@ out. Time passes only from turn to turn, and then by more than anything is held 
 
 import base64
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum, auto
 from itertools import count
 from pathlib import Path
@@ -23,14 +23,18 @@ from tests.builders import event, moment
 from tracker.absorb import absorb
 from tracker.chores import do_chores
 from tracker.fold import Event
+from tracker.items import items_of
 from tracker.orders import apply_orders
 from tracker.prerequisites import tell_dependents
 from tracker.recover import QueueWatch, Voided, give_up_worker, resend_outbox, void_outbox
 from tracker.sending import Outgoing, take_held, take_ready
 from tracker.turn import Turn
+from workers.statements import in_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from jobrunner.statements import ItemError, Statement
 
 #: Seconds between two turns: longer than any task is held back.
 _BETWEEN = 100
@@ -287,6 +291,8 @@ class World:
         if isinstance(one, HeldMessage):
             return Message.read(one.headers)
         letter = one.letter
+        if letter.only_items is not None:
+            assert json.loads(items_of(self.runner.database, letter))
         return Message(
             task_id=letter.task_id,
             celery_id=one.celery_id,
@@ -382,7 +388,15 @@ class World:
         if wanted:
             self.flush(worker)
 
-    def end(self, worker: Worker, one: Execution, how: str) -> None:
+    def state(self, worker: Worker, one: Execution, statement: "Statement", errors: "Sequence[ItemError]" = ()) -> None:
+        """Let a body state something; that is told before anything else happens."""
+        for first, part in in_parts(errors):
+            self.tell(worker, "stated", one.message, errors=part, first=first)
+        told = json.loads(json.dumps(asdict(statement)))
+        self.tell(worker, "stated", one.message, statement=told)
+        self.flush(worker)
+
+    def end(self, worker: Worker, one: Execution, how: str, *, result: str | None = None) -> None:
         """Let a task end: `succeeded`, `failed`, `retried` or, if it was sent a signal, `terminated`."""
         worker.running.remove(one)
         if how == "retried":
@@ -392,6 +406,8 @@ class World:
                 again = replace(again, avoid=(*others, worker.name)[-3:])
             self.queue.append(again)
         fields: dict[str, Any] = {"exception": "no"} if how in {"failed", "retried"} else {}
+        if how == "succeeded" and result is not None:
+            fields["result"] = result
         if how == "terminated":
             how, fields = "revoked", {"terminated": True, "signum": "SIGTERM", "expired": False}
         self.tell(worker, how, one.message, **fields)

@@ -15,8 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import select
 
 from jobrunner.additions import parts
-from jobrunner.order_kinds import OrderKind, Scope
-from jobrunner.statements import Statement
+from jobrunner.order_kinds import Items, OrderKind, Scope
+from jobrunner.statements import ItemCounts, ItemError, Statement
 from jobrunner.states import ENDED_JOB, ENDED_TASK, WELL, JobState, TaskState
 from jobrunner.store import tracking
 from jobrunner.store.check import wrong_counters
@@ -44,7 +44,7 @@ def canvas(spec: Spec, app: Celery) -> Signature:
     """A canvas of tasks that take anything; those that are immutable discover work."""
     match spec:
         case Work():
-            return app.tasks["discover" if spec.immutable else "anything"].signature((), immutable=spec.immutable)
+            return app.tasks["discover" if spec.immutable else "anything"].signature((1,), immutable=spec.immutable)
         case Chain():
             return _chain(*(canvas(part, app) for part in spec.parts))
         case Group():
@@ -117,6 +117,21 @@ class Tracking(RuleBasedStateMachine):
         self.told(event("succeeded", uuid=uuid))
 
     @precondition(lambda self: self.sent)
+    @rule(data=st.data(), late=st.booleans(), worker=st.sampled_from(WORKERS))
+    def a_task_ends_partial(self, data: st.DataObject, late: bool, worker: str) -> None:
+        """What its body has stated may be told late, and another process may have ended it before."""
+        uuid = data.draw(st.sampled_from(self.sent))
+        statement = Statement(state=TaskState.PARTIAL, counts=ItemCounts(failed=1), errors=1)
+        errors = {"errors": [ItemError(item="/a", message="no").as_told()], "first": 0}
+        stated = [
+            event("stated", uuid=uuid, worker=worker, fields=fields)
+            for fields in (errors, {"statement": {**asdict(statement), "branches": []}})
+        ]
+        ended = [event(type_, uuid=uuid, worker=worker) for type_ in ("started", "succeeded")]
+        for told in (ended, stated) if late else (stated, ended):
+            self.told(*told)
+
+    @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def workers_tell_anything(self, data: st.DataObject) -> None:
         said = st.tuples(
@@ -180,15 +195,20 @@ class Tracking(RuleBasedStateMachine):
         stranger = event(type_, uuid=f"stranger{number}", fields={"root_id": f"stranger{root}"})
         self.told(stranger)
 
-    @rule(data=st.data(), kind=st.sampled_from(OrderKind), of_task=st.booleans(), scope=st.sampled_from([None, *Scope]))
-    def an_order_is_given(self, data: st.DataObject, kind: OrderKind, of_task: bool, scope: Scope | None) -> None:
+    @rule(
+        data=st.data(),
+        kind=st.sampled_from(OrderKind),
+        of_task=st.booleans(),
+        requeued=st.sampled_from([{}, *({"scope": one} for one in Scope), *[{"items": Items.FAILED}] * 3]),
+    )
+    def an_order_is_given(self, data: st.DataObject, kind: OrderKind, of_task: bool, requeued: dict[str, str]) -> None:
         with self.runner.database.read() as connection:
             jobs = list(connection.execute(select(job.c.id).order_by(job.c.id)).scalars())
             tasks = connection.execute(select(task.c.id, task.c.job_id).order_by(task.c.job_id, task.c.arrival)).all()
         if not (tasks if of_task else jobs):
             return
         task_id, job_id = data.draw(st.sampled_from(tasks)) if of_task else (None, data.draw(st.sampled_from(jobs)))
-        arguments = {"scope": scope} if kind is OrderKind.REQUEUE else {}
+        arguments = requeued if kind is OrderKind.REQUEUE else {}
         order(self.runner, kind, job_id, task_id, **arguments)
         self.turn()
 

@@ -14,14 +14,28 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, and_, or_, select
 
 from jobrunner.errors import RefusedError
 from jobrunner.failure_policy import FailurePolicy
-from jobrunner.order_kinds import JOB_ORDERS, TASK_ORDERS, Intent, OrderKind, Scope
-from jobrunner.states import ENDED_JOB, ENDED_TASK, OPEN_TASK, CancelReason, FailureRule, JobState, TaskState
+from jobrunner.order_kinds import JOB_ORDERS, TASK_ORDERS, Intent, Items, OrderKind, Scope
+from jobrunner.records import Standing
+from jobrunner.statements import ItemCounts, ItemError, Statement
+from jobrunner.states import (
+    ENDED_JOB,
+    ENDED_TASK,
+    OPEN_TASK,
+    WELL,
+    CancelReason,
+    FailureReason,
+    FailureRule,
+    JobOutcome,
+    JobState,
+    PartialRule,
+    TaskState,
+)
 from jobrunner.store.check import wrong_counters
-from jobrunner.store.schema import attempt, held_message, job, orders, task
+from jobrunner.store.schema import COUNTERS, attempt, held_message, item_count, job, orders, task
 from tests.apps import store
 from tests.property.test_counters import canvas, discover
 from tests.property.test_plan_runs import Spec, specs
@@ -41,11 +55,18 @@ def _size(spec: Spec) -> int:
 #: What happens every day, and how often beside the rest; so much of it happens between two things that do not.
 _DAILY = {"read": 2, "prefetch": 4, "start": 4, "end": 4, "call": 1, "flush": 3, "turn": 2, "time out": 1}
 _DAY = 30
+#: How many of the bodies state something before they end, whichever way.
+_STATES = 0.6
 randoms = st.randoms(use_true_random=True)
 
 rules = st.sampled_from([(FailureRule.CONTINUE, None), (FailureRule.CANCEL, None), (FailureRule.THRESHOLD, 40)])
 policies = st.builds(
-    lambda rule, propagate: FailurePolicy(rule=rule[0], threshold=rule[1], propagate=propagate), rules, st.booleans()
+    lambda rule, propagate, partial: FailurePolicy(
+        rule=rule[0], threshold=rule[1], propagate=propagate, partial=partial
+    ),
+    rules,
+    st.booleans(),
+    st.sampled_from(PartialRule),
 )
 #: States of a job that waits for no other.
 _GOES_ON = (JobState.UNDER_CONSTRUCTION, JobState.QUEUED, JobState.ACTIVE, JobState.PAUSING, JobState.COMPLETED)
@@ -79,6 +100,7 @@ class Life(RuleBasedStateMachine):
         self.world.propagates = propagates
         self.jobs = 0
         self.world.runner.task(name="discover", discovers=True, shared=False)(discover)
+        self.world.runner.app.tasks["anything"].skip_empty = True
         self.world.runner.prepare_tasks()
         self.world.gate = self.nothing_starts_that_was_stopped
         self.settled: dict[str, tuple[str, int]] = {}
@@ -168,7 +190,10 @@ class Life(RuleBasedStateMachine):
                 world.start(worker, random.choice(worker.prefetched))
             case "end" if worker.running:
                 one = random.choice(worker.running)
-                world.end(worker, one, "terminated" if one.dying else random.choice(self.ends))
+                if random.random() < _STATES:
+                    world.state(worker, one, *_stated(random))
+                how = "terminated" if one.dying else random.choice(self.ends)
+                world.end(worker, one, how, result=random.choice(["1", "1", "1", "1", "1", "[]"]))
             case "call" if worker.running:
                 world.call(worker, random.choice(worker.running))
             case "flush":
@@ -210,6 +235,33 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def everything_ordered_is_carried_out_or_refused(self) -> None:
         assert not self.failures.told, self.failures.told
+
+    @invariant()
+    def items_are_counted_as_the_execution_states_that_decides(self) -> None:
+        """Of a task that has ended well by itself; of any other none."""
+        succeeded = attempt.c.standing == Standing.SUCCEEDED
+        present = attempt.c.task_id == task.c.id, attempt.c.delivery == task.c.delivery, succeeded
+        stated = select(task.c.id, attempt.c.statement).join_from(task, attempt, and_(*present))
+        well = stated.where(task.c.state.in_(WELL), task.c.reason.is_(None))
+        told = {one.id: one.statement for one in self.rows(well.order_by(attempt.c.retries, attempt.c.process))}
+        counts = {id_: Statement.loads(text).counts for id_, text in told.items() if text is not None}
+        rows = self.rows(select(item_count))
+        kept = {one.task_id: ItemCounts(**{name: getattr(one, name) for name in ItemCounts.__slots__}) for one in rows}
+        assert kept == (wanted := {id_: one for id_, one in counts.items() if one is not None}), wanted
+
+    @invariant()
+    def a_job_has_ended_as_its_partial_tasks_have_it(self) -> None:
+        """Failed because of them if none has failed, unless it tolerates them; then it is said how it completed."""
+        partial, failed = (job.c[COUNTERS[state]] for state in (TaskState.PARTIAL, TaskState.FAILED))
+        tolerates, outcome = job.c.partial_rule == PartialRule.TOLERATE, job.c.outcome
+        wrong = or_(
+            (job.c.reason == FailureReason.PARTIAL) & ((partial == 0) | (failed > 0) | tolerates),
+            (job.c.state == JobState.COMPLETED) & (partial > 0) & ~tolerates,
+            (job.c.state == JobState.COMPLETED) & ((partial > 0) != (outcome == JobOutcome.WITH_ERRORS)),
+            (job.c.reason == FailureReason.PARTIAL) & job.c.note.is_(None),
+        )
+        found = self.rows(select(job.c.id, job.c.state, job.c.reason, outcome, partial, failed).where(wrong))
+        assert not found, found
 
     @invariant()
     def what_was_ended_by_an_order_stays_so(self) -> None:
@@ -283,6 +335,8 @@ class Life(RuleBasedStateMachine):
             self.everything_ordered_is_carried_out_or_refused()
             self.a_job_that_is_held_has_somebody_who_lets_it_go()
             self.every_counter_is_what_the_rows_say()
+            self.items_are_counted_as_the_execution_states_that_decides()
+            self.a_job_has_ended_as_its_partial_tasks_have_it()
             self.a_job_that_has_ended_has_no_task_that_has_not()
             self.what_was_ended_by_an_order_stays_so()
             self.a_task_that_has_ended_has_ended_as_was_ordered()
@@ -309,9 +363,24 @@ def _unended(*others: JobState) -> Select[Any]:
 def _arguments(kind: OrderKind, task_id: str | None, random: Random) -> dict[str, Any]:
     if kind is OrderKind.CANCEL:
         return {"grace": random.choice([None, 0.0, 10.0])}
+    if kind is OrderKind.REQUEUE and random.random() < 0.4:
+        return {"items": str(Items.FAILED)}
     if kind is OrderKind.REQUEUE and task_id is None:
         return {"scope": random.choice([None, *Scope])}
     return {"priority": random.randint(-100, 100)} if kind is OrderKind.SET else {}
+
+
+def _stated(random: Random) -> tuple[Statement, list[ItemError]]:
+    """Return what a body may state of its work, and of what comes next."""
+    errors = [ItemError(item=number, message="no") for number in range(random.randint(1, 3))]
+    skips = random.choice([None, "no work"])
+    branches = random.choice([(), (), ("anything",), ("discover", "nothing")]) if skips else ()
+    state = random.choice([*sorted(WELL), TaskState.PARTIAL, TaskState.PARTIAL])
+    if state is not TaskState.PARTIAL:
+        counts = random.choice([None, ItemCounts(processed=8)]) if state is TaskState.COMPLETED else None
+        return Statement(state=state, counts=counts, skips=skips, branches=branches), []
+    counts = ItemCounts(processed=8, failed=len(errors))
+    return Statement(state=state, counts=counts, errors=len(errors), skips=skips, branches=branches), errors
 
 
 class LongLife(Life):
