@@ -1,6 +1,6 @@
 """What one execution logs and prints, within bounds: so many lines a second, and so much in all.
 
-What comes on top costs a comparison, and a notice in the log says how much it was. Nothing here knows a broker.
+What comes on top is left out of the middle, and a notice there says how much it was. Nothing here knows a broker.
 """
 
 import os
@@ -15,8 +15,10 @@ from jobrunner.masking import mask_text
 #: Tells a part: its number, the time of its first line, and its text. False if it is left out.
 Tell = Callable[[int, float, str], bool]
 
-#: Lines of a log that is full which are kept as well, the last ones: nobody looks for what went wrong at the beginning.
+#: The last lines of a log that is full are kept as well, and so are those of a second that has too many: nobody looks
+#: for what went wrong at the beginning. So many are, and a tenth of a second's.
 _LAST = 100
+_SHARE = 10
 
 
 class Lines:
@@ -43,24 +45,18 @@ class Lines:
         self._begun_at = 0.0
         self._unfinished: dict[int, str] = {}
         self._second, self._in_second = float("-inf"), 0
+        self._most_held = min(_LAST, rate // _SHARE)
+        self._held: deque[tuple[float, str, str]] = deque()  # the last lines of the second, until it is over
         self._dropped: Counter[str] = Counter()  # lines since the last notice, by the reason
         self._last: deque[str] | None = None  # of a log that is full
         self._left_out = 0
 
     # ---- what is added -------------------------------------------------------------------------------------
 
-    def add_made(self, make: Callable[[], str], level: str) -> None:
-        """Add lines that are made only if they are kept."""
-        if self._in_second < self._rate or not 0 <= self._clock() - self._second < 1:
-            self.add(make(), level)
-            return
-        with self._lock:
-            self._drop_one()
-
     def add(self, text: str, level: str = OUTPUT) -> None:
         """Add one or more whole lines."""
-        now = self._clock()
         with self._lock:
+            now = self._clock()
             for line in text.splitlines():
                 self._add(now, level, line)
 
@@ -75,19 +71,33 @@ class Lines:
             self.add(lines)
 
     def _add(self, now: float, level: str, line: str) -> None:
-        if not 0 <= now - self._second < 1:  # a clock may have been put back
-            self._note_dropped(now)
+        if self._is_over(now):
+            self._end_second(now)
             self._second, self._in_second = now, 0
         self._in_second += 1
-        if self._in_second > self._rate:
-            self._drop_one()
+        cut = line[: LONGEST_LINE + 1]  # one more, so that it shows
+        if self._in_second <= self._rate - self._most_held:
+            self._take(now, level, cut)
         else:
-            cut = line[: LONGEST_LINE + 1]  # one more, so that it shows
-            self._keep(now, write_line(now, level, mask_text(cut) if "=" in cut or "://" in cut else cut))
+            self._hold(now, level, cut)
 
-    def _drop_one(self) -> None:
-        self._dropped[f"there were more than {self._rate:,} in a second"] += 1
+    def _is_over(self, now: float) -> bool:
+        return not 0 <= now - self._second < 1  # a clock may have been put back
+
+    def _hold(self, now: float, level: str, line: str) -> None:
+        self._held.append((now, level, line))
+        if len(self._held) > self._most_held:
+            self._held.popleft()
+            self._dropped[f"there were more than {self._rate:,} in a second"] += 1
         self._awaits()
+
+    def _end_second(self, now: float) -> None:
+        self._note_dropped(self._held[0][0] if self._held else now)
+        while self._held:
+            self._take(*self._held.popleft())
+
+    def _take(self, now: float, level: str, line: str) -> None:
+        self._keep(now, write_line(now, level, mask_text(line) if "=" in line or "://" in line else line))
 
     def _keep(self, now: float, line: str) -> None:
         if self._last is None and self._total + len(line) > self._limit:
@@ -122,9 +132,13 @@ class Lines:
     # ---- what is told --------------------------------------------------------------------------------------
 
     def tell(self) -> None:
-        """Tell what was not told yet."""
+        """Tell what was not told yet; the last lines of a second that has many wait for its end."""
         with self._lock:
-            self._note_dropped(self._clock())
+            now = self._clock()
+            if self._held and not self._is_over(now):
+                self._awaits()
+            else:
+                self._end_second(now)
             self._tell_untold()
 
     def _tell_untold(self) -> None:
@@ -140,7 +154,8 @@ class Lines:
             for rest in self._unfinished.values():
                 self.add(rest)
             self._unfinished.clear()
-            self.tell()
+            self._end_second(self._clock())
+            self._tell_untold()
             if self._last is not None:
                 self._put_last(self._clock(), self._last)
                 self._tell_untold()

@@ -126,7 +126,7 @@ class _Handler(logging.Handler):
         if lines is None or record.name == _REDIRECTED or (record.threadName or "").startswith(_OURS):
             return
         try:
-            lines.add_made(lambda: self.format(record), record.levelname)
+            lines.add(self.format(record), record.levelname)
         except Exception:  # noqa: BLE001  whatever is logged, as in every handler of logging
             self.handleError(record)
 

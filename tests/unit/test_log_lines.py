@@ -123,23 +123,43 @@ def test_a_part_is_told_when_it_is_full_and_parts_are_numbered() -> None:
 
 
 def test_of_100_000_lines_in_a_second_a_thousand_are_kept_and_the_number_of_the_others() -> None:
+    """The first ones and the last ones: what has gone wrong is said at the end."""
     log = Log()
-    made = []
     for number in range(100_000):
-        log.lines.add_made(lambda number=number: made.append(number) or f"line {number}", "INFO")  # type: ignore[misc]
+        log.lines.add(f"line {number}")
+    log.lines.tell()
+    assert len(log.texts) == 900
     log.lines.close()
-    assert len(made) == 1_000  # nothing else was even made a text
-    assert log.texts[:1_000] == [f"line {number}" for number in range(1_000)]
-    assert log.texts[1_000:] == ["99,000 lines are left out: there were more than 1,000 in a second."]
+    assert log.texts == [
+        *(f"line {number}" for number in range(900)),
+        "99,000 lines are left out: there were more than 1,000 in a second.",
+        *(f"line {number}" for number in range(99_900, 100_000)),
+    ]
 
 
-def test_the_next_second_begins_with_what_was_left_out_in_the_last() -> None:
-    log = Log(rate=2)
-    log.lines.add("a\nb\nc")
+def test_the_next_second_begins_with_the_last_lines_of_the_one_before_and_what_was_left_out() -> None:
+    log = Log(rate=10)
+    log.lines.add("\n".join("abcdefghijkl"))
     log.now += 1
-    log.lines.add("d")
+    log.lines.add("m")
     log.lines.close()
-    assert log.texts == ["a", "b", "1 line is left out: there were more than 2 in a second.", "d"]
+    assert log.texts == [*"abcdefghi", "2 lines are left out: there were more than 10 in a second.", *"lm"]
+    assert [line.at.second for line in log.kept] == [0] * 11 + [1]
+
+
+def test_the_last_lines_of_a_second_are_told_when_it_is_over() -> None:
+    log = Log(rate=10)
+    log.lines.add("\n".join("abcdefghij"))
+    log.lines.tell()
+    awaited = log.awaited
+    log.lines.tell()
+    assert log.texts == [*"abcdefghi"]
+    assert log.awaited > awaited  # it is asked again
+    log.now += 1
+    log.lines.tell()
+    assert log.texts == [*"abcdefghij"]
+    log.lines.close()
+    assert log.texts == [*"abcdefghij"]
 
 
 def test_what_was_left_out_is_said_as_well_if_nothing_follows_for_long() -> None:
@@ -147,7 +167,7 @@ def test_what_was_left_out_is_said_as_well_if_nothing_follows_for_long() -> None
     log.lines.add("a")
     log.lines.tell()
     awaited = log.awaited
-    log.lines.add_made(lambda: "b", "INFO")
+    log.lines.add("b")
     assert log.awaited > awaited
     log.lines.tell()
     assert log.notices == ["1 line is left out: there were more than 1 in a second."]
@@ -157,7 +177,7 @@ def test_a_clock_that_is_put_back_lets_lines_through() -> None:
     log = Log(rate=1)
     log.lines.add("a\nb")
     log.now -= 3_600
-    log.lines.add_made(lambda: "c", "INFO")
+    log.lines.add("c")
     log.lines.close()
     assert [text for text in log.texts if text not in log.notices] == ["a", "c"]
 
