@@ -49,7 +49,7 @@ class Command:
         for pattern in self.outputs:
             check_pattern(pattern)
         for what, codes in (("success", self.success), ("temporary", self.temporary)):
-            if not all(isinstance(one, int) for one in codes):
+            if not isinstance(codes, Collection) or not all(isinstance(one, int) for one in codes):
                 msg = f"{what}={codes!r} is no list of exit codes."
                 raise InvalidParametersError(msg, "Give whole numbers, such as (0,).")
 
@@ -69,7 +69,7 @@ class Command:
         return {name: list(value) if isinstance(value, _LISTS) else value for name, value in given.items()}
 
     def _check_argv(self) -> None:
-        if isinstance(self.argv, str) is not self.shell:
+        if isinstance(self.argv, str) is not self.shell or not isinstance(self.argv, Sequence):
             msg = f"{self.argv!r} is {'no line' if self.shell else 'no list of words'}."
             remedy = "A list such as ['convert', 'a.png'] is run as it is; a line needs shell=True."
             raise InvalidParametersError(msg, remedy)

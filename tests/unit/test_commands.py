@@ -267,6 +267,9 @@ def test_there_is_no_shell_unless_it_is_asked_for(runner: JobRunner) -> None:
     [
         {"argv": []},
         {"argv": [""]},
+        {"argv": iter(["true"])},
+        {"argv": {"true"}},
+        {"success": 3},
         {"argv": ["echo", 1]},
         {"argv": ["echo", "a\0b"]},
         {"argv": ["echo", "\ud800"]},
