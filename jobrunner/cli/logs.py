@@ -96,14 +96,16 @@ class _Reading:
             NotFoundError: the task has none of this number.
         """
         chosen = one_attempt(self._views(), self.attempt, self.delivery)
-        if chosen is None and (self.attempt or self.delivery):
-            msg = f"The task {self._target.task_id} has no such attempt."
-            raise NotFoundError(msg, f"See `jobrunner tasks --attempts {self._target.job_id}`.")
+        self._check(chosen)
         if chosen is not None:
             yield from self._news(chosen)
 
     def follow(self) -> Iterator[tuple[AttemptView, LogLine]]:
-        """Yield lines as they come, also those of later attempts unless one was chosen, until the task has ended."""
+        """Yield lines as they come, also those of later attempts unless one was chosen, until the task has ended.
+
+        Raises:
+            NotFoundError: it has, and had no attempt of the chosen number.
+        """
         first, until = None, float("inf")
         for _ in looks(None):
             until = min(until, time.monotonic() + _LATE) if self._has_ended() else float("inf")
@@ -113,7 +115,13 @@ class _Reading:
                 if first is not None and (view.key == first.key or self._comes_after(view, first)):
                     yield from self._news(view)
             if time.monotonic() > until:
+                self._check(first)
                 return
+
+    def _check(self, chosen: AttemptView | None) -> None:
+        if chosen is None and (self.attempt or self.delivery):
+            msg = f"The task {self._target.task_id} has no such attempt."
+            raise NotFoundError(msg, f"See `jobrunner tasks --attempts {self._target.job_id}`.")
 
     def _comes_after(self, view: AttemptView, first: AttemptView) -> bool:
         return self.attempt is None and (view.delivery, view.retries) > (first.delivery, first.retries)

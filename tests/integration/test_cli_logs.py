@@ -54,9 +54,10 @@ def test_what_the_last_attempt_has_logged_is_printed_as_a_terminal_may_have_it(t
 def test_an_attempt_is_chosen_by_its_number(tasks: list[str], run: Run) -> None:
     assert run("logs", tasks[0], "--attempt", "1").out == line(1)
     assert run("logs", tasks[0], "--attempt", "1", "--follow").out == line(1)
-    ended = run("logs", tasks[0], "--attempt", "2", "--delivery", "2")
-    assert ended.code == 3
-    assert "has no such attempt.\n\nhint: See `jobrunner tasks --attempts " in ended.err
+    for follow in ([], ["--follow"]):
+        ended = run("logs", tasks[0], "--attempt", "2", "--delivery", "2", *follow)
+        assert ended.code == 3
+        assert "has no such attempt.\n\nhint: See `jobrunner tasks --attempts " in ended.err
 
 
 def test_programs_get_every_line_with_its_attempt(tasks: list[str], run: Run) -> None:
