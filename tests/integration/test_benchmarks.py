@@ -117,6 +117,31 @@ def test_worker_prints_its_figures_and_leaves_nothing_behind(folder: Path) -> No
     assert not list(folder.iterdir())
 
 
+@needs_proc
+@pytest.mark.chaos  # as long as the one before
+def test_worker_prints_its_figures_beside_a_neighbour_that_logs_all_the_time(folder: Path) -> None:
+    done = run("worker", "--chatter", "--quick", "--tasks", "50", "--rounds", "1", folder=folder, timeout=180)
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    sides = {"alone_tasks_per_s", "log_kept_tasks_per_s", "log_not_kept_tasks_per_s"}
+    assert (figures["name"], set(figures["ours"]), set(figures["ratios"])) == ("worker --chatter", sides, {"log_kept"})
+    assert processes_of(folder) == []
+    assert list(folder.iterdir()) == []
+
+
+@needs_proc
+def test_command_prints_how_long_much_output_takes_and_that_what_is_kept_of_it_is_bounded(folder: Path) -> None:
+    done = run("command", "--bytes", "30000000", "--rounds", "1", folder=folder)
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert (figures["ours"]["kept_mb"], figures["theirs"]["kept_mb"]) == (10.0, 30.0)
+    assert set(figures["ratios"]) == {"seconds", "kept_mb"}
+    assert processes_of(folder) == []
+    assert list(folder.iterdir()) == []
+
+
 @pytest.mark.chaos
 @needs_proc
 def test_growth_prints_its_figures_for_each_size_and_names_what_is_not_installed(folder: Path) -> None:
