@@ -14,17 +14,22 @@ MOST_OUTPUTS: Final = 1_000
 #: The folder in a work directory that is ours.
 OURS: Final = ".command"
 
+_REMEDY: Final = "Give patterns such as '*.png' or 'tiles/**/*.tif', without '..'."
+
 
 def check_pattern(pattern: object) -> None:
     """Refuse what is no pattern of paths inside of a work directory.
 
     Raises:
-        InvalidParametersError: it is no text, empty, absolute, or leads upward.
+        InvalidParametersError: it is no text, empty, absolute, or leads upward; or `**` is a part of a name.
     """
     path = PurePosixPath(pattern) if isinstance(pattern, str) and "\0" not in pattern else None
     if path is None or not path.parts or path.is_absolute() or ".." in path.parts:
         msg = f"The output {pattern!r} is no path inside of the work directory."
-        raise InvalidParametersError(msg, "Give patterns such as '*.png' or 'tiles/**/*.tif', without '..'.")
+        raise InvalidParametersError(msg, _REMEDY)
+    if any("**" in part and part != "**" for part in path.parts):  # Python says so only when the command has run
+        msg = f"The output {pattern!r} has '**' within a name."
+        raise InvalidParametersError(msg, _REMEDY)
 
 
 def collect(folder: Path, patterns: Sequence[str]) -> tuple[OutputFile, ...]:
@@ -37,7 +42,8 @@ def collect(folder: Path, patterns: Sequence[str]) -> tuple[OutputFile, ...]:
     """
     found: set[Path] = set()
     for pattern in patterns:
-        matching = {one for one in folder.glob(pattern) if OURS not in one.relative_to(folder).parts}
+        files = f"{pattern}/*" if pattern.endswith("**") else pattern  # else, until Python 3.13, folders are meant
+        matching = {one for one in folder.glob(files) if OURS not in one.relative_to(folder).parts}
         if not any(wildcard in pattern for wildcard in "*?[") and not any(one.is_file() for one in matching):
             msg = f"The command has ended well, and made no file {pattern!r}."
             raise CommandFailedError(msg, "A name without wildcards must be there: look at what it has written.")

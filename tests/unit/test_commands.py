@@ -136,6 +136,19 @@ def test_a_pattern_may_match_nothing_and_a_file_that_is_named_must_be_there(runn
             shell(runner, line, outputs=["a.png"])
 
 
+@pytest.mark.parametrize(
+    ("pattern", "found"), [("**", ["a", "b/c", "b/d/e"]), ("b/**", ["b/c", "b/d/e"]), ("**/d/*", ["b/d/e"])]
+)
+def test_two_stars_stand_for_any_folders(runner: JobRunner, pattern: str, found: list[str]) -> None:
+    line = "mkdir -p b/d; touch a b/c b/d/e"
+    assert [one.path for one in shell(runner, line, outputs=[pattern]).outputs] == found
+
+
+def test_two_stars_within_a_name_are_refused_before_anything_runs(runner: JobRunner) -> None:
+    with pytest.raises(InvalidParametersError, match="within a name"):
+        runner.command(["true"], outputs=["a**"])
+
+
 def test_what_matches_and_is_no_file_is_left_out(runner: JobRunner) -> None:
     line = "mkdir a.d; mkfifo a.pipe; ln -s a.loop a.loop; ln -s nothing a.nothing; touch a.file"
     assert [one.path for one in shell(runner, line, outputs=["a.*"]).outputs] == ["a.file"]
