@@ -273,7 +273,7 @@ _STATED = EventType(
         replace(_UUID, h3=False),
         Field(
             "statement",
-            ("attempt.statement", "item_count.processed", "item_count.skipped", "item_count.failed"),
+            ("attempt.statement", *(f"item_count.{name}" for name in ("processed", "skipped", "failed", "aborted"))),
             "what the task becomes, why, and how many items were processed, skipped, failed or not reached; why what"
             " comes next is to be skipped, and which branches of it",
         ),
@@ -292,7 +292,7 @@ _STATED = EventType(
 
 _LOGGED = EventType(
     name="task-logged",
-    sent_by="a task of a job",
+    sent_by="a worker, for the body of a task of a job",
     when="its body has logged or printed something; twice a second at most, unless it is much. Monitors get no copy",
     effect="none",
     fields=(

@@ -17,6 +17,8 @@ from jobrunner.text import SENTENCE, one_line
 
 _COLORS = {"succeeded": "green", "started": "cyan", "revoked": "yellow", "retried": "magenta", "lost": "magenta",
            "unknown": "magenta", "failed": "red", "input-lost": "red"}  # fmt: skip
+#: Tasks that are told of in one look which were skipped or ended partial: a group of thousands may be skipped at once.
+_ENDS = 20
 #: Seconds between two looks for failures, at least; and how many times longer than a look the rest is.
 _REST = 0.5
 _TIMES = 10
@@ -106,11 +108,17 @@ class FailureWatch:
             return []
         failed, ends = self._look()
         lines = [failure_line(one) for one in failed if one.key not in self._known]
-        lines += [end_line(one) for one in ends if one.key not in self._known]
+        new = [one for one in ends if one.key not in self._known]
+        lines += [end_line(one) for one in new[:_ENDS]]
         self._note(failed, ends)
         now = time.monotonic()
         self._due = now + max(_REST, _TIMES * (now - began))
-        return sorted(lines)  # each begins with its time
+        lines.sort()  # each begins with its time
+        if len(new) > _ENDS:
+            lines.append(
+                f"… and {len(new) - _ENDS:,} more were skipped or ended partial: see `jobrunner tasks --state`"
+            )
+        return lines
 
     def _look(self) -> tuple[list[AttemptView], list[EndView]]:
         with self._database.read() as connection:

@@ -136,6 +136,18 @@ def test_watch_tells_of_tasks_that_are_skipped_or_end_partial(jobs: JobRunner) -
     assert watch.news(last=True) == []
 
 
+def test_watch_names_some_of_many_tasks_that_are_skipped_and_counts_the_others(jobs: JobRunner) -> None:
+    job = store(jobs, group(jobs.app.tasks["add"].si(1, 2) for _ in range(22)))
+    take_turn(jobs)
+    watch = FailureWatch(jobs.database, job)
+    with jobs.database.write() as connection:
+        connection.exec_driver_sql("UPDATE task SET state = 'skipped', note = 'no paths', ended_at = queued_at")
+    *named, more = watch.news(last=True)
+    assert len(named) == 20
+    assert more == "… and 2 more were skipped or ended partial: see `jobrunner tasks --state`"
+    assert watch.news(last=True) == []
+
+
 @pytest.mark.usefixtures("jobs")
 def test_a_job_may_be_told_to_tolerate_partial_tasks(run: Run) -> None:
     job = run("submit", "-A", "shop", "nightly", "region=eu", "--on-partial", "tolerate").out.strip()
