@@ -78,7 +78,7 @@ def test_n1_pending_is_being_populated_with_tasks_through_its_discovery_task_and
 
 def test_n1_failure_is_also_a_discovery_that_failed_the_job_could_not_complete(running: House) -> None:
     job = running.jobs.submit(running.proj.discover_nothing_but_an_error.si())
-    assert (job.wait(PATIENCE), job.view.reason) == (JobState.FAILED, "construction")
+    assert (job.wait(PATIENCE), job.reason) == (JobState.FAILED, "construction")
 
 
 # ---- the arrows, driven: real turns of the tracker, on what a simulated worker tells and what is ordered -------
@@ -277,7 +277,7 @@ def test_n2_error_is_a_captured_error_not_all_paths_processed_and_the_paths_that
 ) -> None:
     process = running.proj.process
     job = running.jobs.submit(chain(process.si(PATHS, PATHS[3:5]), process.s([])))
-    assert (job.wait(PATIENCE), job.view.reason) == (JobState.FAILED, "partial")
+    assert (job.wait(PATIENCE), job.reason) == (JobState.FAILED, "partial")
     first, second = job.tasks()
     assert (first.state, second.state) == (TaskState.PARTIAL, TaskState.COMPLETED)
     survivors = PATHS[:3] + PATHS[5:]
@@ -321,7 +321,7 @@ def test_n2_skipped_is_also_automatically_by_another_task(running: House) -> Non
     branches = group(chain(proj.append.s(path), proj.append.s(path)), proj.identity.s())
     job = running.jobs.submit(chain(proj.find_none.si([1], proj.append.name), branches, proj.identity.s()))
     assert job.result(PATIENCE) == [None, [1]]
-    assert (job.state, job.view.outcome) == (JobState.COMPLETED, "ok")
+    assert (job.state, job.outcome) == (JobState.COMPLETED, "ok")
     first, *skipped, _, _ = job.tasks()
     assert [theirs("Ngenea Hub", one.state) for one in skipped] == [("Skipped",)] * 2
     assert [(one.reason, one.delivery, one.sent_at, one.last_event) for one in skipped] == [("said", 0, None, None)] * 2
@@ -334,7 +334,7 @@ def test_n2_a_job_all_of_which_was_skipped_had_nothing_to_do(running: House) -> 
     job = running.jobs.submit(
         chain(proj.find_none.si([]), group(proj.append.s(path), proj.append.s(path)), proj.total_of_any.s())
     )
-    assert (job.wait(PATIENCE), job.view.outcome) == (JobState.COMPLETED, "noop")
+    assert (job.wait(PATIENCE), job.outcome) == (JobState.COMPLETED, "noop")
     assert [(one.state, one.reason, one.delivery) for one in job.tasks()[1:]] == [
         (TaskState.SKIPPED, "said", 0),
         (TaskState.SKIPPED, "said", 0),
