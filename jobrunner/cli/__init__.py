@@ -13,11 +13,12 @@ from jobrunner.cli.context import AppOption
 from jobrunner.cli.database import db
 from jobrunner.cli.events import events
 from jobrunner.cli.flower import flower
-from jobrunner.cli.jobs import list_command, show, submit, watch
+from jobrunner.cli.jobs import list_command, submit, watch
 from jobrunner.cli.logs import logs
 from jobrunner.cli.orders import cancel, fail, pause, requeue, resume, set_command, skip
 from jobrunner.cli.progress import progress
 from jobrunner.cli.services import demo, tracker, up, worker
+from jobrunner.cli.show import show
 from jobrunner.cli.tasks import tasks
 from jobrunner.cli.workers import workers_command
 from jobrunner.errors import JobrunnerError
