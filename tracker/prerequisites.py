@@ -63,6 +63,7 @@ def _follow(turn: "Turn", links: Sequence[Link]) -> None:
     last = {one.job_id: one for one in met if not jobs[one.job_id].unmet and jobs[one.job_id].state in _WAITING}
     for one in last.values():
         _release(turn, jobs[one.job_id], one)
+        turn.changes.add(one.job_id, TaskState.PENDING, 0)  # what it had to do may have been ended by order
     lost = {one.job_id: one for one in links if one.state is not JobState.COMPLETED}
     failed = defaultdict[str, list[Job]](list)
     for one in lost.values():

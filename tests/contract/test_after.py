@@ -268,3 +268,14 @@ def test_the_check_of_the_database_tells_of_jobs_that_wait_for_another_number_th
         ]
     with here.world.runner.database.write() as connection:
         connection.execute(update(job).values(unmet=2))
+
+
+def test_one_whose_tasks_an_operator_has_ended_while_it_waited_ends_when_it_waits_no_more(here: Driven) -> None:
+    first = here.submit(here.work(), key="first")
+    then = here.submit(here.work(), after=["first"])
+    here.order(OrderKind.FAIL, 0)
+    here.order(OrderKind.SKIP, 0)
+    assert (here.state, here.tasks) == (JobState.WAITING, [TaskState.SKIPPED])
+    here.of(first).run()
+    here.of(then).turn()
+    assert here.state is JobState.COMPLETED
