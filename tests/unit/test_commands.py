@@ -297,7 +297,6 @@ def test_there_is_no_shell_unless_it_is_asked_for(runner: JobRunner) -> None:
         {"outputs": "*.png"},
         {"success": ["0"]},
     ],
-    ids=str,
 )
 def test_what_is_no_command_is_refused_where_it_is_made(runner: JobRunner, odd: dict[str, Any]) -> None:
     with pytest.raises(InvalidParametersError):
