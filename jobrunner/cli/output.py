@@ -37,7 +37,7 @@ UNKNOWN = "?"
 #: Creators above a task that are shown by how far it is set in.
 _DEEPEST = 8
 #: Columns of a table that goes to a file or a pipe, which has no width.
-_WIDE = 200
+_WIDE = 1_000
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -15,9 +15,10 @@ from sqlalchemy import event as sqlalchemy_event
 from jobrunner.additions import parts
 from jobrunner.order_kinds import OrderKind
 from jobrunner.plan import Source
+from jobrunner.records import Standing
 from jobrunner.statements import Statement
 from jobrunner.states import JobState, TaskState
-from jobrunner.store.schema import attempt, history, task
+from jobrunner.store.schema import attempt, history, item_error, task
 from jobrunner.store.sources import inputs_of
 from jobrunner.wire import NOTHING
 from tests.driven import Driven
@@ -407,8 +408,14 @@ def test_what_a_task_adds_may_be_skipped_so(one: Driven) -> None:
 
 def test_what_is_to_take_only_some_items_is_not_skipped(one: Driven) -> None:
     one.submit(chain(named(one, "find"), named(one, "resize", skip_empty=True)))
+    execution = {"task_id": one.row(1).id, "delivery": 0, "retries": 0, "process": "p"}
+    stated = Statement(state=TaskState.PARTIAL, errors=1).dumps()
     with one.world.runner.database.write() as connection:
-        connection.execute(update(task).where(task.c.name == "resize").values(only_items=1))
+        connection.execute(update(task).where(task.c.name == "resize").values(only_items=0))
+        connection.execute(
+            attempt.insert().values(**execution, celery_id="c", standing=Standing.SUCCEEDED, statement=stated)
+        )
+        connection.execute(item_error.insert().values(**execution, number=0, item='"a"', label="a", message="no"))
     returns(one, 0, "[]")
     assert one.tasks == ["completed", "queued"]
 
