@@ -100,16 +100,18 @@ def give_up_worker(turn: Turn, name: str, *, living_source: str | None, redelive
 
     Not sent are those that another process has got meanwhile, from the broker or as Celery's retry. `living_source` is
     the process that bears the name now; its attempts are left alone. If the broker `redelivers` by itself what a worker
-    had received and not started, that is left to it.
+    had received and not started, that is left to it. What another process has received since is not in this one's
+    hands any more, also if that one's gate should refuse it.
 
     Of a task that no plan knows the tracker has no message: what was started has failed, and what was only received any
     broker brings back, Redis after its visibility time-out.
     """
     held = tracking.tasks_held_by(turn.connection, name, living_source)
+    passed_on, held = _apart(held, lambda _, one: one.standing == Standing.NONE)
     given_back, held = _apart(
         held, lambda task, one: one.standing == Standing.RECEIVED and (redelivers or not task.block_id)
     )
-    _drop(turn, given_back)
+    _drop(turn, passed_on + given_back)
     lost = [_lost(task, attempt, name, turn.now) for task, attempt in held]
     tracking.update_attempts(turn.connection, lost)
     histories = tracking.histories_of(turn.connection, {task.id for task, _ in held})
@@ -183,7 +185,7 @@ def forget_receipts(turn: Turn, name: str, before: datetime) -> None:
     held = tracking.tasks_held_by(turn.connection, name, None)
     dropped, _ = _apart(
         held,
-        lambda _, one: one.standing == Standing.RECEIVED and one.received_at is not None and one.received_at < before,
+        lambda _, one: one.standing != Standing.STARTED and one.received_at is not None and one.received_at < before,
     )
     _drop(turn, dropped)
 

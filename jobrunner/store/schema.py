@@ -225,6 +225,7 @@ attempt = Table(
     Column("statement", Text),  # JSON: what its body says came of its work, see jobrunner.statements
     _partial("ix_attempt_celery_id", "celery_id", "delivery > 1"),
     _partial("ix_attempt_open", "worker", "standing IN (4, 8)"),
+    _partial("ix_attempt_passed_on", "worker", "standing = 0 AND received_at IS NOT NULL"),
     _partial("ix_attempt_foreign", "task_id", "standing = 0 AND outcome IS NOT NULL"),
 )
 

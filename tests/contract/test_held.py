@@ -178,15 +178,27 @@ def test_a_copy_that_is_refused_after_the_worker_that_had_the_message_was_lost_s
     assert turn(runner) == []
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
 def test_a_copy_that_a_gate_refuses_counts_when_the_worker_that_had_it_has_lost_its_connection(
-    runner: JobRunner, planned: str
+    runner: JobRunner, planned: str, when: str
 ) -> None:
-    turn(runner, told("received", planned), held(planned, "redelivered", SECOND, at=2))
+    refused = [told("received", planned, SECOND, at=2), held(planned, "redelivered", SECOND, at=3)]
+    turn(runner, told("received", planned), *refused[: 2 if when == "before" else 1])
     with runner.database.write() as connection:
         one = Turn(connection, MIDNIGHT)
-        forget_receipts(one, FIRST, moment(3))
+        forget_receipts(one, FIRST, moment(4))
         one.settle()
-    assert [one.letter.delivery for one in turn(runner)] == [2]
+    assert [one.letter.delivery for one in turn(runner, *refused)] == [2]
+
+
+@pytest.mark.parametrize("redelivers", [True, False])
+def test_a_copy_that_was_received_before_the_worker_that_had_it_was_lost_counts_when_it_is_refused_after_that(
+    runner: JobRunner, planned: str, redelivers: bool
+) -> None:
+    turn(runner, told("received", planned), told("received", planned, SECOND, at=1))
+    give_up(runner, FIRST, redelivers=redelivers)
+    assert turn(runner) == [], "another worker has it"
+    assert [one.letter.delivery for one in turn(runner, held(planned, "redelivered", SECOND, at=2))] == [2]
 
 
 def test_a_retry_of_a_void_message_goes_again_with_the_retries_that_it_had(runner: JobRunner, planned: str) -> None:
@@ -281,6 +293,16 @@ def test_a_copy_of_an_adopted_task_is_forwarded_only_when_nobody_else_has_it(
     assert forwarded(runner, later=60) == []
     give_up(runner, FIRST)
     assert task_row(runner, adopted)["state"] in {TaskState.QUEUED, TaskState.SOFT_FAILED}
+    assert [one.celery_id for one in forwarded(runner, later=60)] == [adopted]
+
+
+@pytest.mark.parametrize("redelivers", [True, False])
+def test_a_copy_that_was_received_before_the_worker_that_had_it_was_lost_is_forwarded_when_it_is_refused_after_that(
+    runner: JobRunner, adopted: str, redelivers: bool
+) -> None:
+    turn(runner, told("received", adopted), told("received", adopted, SECOND, at=1))
+    give_up(runner, FIRST, redelivers=redelivers)
+    turn(runner, whole(adopted, "redelivered", SECOND, at=2))
     assert [one.celery_id for one in forwarded(runner, later=60)] == [adopted]
 
 

@@ -6,6 +6,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -90,6 +91,8 @@ class _Failures(logging.Handler):
 class Life(RuleBasedStateMachine):
     """A tracker and its workers, with all that operators, clients and accidents may bring about."""
 
+    daily = _DAILY
+
     @initialize(redelivers=st.booleans(), propagates=st.booleans(), sick=st.booleans())
     def open(self, redelivers: bool, propagates: bool, sick: bool) -> None:
         self.ends = BAD_ENDS if sick else ENDS
@@ -104,6 +107,7 @@ class Life(RuleBasedStateMachine):
         self.world.runner.prepare_tasks()
         self.world.gate = self.nothing_starts_that_was_stopped
         self.settled: dict[str, tuple[str, int]] = {}
+        self.names = count(3)
         for name in ("w1", "w2"):
             self.world.come(name, terminates=name == "w1")
 
@@ -169,12 +173,14 @@ class Life(RuleBasedStateMachine):
 
     def a_day_passes(self, random: Random) -> None:
         """Everybody does something of what there is to do, in any order."""
-        for what in random.choices(list(_DAILY), list(_DAILY.values()), k=random.randint(1, _DAY)):
+        for what in random.choices(list(self.daily), list(self.daily.values()), k=random.randint(1, _DAY)):
             workers = list(self.world.workers.values())
             if what == "turn":
                 self.world.turn(random.randint(0, 30))
             elif what == "time out":
                 self.world.time_out()
+            elif what == "come":
+                self.world.come(f"w{next(self.names)}", terminates=random.random() < 0.5)
             elif workers:
                 self.works(random.choice(workers), what, random)
 
@@ -198,6 +204,8 @@ class Life(RuleBasedStateMachine):
                 world.call(worker, random.choice(worker.running))
             case "flush":
                 world.flush(worker)
+            case "kill":
+                world.kill(worker)
             case _:
                 pass  # there is nothing of which it could
 
@@ -387,6 +395,12 @@ class LongLife(Life):
     """The same, longer and more often."""
 
 
+class RestlessLife(Life):
+    """Every worker dies soon and another one comes under a name of its own, while bodies send subtasks."""
+
+    daily = _DAILY | {"call": 5, "turn": 3, "come": 2, "kill": 1}
+
+
 def _lives(number: int, steps: int) -> settings:
     # A life that ends badly is shown as it was: to find a shorter one takes minutes.
     return settings(
@@ -400,5 +414,7 @@ def _lives(number: int, steps: int) -> settings:
 
 Life.TestCase.settings = _lives(12, 25)
 LongLife.TestCase.settings = _lives(400, 50)
+RestlessLife.TestCase.settings = _lives(200, 25)
 TestLife = Life.TestCase
 TestLongLife = pytest.mark.chaos(pytest.mark.timeout(1800)(LongLife.TestCase))
+TestRestlessLife = pytest.mark.chaos(pytest.mark.timeout(1800)(RestlessLife.TestCase))

@@ -3,11 +3,11 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, exists, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, exists, insert, literal_column, or_, select, update
 
 from jobrunner.records import Attempt, Standing, Task
 from jobrunner.states import TaskState
-from jobrunner.store.reading import IN_HAND, OPEN
+from jobrunner.store.reading import IN_HAND, OPEN, PASSED_ON
 from jobrunner.store.schema import attempt, held_message, job, task, worker
 from jobrunner.store.tracking.rows import ATTEMPT, NOW, PLANNED, TASK, IsOneOf, as_task
 from jobrunner.store.tracking.snapshot import next_version
@@ -16,15 +16,18 @@ from jobrunner.store.tracking.tasks import tasks_by_celery_id
 
 def workers_to_hear(connection: Connection) -> dict[str, str]:
     """Return the workers that are online, or said goodbye with tasks in their hands, each with its process."""
-    holds = exists().where(
-        attempt.c.worker == worker.c.name,
-        OPEN,
-        task.c.id == attempt.c.task_id,
-        task.c.delivery == attempt.c.delivery,
-        task.c.state.in_(IN_HAND),
-    )
+    holds = [
+        exists().where(
+            attempt.c.worker == worker.c.name,
+            which,
+            task.c.id == attempt.c.task_id,
+            task.c.delivery == attempt.c.delivery,
+            task.c.state.in_(IN_HAND),
+        )
+        for which in (OPEN, PASSED_ON)
+    ]
     known = select(worker.c.name, worker.c.source).where(
-        worker.c.lossy.is_(False), worker.c.online.is_(True) | ((worker.c.source != "") & holds)
+        worker.c.lossy.is_(False), worker.c.online.is_(True) | ((worker.c.source != "") & or_(*holds))
     )
     return {row.name: row.source for row in connection.execute(known)}
 
@@ -117,7 +120,8 @@ def _unheard(sent_before: datetime) -> tuple[ColumnElement[bool], ...]:
 def tasks_held_by(connection: Connection, worker_name: str, except_source: str | None) -> list[tuple[Task, Attempt]]:
     """Return tasks whose present attempt is open on a worker, apart from those of one living process.
 
-    Left out are those of jobs that are only observed: nothing is decided about them.
+    Also those that another process has received since: if its gate refuses them, the worker has them again. Left out
+    are those of jobs that are only observed: nothing is decided about them.
     """
     query = (
         select(*ATTEMPT)
@@ -125,16 +129,17 @@ def tasks_held_by(connection: Connection, worker_name: str, except_source: str |
         .join(job, job.c.id == task.c.job_id)
         .where(
             attempt.c.worker == worker_name,
-            OPEN,
             attempt.c.process != (except_source or ""),
             task.c.state.in_(IN_HAND),
             job.c.observed.is_(False),
         )
         .order_by(attempt.c.task_id, attempt.c.retries)
     )
-    open_attempts = [Attempt(**row._asdict()) for row in connection.execute(query)]
-    tasks = {one.id: one for one in tasks_by_celery_id(connection, {one.celery_id for one in open_attempts}).values()}
-    return [(tasks[one.task_id], one) for one in open_attempts]
+    # One by one: each has an index of its own.
+    rows = [row for which in (OPEN, PASSED_ON) for row in connection.execute(query.where(which))]
+    attempts = [Attempt(**row._asdict()) for row in rows]
+    tasks = {one.id: one for one in tasks_by_celery_id(connection, {one.celery_id for one in attempts}).values()}
+    return [(tasks[one.task_id], one) for one in attempts]
 
 
 _WATCHED = (
