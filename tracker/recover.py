@@ -13,7 +13,7 @@ from jobrunner.snapshot import Kind
 from jobrunner.states import FailureReason, TaskState
 from jobrunner.store import tracking
 from tracker.bounds import LOST_FOR_GOOD, is_lost_for_good, is_spent, next_retry
-from tracker.fold import deciding, of_delivery
+from tracker.fold import deciding, of_delivery, was_held, weigh
 from tracker.folding import reconsider
 from tracker.following import NO_RETRY, conclude
 from tracker.sending import batch_of
@@ -121,7 +121,7 @@ def give_up_worker(turn: Turn, name: str, *, living_source: str | None, redelive
         if task.state is not TaskState.READY and not _is_in_hand(of_delivery(task.delivery, histories[task.id]))
     ]
     planned, adopted = _apart(held, lambda task, _: bool(task.block_id))
-    _fail(turn, _not_ours(turn, adopted), _NOT_SENT_AGAIN.format(name=name))
+    _fail(turn, _not_ours(turn, adopted, histories), _NOT_SENT_AGAIN.format(name=name))
     for task, attempt in planned:
         executed = attempt.standing == Standing.STARTED  # what was only received has used up no retry
         task.first_retries = max(task.first_retries, attempt.retries + executed)
@@ -164,6 +164,12 @@ def _lost(task: Task, attempt: Attempt, worker: str, now: datetime) -> Attempt:
     return replace(attempt, outcome="lost", standing=Standing.LOST, ended_at=now, exception=note)
 
 
+def _was_refused(task: Task, history: Sequence[Attempt]) -> bool:
+    """Whether a gate has refused the message last, as far as processes that are not lost have told."""
+    decider = deciding(of_delivery(task.delivery, weigh(list(history))))
+    return decider is not None and was_held(decider)
+
+
 def _is_in_hand(present: Iterable[Attempt]) -> bool:
     """Whether another process has the message as well, or the one of its retry."""
     return any(one.standing in {Standing.RECEIVED, Standing.STARTED} for one in present)
@@ -200,10 +206,15 @@ def _drop(turn: Turn, held: _Held) -> None:
     reconsider(turn, [task for task, _ in held])
 
 
-def _not_ours(turn: Turn, lost: _Held) -> list[Task]:
-    """Return the tasks of which the tracker has no message; those of which it has follow the gate that refused it."""
+def _not_ours(turn: Turn, lost: _Held, histories: Mapping[str, Sequence[Attempt]]) -> list[Task]:
+    """Return the tasks of which the tracker has no message; those of which it has follow the gate that refused it.
+
+    One that may not have been forwarded, and was started after all, counts as forwarded.
+    """
     kept = tracking.held_ids(turn.connection, {task.id for task, _ in lost})
-    ours, others = _apart(lost, lambda _, one: (one.celery_id, one.retries) in kept)
+    ours, others = _apart(
+        lost, lambda task, one: (one.celery_id, one.retries) in kept and _was_refused(task, histories[task.id])
+    )
     reconsider(turn, [task for task, _ in ours])
     return [task for task, _ in others]
 

@@ -315,6 +315,20 @@ def test_a_copy_that_turns_up_after_its_task_was_given_up_is_forwarded(runner: J
     assert [one.celery_id for one in forwarded(runner)] == [adopted]
 
 
+def test_what_was_forwarded_and_started_is_lost_with_its_worker_also_if_it_may_not_have_been_forwarded(
+    runner: JobRunner, adopted: str
+) -> None:
+    turn(runner, whole(adopted, "redelivered"))
+    assert len(forwarded(runner)) == 1
+    with runner.database.write() as connection:
+        tracking.hold_in_doubt(connection)  # as a tracker that takes over
+    turn(runner, told("received", adopted, at=3), told("started", adopted, at=4))
+    give_up(runner, FIRST)
+    row = task_row(runner, adopted)
+    assert (row["state"], row["reason"]) == (TaskState.FAILED, FailureReason.LOST)
+    assert row["note"].startswith(f"lost: worker {FIRST} was lost while it ran this task")
+
+
 def test_a_lost_retry_is_not_saved_by_a_copy_of_the_try_before(runner: JobRunner, adopted: str) -> None:
     turn(runner, told("started", adopted), whole(adopted, "redelivered", SECOND), told("retried", adopted, at=2))
     turn(runner, told("started", adopted, at=3, retries=1))
