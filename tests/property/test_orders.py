@@ -401,7 +401,7 @@ class RestlessLife(Life):
     daily = _DAILY | {"call": 5, "turn": 3, "come": 2, "kill": 1}
 
 
-def _lives(number: int, steps: int) -> settings:
+def _lives(number: int, steps: int, **more: Any) -> settings:
     # A life that ends badly is shown as it was: to find a shorter one takes minutes.
     return settings(
         max_examples=number,
@@ -409,12 +409,14 @@ def _lives(number: int, steps: int) -> settings:
         deadline=None,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.generate],
+        **more,
     )
 
 
 Life.TestCase.settings = _lives(12, 25)
-LongLife.TestCase.settings = _lives(400, 50)
-RestlessLife.TestCase.settings = _lives(200, 25)
+# Where CI is set, Hypothesis would live the same lives again and again, whatever its seed.
+LongLife.TestCase.settings = _lives(400, 50, derandomize=False)
+RestlessLife.TestCase.settings = _lives(200, 25, derandomize=False)
 TestLife = Life.TestCase
 TestLongLife = pytest.mark.chaos(pytest.mark.timeout(1800)(LongLife.TestCase))
 TestRestlessLife = pytest.mark.chaos(pytest.mark.timeout(1800)(RestlessLife.TestCase))
