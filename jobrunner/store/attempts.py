@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from jobrunner.records import Standing
 from jobrunner.states import TaskState
-from jobrunner.store.reading import OPEN
+from jobrunner.store.in_hand import OPEN
 from jobrunner.store.schema import attempt, task
 
 #: Ends by which an attempt has failed: for good if the task had no retry left, and else softly.
@@ -21,7 +21,7 @@ class AttemptView:
     """One execution of a task by one worker, as people see it.
 
     `outcome` is how it ended, None if that was not told; `last_event` Celery's name for what was told of it last.
-    `foreign` is one of a process that did not have the task (A5).
+    `foreign` is one of a process that did not have the task (A5). `runtime` is in seconds.
     """
 
     task_id: str

@@ -3,9 +3,9 @@
 Statements are built once, at import: building one costs more than running it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     BindParameter,
@@ -31,6 +31,8 @@ from jobrunner.store.schema import Moment
 _Row = Mapping[str, Any]
 #: Rows per `executemany`: SQLAlchemy keeps all of them, in the database's own types, for as long as it runs.
 _AT_A_TIME = 1_000
+#: Ids per `IN (…)`: SQLite before 3.32 takes 999 parameters in all.
+_IDS: Final = 500
 
 
 def insert_rows(connection: Connection, table: Table, rows: Iterable[_Row]) -> None:
@@ -44,6 +46,12 @@ def insert_rows(connection: Connection, table: Table, rows: Iterable[_Row]) -> N
     statement = insert(table)
     while some := list(islice(left, _AT_A_TIME)):
         connection.execute(statement, some)
+
+
+def portions(ids: Collection[str]) -> Iterator[Sequence[str]]:
+    """Yield ids so many at a time as every database takes in one `IN (…)`."""
+    all_of_them = list(ids)
+    return (all_of_them[start : start + _IDS] for start in range(0, len(all_of_them), _IDS))
 
 
 def _copy(connection: Connection, table: Table, columns: Sequence[str], rows: Iterable[_Row]) -> None:

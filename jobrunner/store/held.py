@@ -9,7 +9,8 @@ from jobrunner.order_kinds import Intent, OrderKind
 from jobrunner.order_records import Requeue
 from jobrunner.records import Standing
 from jobrunner.states import ENDED_JOB, JobState, TaskState
-from jobrunner.store.reading import IN_HAND, JobView
+from jobrunner.store.in_hand import IN_HAND
+from jobrunner.store.reading import JobView
 from jobrunner.store.schema import attempt, history, job, task
 from jobrunner.store.tracking.snapshot import unacknowledged
 

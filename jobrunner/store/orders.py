@@ -12,8 +12,7 @@ from sqlalchemy import JSON, ColumnElement, Connection, Select, cast, select, ty
 
 from jobrunner.order_records import Answer, Order
 from jobrunner.states import JobState, TaskState
-from jobrunner.store.bulk import insert_rows
-from jobrunner.store.reading import CHUNK
+from jobrunner.store.bulk import insert_rows, portions
 from jobrunner.store.schema import job, orders, task
 
 
@@ -61,7 +60,7 @@ def insert_orders(connection: Connection, given: Sequence[Order]) -> None:
 def read_orders(connection: Connection, order_ids: Sequence[str]) -> dict[str, OrderView]:
     """Return how far these orders are, by id."""
     found = {}
-    for some in _chunks(order_ids):
+    for some in portions(order_ids):
         rows = select(orders.c.id, orders.c.applied_at, orders.c.answer).where(orders.c.id.in_(some))
         for row in connection.execute(rows):
             answer = None if row.answer is None else Answer(**json.loads(row.answer))
@@ -123,7 +122,3 @@ def _of_job(connection: Connection, selection: Selection) -> Iterator[ColumnElem
     as_json = type_coerce if connection.dialect.name == "sqlite" else cast
     for label, text in selection.labels.items():
         yield as_json(job.c.labels, JSON)[label].as_string() == text
-
-
-def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, FromClause, func, literal, select
 
 from jobrunner.states import JobState
-from jobrunner.store.reading import CHUNK
+from jobrunner.store.bulk import portions
 from jobrunner.store.schema import job, prerequisite
 
 #: The lock that submissions of jobs with prerequisites hold on PostgreSQL until they are written; the number is free
@@ -57,9 +57,9 @@ def find_named(connection: Connection, wanted: Sequence[str]) -> dict[str, Wante
     """Return the jobs that have one of these ids or keys, by that; an id comes before a key."""
     found: dict[str, Wanted] = {}
     for column in (job.c.key, job.c.id):
-        for start in range(0, len(wanted), CHUNK):
-            some = column.in_(wanted[start : start + CHUNK])
-            rows = connection.execute(select(column.label("wanted"), job.c.id, job.c.name, job.c.state).where(some))
+        named = select(column.label("wanted"), job.c.id, job.c.name, job.c.state)
+        for some in portions(wanted):
+            rows = connection.execute(named.where(column.in_(some)))
             found |= {row.wanted: Wanted(**row._asdict() | {"state": JobState(row.state)}) for row in rows}
     return found
 
@@ -84,10 +84,9 @@ def waits_for_itself(connection: Connection, names: Collection[str], wanted: Col
 
 def _before(connection: Connection, job_ids: Collection[str]) -> Iterator[Wanted]:
     """Yield these jobs and all that they wait for, in their turn."""
-    ids = list(job_ids)
     seen: set[str] = set()
-    for start in range(0, len(ids), CHUNK):
-        before = select(job.c.id).where(job.c.id.in_(ids[start : start + CHUNK])).cte("before", recursive=True)
+    for some in portions(job_ids):
+        before = select(job.c.id).where(job.c.id.in_(some)).cte("before", recursive=True)
         step = select(on_job()).join_from(prerequisite, before, before.c.id == prerequisite.c.job_id)
         before = before.union(step.where(prerequisite.c.met_at.is_(None)))
         for row in connection.execute(select(job.c.id, job.c.name, job.c.state).join(before, before.c.id == job.c.id)):
@@ -104,8 +103,8 @@ def list_prerequisites(connection: Connection, job_ids: Sequence[str]) -> dict[s
         .join_from(prerequisite, job, job.c.id == on_job(), isouter=True)
         .order_by(prerequisite.c.wanted)
     )
-    for start in range(0, len(job_ids), CHUNK):
-        for row in connection.execute(query.where(prerequisite.c.job_id.in_(job_ids[start : start + CHUNK]))):
+    for some in portions(job_ids):
+        for row in connection.execute(query.where(prerequisite.c.job_id.in_(some))):
             values: dict[str, Any] = row._asdict()
             values["state"] = values["state"] and JobState(values["state"])
             found[values.pop("job_id")].append(PrerequisiteView(**values))

@@ -6,8 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from jobrunner.store.bulk import insert_rows
-from jobrunner.store.reading import CHUNK
+from jobrunner.store.bulk import insert_rows, portions
 from jobrunner.store.schema import block, job, message, prerequisite, task
 
 
@@ -18,9 +17,9 @@ def find_key(connection: Connection, key: str) -> Row[str, str] | None:
 
 def find_tasks(connection: Connection, task_ids: Collection[str]) -> dict[str, str]:
     """Return those of these ids that tasks have already, each with its job."""
-    ids, found = list(task_ids), dict[str, str]()
-    for start in range(0, len(ids), CHUNK):
-        known = select(task.c.id, task.c.job_id).where(task.c.id.in_(ids[start : start + CHUNK]))
+    found: dict[str, str] = {}
+    for some in portions(task_ids):
+        known = select(task.c.id, task.c.job_id).where(task.c.id.in_(some))
         found |= {row.id: row.job_id for row in connection.execute(known)}
     return found
 

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, exists, insert, literal_column
 
 from jobrunner.records import Attempt, Standing, Task
 from jobrunner.states import TaskState
-from jobrunner.store.reading import IN_HAND, OPEN, PASSED_ON
+from jobrunner.store.in_hand import IN_HAND, OPEN, PASSED_ON
 from jobrunner.store.schema import attempt, held_message, job, task, worker
 from jobrunner.store.tracking.rows import ATTEMPT, NOW, PLANNED, TASK, IsOneOf, as_task
 from jobrunner.store.tracking.snapshot import next_version
