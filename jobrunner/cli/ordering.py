@@ -11,7 +11,7 @@ import click
 
 from jobrunner.cli import output
 from jobrunner.cli.context import in_order, json_option, open_database
-from jobrunner.cli.order_output import ORDERED, Result, exit_code, results_table
+from jobrunner.cli.output.orders import ORDERED, Result, exit_code, results_table
 from jobrunner.cli.targets import choose
 from jobrunner.condition import why_unanswered
 from jobrunner.order_kinds import JOB_ORDERS, OrderKind

@@ -10,7 +10,7 @@ from jobrunner.cli import output
 from jobrunner.cli.context import find_job, json_option, open_database
 from jobrunner.cli.failures import errors_table
 from jobrunner.cli.items import ItemErrors, Page
-from jobrunner.cli.order_output import history_table
+from jobrunner.cli.output.orders import history_table
 from jobrunner.condition import seconds_behind, why_waiting
 from jobrunner.error_groups import ErrorGroup, group_errors
 from jobrunner.store import leases, reading

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from rich.table import Table
 from rich.text import Text
 
-from jobrunner.cli.output import new_table, stamp
+from jobrunner.cli.output.tables import new_table
+from jobrunner.cli.output.times import stamp
 from jobrunner.errors import NotFoundError, RefusedError, WaitTimeoutError
 from jobrunner.order_kinds import OrderKind
 from jobrunner.records import HistoryLine
