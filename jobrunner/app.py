@@ -1,25 +1,21 @@
 """JobRunner: binds durable jobs to an ordinary Celery app, new or existing."""
 
-import contextlib
-import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from celery import Celery, signals
+from celery import Celery
 from celery.canvas import Signature
 from celery.utils.imports import symbol_by_name
 
-from jobrunner import commands, prerequisites, submit
-from jobrunner.embedded import broker
-from jobrunner.errors import ConfigurationError, NotFoundError, RefusedError
-from jobrunner.event_log import open_writer
+from jobrunner import binding, commands, prerequisites, submit
+from jobrunner.errors import NotFoundError, RefusedError
 from jobrunner.failure_policy import FailurePolicy
 from jobrunner.handle import Job
 from jobrunner.named import NamedJob
 from jobrunner.order_arguments import check_labels
 from jobrunner.retry_policy import RETRY_POLICY
-from jobrunner.servers import check_backend, check_broker
+from jobrunner.servers import check_backend
 from jobrunner.settings import Settings
 from jobrunner.states import FailureRule, JobState, PartialRule
 from jobrunner.store import orders
@@ -27,24 +23,10 @@ from jobrunner.store.database import Database
 from jobrunner.store.orders import Selection
 from jobrunner.submit import Submission
 from jobrunner.text import check_texts
+from jobrunner.waking import wake_tracker
 
-logger = logging.getLogger(__name__)
-
-#: What durable jobs want of an app's configuration, and what happens without it. Set below the user's own values:
-#: whoever has set one keeps it.
-WANTED: Mapping[str, tuple[Any, str]] = {
-    "worker_send_task_events": (True, "Flower and other monitors see no tasks"),
-    "result_backend_always_retry": (True, "a task fails if the result backend is away when it ends"),
-}
-
-#: The classes that worker processes use, by path, as Celery names its own: `jobrunner` never imports `workers`.
-_TASK = "workers.task:Task"
-_REQUEST = "workers.request:Request"
-_EVENTS = "workers.events:Events"
-_STEPS = ("workers.step:Telling", "workers.step:Gating")
+#: How a job runs with `task_always_eager`; by path, for it imports this module.
 _INLINE = "jobrunner.testing:run_submission"
-_STOCK_EVENTS = "celery.app.events:Events"
-
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -57,7 +39,8 @@ class JobRunner:
     settings, else the embedded ones of `jobrunner up`.
 
     Raises:
-        ConfigurationError: the app has no result backend, or one that cannot hand values from task to task.
+        ConfigurationError: the app has no result backend, or one that cannot hand values from task to task, or an
+            events class of its own; or a setting is not what it should be.
     """
 
     def __init__(self, app: Celery, *, database: str | None = None) -> None:
@@ -69,9 +52,10 @@ class JobRunner:
         self.settings = Settings.read()
         self.database = Database(database or self.settings.database_url)
         self.named: dict[str, NamedJob] = {}
-        self._configure()
+        #: Whether the app uses the broker that `jobrunner up` starts.
+        self.embedded = binding.configure(app, self.settings)
         check_backend(app)
-        self._set_classes()
+        binding.set_classes(app)
         app.jobrunner = self
 
     @classmethod
@@ -301,84 +285,13 @@ class JobRunner:
 
     # ---- binding -------------------------------------------------------------------------------------------
 
-    def _configure(self) -> None:
-        conf, settings = self.app.conf, self.settings
-        #: Whether the app uses the broker that `jobrunner up` starts.
-        self.embedded = not (conf.broker_url or settings.broker)
-        if not conf.broker_url:
-            conf.broker_url = settings.broker or broker.url(settings.home)
-            conf.result_backend = conf.result_backend or settings.result_backend or conf.broker_url
-        elif not conf.result_backend and settings.result_backend:
-            conf.result_backend = settings.result_backend
-        self.app.add_defaults({setting: wanted for setting, (wanted, _) in WANTED.items()})
-
-    def _set_classes(self) -> None:
-        events_cls = self.app.events_cls
-        if events_cls not in {_STOCK_EVENTS, _EVENTS}:
-            msg = f"The Celery app {self.app.main!r} has an events class of its own, {events_cls!r}."
-            raise ConfigurationError(msg, "Remove it: jobrunner's dispatcher also serves every other monitor.")
-        self.app.events_cls = _EVENTS
-        self.app.steps["consumer"].update(_STEPS)
-        self.app.__dict__.pop("events", None)  # made already, if somebody has looked at app.events
-        if self.app.finalized:
-            self.prepare_tasks()
-        self.app.on_after_finalize.connect(self._on_finalize, weak=False)
-        signals.celeryd_after_setup.connect(self._on_worker_setup, weak=False)
-
     def prepare_tasks(self) -> None:
         """Mix our classes into every registered task, also into those that came after the app was finalized."""
-        commands.register(self.app)
-        base, request = symbol_by_name(_TASK), symbol_by_name(_REQUEST)
-        for task in self.app.tasks.values():
-            kind = type(task)
-            if not issubclass(kind, base):
-                own = symbol_by_name(kind.Request)
-                # A class of the task's own, in front of the user's, which stays as it is: others may inherit from it.
-                task.__class__ = type(
-                    kind.__name__,
-                    (base, kind),
-                    {
-                        "Request": request if issubclass(request, own) else type("Request", (request, own), {}),
-                        "__module__": kind.__module__,
-                        "__doc__": kind.__doc__,
-                    },
-                )
-
-    def _on_finalize(self, **_: Any) -> None:
-        self.prepare_tasks()
-
-    def _on_worker_setup(self, sender: str, instance: Any, **_: Any) -> None:
-        if instance.app is self.app:
-            check_broker(self.app)
-            self.prepare_tasks()
-            self.app.events.follow_sent(sender)  # before the pool forks, so that its processes speak as this worker
-            for line in self.changes():
-                logger.warning("jobrunner: %s", line)
+        binding.prepare_tasks(self.app)
 
     def changes(self) -> list[str]:
         """Say in sentences what binding did to the app, and where the user's own setting stands against it."""
-        lines = [
-            f"{len(self.app.tasks)} tasks are prepared: events carry the job, values come from the result backend.",
-            "events go to the event log as well as to monitors; so does `task-sent` of what tasks of jobs send.",
-        ]
-        for setting, (wanted, otherwise) in WANTED.items():
-            found = self.app.conf[setting]
-            lines.append(f"{setting} = {found}" + ("." if found == wanted else f", as you set it: {otherwise}."))
-        return lines
+        return binding.changes(self.app)
 
     def _wake_tracker(self) -> None:
-        """Drop an empty entry into the event log; without it the tracker looks a moment later by itself."""
-        options = {
-            **self.app.conf.broker_transport_options,
-            "socket_connect_timeout": 1,
-            "socket_timeout": 1,
-            "read_timeout": 1,
-            "write_timeout": 1,
-            "max_retries": 0,
-        }
-        # What was written is safe in the database: whatever ails the broker is not for the one who submits or orders.
-        with (
-            contextlib.suppress(Exception),
-            self.app.connection_for_write(connect_timeout=1, transport_options=options) as connection,
-        ):
-            open_writer(connection).wake()
+        wake_tracker(self.app)

@@ -1,1 +1,1 @@
-"""What runs inside Celery worker processes: named by path in `jobrunner.app`, so that clients need not import it."""
+"""What runs inside Celery worker processes; `jobrunner.binding` names it by path: clients need not import it."""
