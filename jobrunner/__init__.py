@@ -4,8 +4,9 @@ from jobrunner import current
 from jobrunner.app import JobRunner
 from jobrunner.commands import CommandResult, CommandTask
 from jobrunner.errors import JobrunnerError
-from jobrunner.handle import Job, JobTask, Progress
+from jobrunner.handle import Job, JobTask
 from jobrunner.orders import Order
+from jobrunner.progress import Progress
 from jobrunner.statements import ItemError, Partial, Skip
 from jobrunner.states import JobState, TaskState
 

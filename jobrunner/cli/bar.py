@@ -7,7 +7,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
 from jobrunner.cli.output import console, reported, tasks_line
-from jobrunner.handle import ALMOST, Progress
+from jobrunner.progress import ALMOST, Progress
 from jobrunner.states import TaskState
 from jobrunner.store.attempts import AttemptView
 from jobrunner.store.reading import JobView

@@ -11,7 +11,7 @@ from jobrunner.cli.output.tables import UNKNOWN, new_table, state_text
 from jobrunner.cli.output.tasks import reported
 from jobrunner.cli.output.times import ago, duration, stamp
 from jobrunner.cli.output.tracker import late
-from jobrunner.handle import Progress
+from jobrunner.progress import Progress
 from jobrunner.records import HistoryLine
 from jobrunner.statements import ItemCounts
 from jobrunner.states import FailureRule, JobOutcome, JobState, PartialRule
