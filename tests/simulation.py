@@ -233,8 +233,10 @@ class World:
     def _transaction(self, turn: Turn, events: list[Event]) -> list[Outgoing | HeldMessage]:
         tracking.mark_sent(turn.connection, self._noted, turn.now)
         tracking.forget_held(turn.connection, self._forwarded)
-        self._hear(turn, events)
+        arrived = self._hear(turn, events)
         absorb(turn, events, self._replaced)
+        for name, source in arrived.items():
+            give_up_worker(turn, name, living_source=source, redelivers=self.redelivers)
         if turn.drained:
             self._recover(turn)
         turn.take_up()
@@ -246,8 +248,9 @@ class World:
         tell_dependents(turn)
         return outgoing
 
-    def _hear(self, turn: Turn, events: list[Event]) -> None:
-        """Give up the processes whose name others bear now."""
+    def _hear(self, turn: Turn, events: list[Event]) -> dict[str, str]:
+        """Return the workers whose names other processes bear now, with these."""
+        arrived = {}
         for one in events:
             known = self._sources.get(one.worker)
             if one.source is None or one.source in self._replaced or one.source == known:
@@ -255,8 +258,9 @@ class World:
             if known is not None:
                 self._replaced.add(known)
             self._sources[one.worker] = one.source
-            give_up_worker(turn, one.worker, living_source=one.source, redelivers=self.redelivers)
+            arrived[one.worker] = one.source
             tracking.save_worker(turn.connection, one.worker, one.source, one.pid, online=True, now=turn.now)
+        return arrived
 
     def _recover(self, turn: Turn) -> None:
         if self._in_doubt:

@@ -39,7 +39,7 @@ def absorb(turn: Turn, events: Sequence[Event], replaced: Collection[str]) -> No
         if event.type in {"worker-online", "worker-offline"}:
             online = event.type == "worker-online"
             if online:
-                forget_receipts(turn, event.worker, event.at)
+                forget_receipts(turn, event.worker, event.source, event.at)
             tracking.save_worker(turn.connection, event.worker, event.source, event.pid, online=online, now=turn.now)
         elif event.type == SNAPSHOT_APPLIED:
             _acknowledge(turn, event, event.source)

@@ -52,6 +52,10 @@ class Hearing:
         """Note who has spoken, and return the processes that are new."""
         return self._roster.hear(entries, time.monotonic())
 
+    def heard_late(self) -> dict[str, str]:
+        """Return the workers of whose replaced processes something was heard, each with the process that bears it."""
+        return self._roster.heard_late()
+
     def count(self, turn: Turn, entries: Sequence[Entry]) -> None:
         """Note the numbers of batches, and what they say is missing; to be told once it is committed."""
         self._lost = self._numbering.note(turn, entries)

@@ -288,8 +288,8 @@ class Tracker:
             return tracking.work_waiting(connection, _now())
 
     def _absorb(self, turn: Turn, entries: Sequence[Entry]) -> Told:
-        for arrival in self._hearing.arrivals(entries):
-            self._resending.replace(turn, arrival.name, arrival.source)
+        arrivals = self._hearing.arrivals(entries)
+        for arrival in arrivals:
             tracking.save_worker(turn.connection, arrival.name, arrival.source, arrival.pid, online=True, now=turn.now)
         self._hearing.count(turn, entries)
         told = read_events(entries)
@@ -299,6 +299,9 @@ class Tracker:
             self._renew(turn.connection)  # it may have taken long
         else:
             absorb(turn, told.events, self._hearing.replaced)
+        # Only now: what a process that was replaced has begun, or ended, may have been told in this very batch.
+        for name, source in ({one.name: one.source for one in arrivals} | self._hearing.heard_late()).items():
+            self._resending.replace(turn, name, source)
         del told.rejects.rows[self._tally.room(time.monotonic()) :]
         tracking.insert_rejected(turn.connection, told.rejects.rows, turn.now)
         return told

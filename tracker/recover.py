@@ -182,13 +182,13 @@ def _is_spent(task: Task, history: Iterable[Attempt]) -> bool:
     return decider is not None and decider.standing == Standing.LOST and is_spent(task, decider, present)
 
 
-def forget_receipts(turn: Turn, name: str, before: datetime) -> None:
-    """Note that a worker which connects to the broker anew has dropped what it had received and not started.
+def forget_receipts(turn: Turn, name: str, source: str, before: datetime) -> None:
+    """Note that a worker process which connects to the broker anew has dropped what it had received and not started.
 
-    The broker keeps such messages for the worker that was, on Redis for an hour: they are in nobody's hands, and
-    `QueueWatch` decides. Both times are that worker's own.
+    The broker keeps such messages for the connection that was, on Redis for an hour: they are in nobody's hands, and
+    `QueueWatch` decides. Both times are that process's own; what one had that it replaces is given up.
     """
-    held = tracking.tasks_held_by(turn.connection, name, None)
+    held = [one for one in tracking.tasks_held_by(turn.connection, name, None) if one[1].process == source]
     dropped, _ = _apart(
         held,
         lambda _, one: one.standing != Standing.STARTED and one.received_at is not None and one.received_at < before,

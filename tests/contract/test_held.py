@@ -186,7 +186,7 @@ def test_a_copy_that_a_gate_refuses_counts_when_the_worker_that_had_it_has_lost_
     turn(runner, told("received", planned), *refused[: 2 if when == "before" else 1])
     with runner.database.write() as connection:
         one = Turn(connection, MIDNIGHT)
-        forget_receipts(one, FIRST, moment(4))
+        forget_receipts(one, FIRST, f"process of {FIRST}", moment(4))
         one.settle()
     assert [one.letter.delivery for one in turn(runner, *refused)] == [2]
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from celery import group
 
+from jobrunner.handle import Job
 from jobrunner.masking import MASK
 from jobrunner.wire import EVENT_LOG, VERSION
 from tests.house import PATIENCE, House
@@ -84,6 +85,46 @@ def test_the_late_goodbye_of_a_process_that_was_replaced_is_not_its_successors(h
     say(house, "second", type="task-received", uuid=job.tasks()[0].id)
     found = told(house, "what was said last", lambda found: found.get(W1, {}).get("received"))
     assert (found[W1]["state"], found[W1]["pid"]) == ("online", 8)
+
+
+def queued(house: House) -> Job:
+    """Submit a task, and return its job once the broker has the message, which nobody takes."""
+    job = house.jobs.submit(house.proj.add.s(1, 2))
+    until(house.waiting, timeout=PATIENCE, what="the message")
+    return job
+
+
+def test_what_a_killed_worker_had_begun_is_sent_again_if_its_successor_is_heard_in_the_same_moment(
+    house: House,
+) -> None:
+    """The tracker was away, or had much to read: begin, death and successor are one batch."""
+    house.broker()
+    tracker = house.tracker()
+    job = queued(house)
+    tracker.stop()
+    say(house, "first", type="worker-online")
+    say(house, "first", type="task-started", uuid=job.tasks()[0].id, retries=0)
+    say(house, "second", type="worker-online", pid=8)
+    house.tracker("next").says(f"Sending 1 tasks again of the worker {W1} before.")  # and not after a silence
+
+
+def test_what_a_replaced_process_says_to_another_tracker_gives_nobody_up(house: House) -> None:
+    """A process of a killed worker's pool goes on with its task, and tells how far it is."""
+    house.broker()
+    tracker = house.tracker()
+    job = queued(house)
+    (task,) = job.tasks()
+    say(house, "first", type="worker-online")
+    say(house, "second", type="worker-online", pid=8)
+    say(house, "second", type="task-started", uuid=task.id, retries=0, pid=8)
+    told(house, "the task to be the second one's", lambda found: found.get(W1, {}).get("active"))
+    tracker.stop()
+    say(house, "first", type="task-progress", uuid="any", progress=0.5)
+    say(house, "second", type="task-succeeded", uuid=task.id, retries=0, result="3")
+    house.tracker("next")
+    job.wait(PATIENCE)
+    assert (job.tasks()[0].delivery, workers(house)[W1]["pid"]) == (1, 8)
+    assert [one.outcome for one in house.attempts(job)[task.id]] == ["succeeded"]
 
 
 def test_what_workers_have_lost_is_told_once_and_shown_also_after_a_takeover(house: House) -> None:

@@ -1,9 +1,12 @@
 """Which workers live: heard by what they write, silent by our own clock."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.builders import entry, heartbeat, raw_event
 from tracker.eventlog import Entry
+from tracker.eventlog.entries import Numbered
 from tracker.roster import SILENCE, Arrival, Roster
 
 NOON = 1_000.0
@@ -55,6 +58,45 @@ def test_a_worker_that_the_last_tracker_knew_has_a_full_time_out_to_be_heard() -
     roster.know({"w1@host": "process-1"}, NOON)
     assert roster.silent(NOON + SILENCE) == []
     assert roster.silent(NOON + SILENCE + 0.1) == ["w1@host"]
+
+
+#: What a process says that was replaced before this tracker listened.
+OF_BEFORE = [
+    pytest.param(entry(raw_event(type="task-progress"), source="process-1"), id="a process of a killed worker's pool"),
+    pytest.param(entry(raw_event(type="worker-offline"), source="process-1"), id="goodbye"),
+    pytest.param(
+        replace(heartbeat(source="process-1"), numbered=Numbered(series="series-1", number=2, dropped=0)),
+        id="heartbeat of who is about to end",
+    ),
+]
+
+
+@pytest.mark.parametrize("said", OF_BEFORE)
+def test_a_process_that_was_replaced_before_a_takeover_does_not_arrive_again(said: Entry) -> None:
+    roster = Roster()
+    roster.know({"w1@host": "process-2"}, NOON)
+    assert roster.hear([said], NOON + 1) == []
+    assert roster.replaced == {"process-1"}
+    assert roster.hear([heartbeat(source="process-2")], NOON + SILENCE) == []
+    assert roster.silent(NOON + 2 * SILENCE) == []
+
+
+@pytest.mark.parametrize("said", OF_BEFORE)
+def test_a_process_whose_first_words_were_lost_arrives_when_its_name_is_free(said: Entry) -> None:
+    roster = Roster()
+    roster.know({"w1@host": "process-2"}, NOON)
+    roster.hear([said], NOON + 1)
+    assert roster.silent(NOON + SILENCE + 1) == ["w1@host"]
+    assert _names(roster.hear([said], NOON + SILENCE + 2)) == ["w1@host"]
+
+
+def test_what_replaced_processes_say_late_is_told_once_with_who_bears_the_name() -> None:
+    roster = Roster()
+    roster.hear([heartbeat(source="process-1"), heartbeat(source="process-2")], NOON)
+    assert roster.heard_late() == {}
+    roster.hear([entry(raw_event(), source="process-1")], NOON + 1)
+    assert roster.heard_late() == {"w1@host": "process-2"}
+    assert roster.heard_late() == {}
 
 
 def test_a_new_beginning_forgets_who_was_known_before() -> None:
