@@ -22,11 +22,13 @@ from tests.apps import new_runner, order
 from tests.builders import event, moment
 from tracker.absorb import absorb
 from tracker.chores import do_chores
+from tracker.eventlog import Entry
 from tracker.fold import Event
 from tracker.items import items_of
 from tracker.orders import apply_orders
 from tracker.prerequisites import tell_dependents
 from tracker.recover import QueueWatch, Voided, give_up_worker, resend_outbox, void_outbox
+from tracker.roster import Roster
 from tracker.sending import Outgoing, take_held, take_ready
 from tracker.turn import Turn
 from workers.statements import in_parts
@@ -198,11 +200,11 @@ class World:
         self._in_doubt = True
         self._voided: Voided | None = None
         self._queues = QueueWatch()
-        self._replaced: set[str] = set()
+        self._roster = Roster()
         self._late: str | None = None
         with self.runner.database.read() as connection:
-            self._sources = tracking.workers_to_hear(connection)
-            self.dead |= self._sources.keys() - self.workers.keys()
+            self._roster.know(tracking.workers_to_hear(connection), self.turns)
+            self.dead |= self._roster.sources.keys() - self.workers.keys()
             self.backend = tracking.load_snapshot(connection).dumps()
 
     def turn(self, number: int, trouble: Trouble = Trouble.NONE, sent: int = 0) -> None:
@@ -233,9 +235,9 @@ class World:
     def _transaction(self, turn: Turn, events: list[Event]) -> list[Outgoing | HeldMessage]:
         tracking.mark_sent(turn.connection, self._noted, turn.now)
         tracking.forget_held(turn.connection, self._forwarded)
-        arrived = self._hear(turn, events)
-        absorb(turn, events, self._replaced)
-        for name, source in arrived.items():
+        replaced = self._hear(turn, events)
+        absorb(turn, events, self._roster.replaced)
+        for name, source in replaced.items():
             give_up_worker(turn, name, living_source=source, redelivers=self.redelivers)
         if turn.drained:
             self._recover(turn)
@@ -248,19 +250,13 @@ class World:
         tell_dependents(turn)
         return outgoing
 
-    def _hear(self, turn: Turn, events: list[Event]) -> dict[str, str]:
-        """Return the workers whose names other processes bear now, with these."""
-        arrived = {}
-        for one in events:
-            known = self._sources.get(one.worker)
-            if one.source is None or one.source in self._replaced or one.source == known:
-                continue
-            if known is not None:
-                self._replaced.add(known)
-            self._sources[one.worker] = one.source
-            arrived[one.worker] = one.source
-            tracking.save_worker(turn.connection, one.worker, one.source, one.pid, online=True, now=turn.now)
-        return arrived
+    def _hear(self, turn: Turn, events: list[Event]) -> dict[str, str | None]:
+        """Note who has come, and return the names of which replaced processes may have told something."""
+        entries = [_entry(one) for one in events]
+        arrivals = self._roster.hear(entries, self.turns)
+        for one in arrivals:
+            tracking.save_worker(turn.connection, one.name, one.source, one.pid, online=True, now=turn.now)
+        return {one.name: one.source for one in arrivals} | self._roster.heard_late()
 
     def _recover(self, turn: Turn) -> None:
         if self._in_doubt:
@@ -274,7 +270,7 @@ class World:
         for name in sorted(self.dead):
             give_up_worker(turn, name, living_source=None, redelivers=self.redelivers)
             tracking.lose_worker(turn.connection, name)
-            self._sources.pop(name, None)
+            self._roster.sources.pop(name, None)
         self.dead.clear()
         if not any(one.untold for one in self.workers.values()):  # they take milliseconds, and the look seconds
             self._queues.look(turn, lambda _: not self.queue)
@@ -477,6 +473,11 @@ class World:
     def is_quiet(self) -> bool:
         """Whether nothing is left to do for anybody but the tracker."""
         return self.is_read and not self.queue and not any(one.prefetched for one in self.workers.values())
+
+
+def _entry(event: Event) -> Entry:
+    """Return what the log has of one event, as far as it says who lives."""
+    return Entry(source=event.source, worker=event.worker, events=[{"type": event.type, "pid": event.pid}])
 
 
 def _die_if(condition: bool) -> None:

@@ -52,7 +52,7 @@ class Hearing:
         """Note who has spoken, and return the processes that are new."""
         return self._roster.hear(entries, time.monotonic())
 
-    def heard_late(self) -> dict[str, str]:
+    def heard_late(self) -> dict[str, str | None]:
         """Return the workers of whose replaced processes something was heard, each with the process that bears it."""
         return self._roster.heard_late()
 

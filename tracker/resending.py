@@ -71,8 +71,8 @@ class Resending:
             self._forget(turn)
             self._look(turn)
 
-    def replace(self, turn: Turn, name: str, living_source: str) -> None:
-        """Give up what a worker process held whose name another one bears: a node's name is unique."""
+    def replace(self, turn: Turn, name: str, living_source: str | None) -> None:
+        """Give up what processes held whose name another one bears, or did until it fell silent: names are unique."""
         _tell(self._give_up(turn, name, living_source), f"of the worker {name} before")
 
     def _give_up(self, turn: Turn, name: str, living_source: str | None) -> int:

@@ -100,10 +100,10 @@ class Roster(Heard):
             self.replaced -= self._before_us.pop(name, set())
         return gone
 
-    def heard_late(self) -> dict[str, str]:
+    def heard_late(self) -> dict[str, str | None]:
         """Return the workers of whose replaced processes something was heard, each with the process that bears it."""
         names, self.late = self.late, set()
-        return {name: self.sources[name] for name in names if name in self.sources}
+        return {name: self.sources.get(name) for name in names}
 
     def _is_of_before(self, name: str, entry: Entry) -> bool:
         source = entry.source or ""

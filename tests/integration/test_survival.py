@@ -55,6 +55,12 @@ def sent_again(job: Job) -> set[int]:
     return {task.arrival for task in job.tasks() if task.delivery > 1}
 
 
+def unread_sources(house: House) -> set[str]:
+    """Return the worker processes of which the event log has something."""
+    with house.redis() as redis:
+        return {fields["source"] for _, fields in redis.xrange(EVENT_LOG) if "source" in fields}
+
+
 @contextmanager
 def broker_takes_no_messages(house: House) -> Iterator[None]:
     """Let the broker answer reads and hold back every write until the end of the block.
@@ -249,6 +255,25 @@ def test_the_tasks_of_a_killed_worker_are_sent_again_when_its_name_comes_back(ho
     assert len(lost) == IN_HAND  # what the worker had, and not what waited on the broker
     assert sent_again(job) == set(lost)
     assert [task.arrival for task in job.tasks() if task.retries] == lost[:2]  # what had started has used up a retry
+
+
+def test_what_a_worker_has_ended_does_not_run_again_if_it_was_restarted_while_the_tracker_was_away(
+    house: House,
+) -> None:
+    house.broker()
+    tracker, worker = house.tracker(), house.worker()
+    gate = house.gate("open")
+    job = house.jobs.submit(group(house.proj.hold.s(number, str(gate)) for number in range(2)))
+    until(lambda: job.progress.counts == {TaskState.ACTIVE: 2}, timeout=PATIENCE, what="both tasks to run")
+    tracker.kill()
+    gate.open()
+    worker.stop()
+    house.worker()
+    until(lambda: len(unread_sources(house)) == 2, timeout=PATIENCE, what="both processes to have spoken")
+    house.tracker()
+    assert job.result(PATIENCE) == [0, 1]
+    house.check_completed_once(job)
+    assert sent_again(job) == set()
 
 
 # ---------------------------------------------------------------------------------------------------------- the broker

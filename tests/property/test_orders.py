@@ -206,6 +206,9 @@ class Life(RuleBasedStateMachine):
                 world.flush(worker)
             case "kill":
                 world.kill(worker)
+            case "restart":
+                world.kill(worker)
+                world.come(worker.name, terminates=worker.terminates)
             case _:
                 pass  # there is nothing of which it could
 
@@ -401,6 +404,12 @@ class RestlessLife(Life):
     daily = _DAILY | {"call": 5, "turn": 3, "come": 2, "kill": 1}
 
 
+class SupervisedLife(Life):
+    """Every worker dies soon and comes again at once under its name; a tracker may read of both in one turn."""
+
+    daily = _DAILY | {"call": 4, "turn": 3, "restart": 1}
+
+
 def _lives(number: int, steps: int, **more: Any) -> settings:
     # A life that ends badly is shown as it was: to find a shorter one takes minutes.
     return settings(
@@ -417,6 +426,8 @@ Life.TestCase.settings = _lives(12, 25)
 # Where CI is set, Hypothesis would live the same lives again and again, whatever its seed.
 LongLife.TestCase.settings = _lives(400, 50, derandomize=False)
 RestlessLife.TestCase.settings = _lives(200, 25, derandomize=False)
+SupervisedLife.TestCase.settings = _lives(200, 25, derandomize=False)
 TestLife = Life.TestCase
 TestLongLife = pytest.mark.chaos(pytest.mark.timeout(1800)(LongLife.TestCase))
 TestRestlessLife = pytest.mark.chaos(pytest.mark.timeout(1800)(RestlessLife.TestCase))
+TestSupervisedLife = pytest.mark.chaos(pytest.mark.timeout(1800)(SupervisedLife.TestCase))

@@ -97,6 +97,9 @@ def test_what_replaced_processes_say_late_is_told_once_with_who_bears_the_name()
     roster.hear([entry(raw_event(), source="process-1")], NOON + 1)
     assert roster.heard_late() == {"w1@host": "process-2"}
     assert roster.heard_late() == {}
+    roster.silent(NOON + SILENCE + 1)
+    roster.hear([entry(raw_event(), source="process-1")], NOON + SILENCE + 1)
+    assert roster.heard_late() == {"w1@host": None}
 
 
 def test_a_new_beginning_forgets_who_was_known_before() -> None:
