@@ -2,28 +2,34 @@
 
 import functools
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from celery import Celery
 from celery.canvas import Signature
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from jobrunner import JobRunner, ids, prerequisites, submit
 from jobrunner.order_kinds import OrderKind
 from jobrunner.order_records import Answer, Order
+from jobrunner.snapshot import Snapshot
+from jobrunner.store import tracking
+from jobrunner.store.check import check
 from jobrunner.store.database import Database
 from jobrunner.store.orders import insert_orders, read_orders
 from jobrunner.store.schema import metadata
 from jobrunner.store.upgrade import upgrade
-from tests.builders import MIDNIGHT
+from tests.builders import by_process, moment, raw_event
 from tracker.absorb import absorb
 from tracker.chores import do_chores
+from tracker.events import read_events
 from tracker.fold import Event
 from tracker.orders import apply_orders
 from tracker.prerequisites import tell_dependents
-from tracker.sending import take_ready
+from tracker.recover import give_up_worker
+from tracker.sending import Outgoing, take_ready
 from tracker.turn import Turn
 
 #: A user's module for tests of the command line, with two tasks and two named jobs, one of which returns no canvas.
@@ -122,18 +128,45 @@ def store(
     return submit.write(runner.database, submit.prepare(runner.app, canvas, key=key, after=waits_for, **options))[0]
 
 
-def take_turn(runner: JobRunner, *events: Event, propagates: bool = False) -> None:
-    """Do one turn of the tracker, always at the same time: what events tell, and what that leads to."""
+def nobody_runs_it(*given: object) -> None:
+    """What a task does is of no account where there are no workers."""
+
+
+def take_turn(runner: JobRunner, *events: Event, propagates: bool = False, later: float = 0) -> list[Outgoing]:
+    """Do one turn of the tracker: what events tell, and what that leads to; return what it puts into the outbox.
+
+    Each turn is at midnight, or so many seconds later.
+    """
     with runner.database.write() as connection:
-        turn = Turn(connection, MIDNIGHT, propagates=propagates)
+        turn = Turn(connection, moment(later), propagates=propagates)
         absorb(turn, events, ())
         turn.take_up()
         apply_orders(turn)
         turn.move_on()
         do_chores(turn)
-        take_ready(turn)
+        taken = take_ready(turn)
         turn.settle()
         tell_dependents(turn)
+    return taken
+
+
+def live(runner: JobRunner, *workers: str, queues: Iterable[str] = ("celery",)) -> None:
+    """Let workers say which version of the snapshot they go by, and what they consume, as they do when they start."""
+    told = [raw_event(type="snapshot-applied", hostname=one, version=0, queues=list(queues)) for one in workers]
+    take_turn(runner, *read_events(by_process(*told)).events)
+
+
+def give_up(runner: JobRunner, worker: str, *, redelivers: bool = True) -> int:
+    """Let the tracker give up a worker, of which no process lives; return of how many tasks it sends the next delivery.
+
+    `redelivers` says whether the broker gives its messages to others.
+    """
+    with runner.database.write() as connection:
+        turn = Turn(connection, moment())
+        number = give_up_worker(turn, worker, living_source=None, redelivers=redelivers)
+        turn.settle()
+    assert check(runner.database) == []
+    return number
 
 
 def order(runner: JobRunner, kind: str, job_id: str, task_id: str | None = None, **arguments: Any) -> str:
@@ -151,6 +184,40 @@ def answer_to(runner: JobRunner, order_id: str) -> Answer | None:
     """Return what became of an order; None as long as it is not done."""
     with runner.database.read() as connection:
         return read_orders(connection, [order_id])[order_id].answer
+
+
+@contextmanager
+def statements_to(database: Database) -> Iterator[list[tuple[str, Any]]]:
+    """Yield what a database is told in transactions that write: each statement, and the parameters of its first row."""
+    told: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        told.append((statement, parameters[0] if many else parameters))
+
+    with database.write() as connection:
+        engine = connection.engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield told
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+def snapshot_of(runner: JobRunner) -> Snapshot:
+    """Return what workers are to know now."""
+    with runner.database.read() as connection:
+        return tracking.load_snapshot(connection)
+
+
+def job_row(runner: JobRunner) -> dict[str, Any]:
+    """Return the row of the only job."""
+    (row,) = read_rows(runner.database, "job")
+    return row
+
+
+def task_row(runner: JobRunner, task_id: str) -> dict[str, Any]:
+    """Return the row of a task."""
+    return next(row for row in read_rows(runner.database, "task") if row["id"] == task_id)
 
 
 def count_rows(database: Database) -> dict[str, int]:

@@ -162,6 +162,11 @@ def entry(*events: object, source: str | None = "process-1", worker: str = "w1@h
     return Entry(source=source, worker=worker, events=events)
 
 
+def by_process(*events: Mapping[str, Any]) -> list[Entry]:
+    """A batch for each of these raw events, from the only process of its worker."""
+    return [entry(one, source=f"process of {one['hostname']}", worker=one["hostname"]) for one in events]
+
+
 def numbered(number: int, *, series: str = "series-1", dropped: int = 0, worker: str = "w1@host") -> Entry:
     """A batch without events that has a number."""
     place = Numbered(series=series, number=number, dropped=dropped)

@@ -15,7 +15,7 @@ from jobrunner.order_records import Answer
 from jobrunner.states import JobState, TaskState
 from jobrunner.store.check import wrong_counters
 from jobrunner.store.schema import history, job, orders, task
-from tests.apps import store
+from tests.apps import nobody_runs_it, store
 from tests.builders import event
 from tests.simulation import Message, World
 
@@ -28,7 +28,7 @@ class Driven:
 
     def __init__(self, folder: Path, database: str | None = None) -> None:
         self.world = World(folder, redelivers=True, database=database)
-        self.world.runner.task(name="discover", discovers=True, shared=False)(_discover)
+        self.world.runner.task(name="discover", discovers=True, shared=False)(nobody_runs_it)
         self.world.runner.prepare_tasks()
         self.world.come("worker", terminates=True)
         self.job_id = ""
@@ -186,7 +186,3 @@ def driven(folder: Path, database: str | None = None) -> Iterator[Driven]:
             assert wrong_counters(connection) == []
     finally:
         made.world.runner.database.close()
-
-
-def _discover(*given: object) -> None:
-    """What a task does is of no account here: nobody runs it."""

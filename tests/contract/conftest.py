@@ -9,6 +9,7 @@ from jobrunner import JobRunner
 from tests.apps import new_runner
 from tests.driven import Driven, driven
 from tests.requeued import Requeued
+from tests.servers.redis import Redis
 
 
 @pytest.fixture
@@ -17,6 +18,14 @@ def runner(tmp_path: Path, database_url: str) -> Iterator[JobRunner]:
     made = new_runner(tmp_path, database=database_url)
     yield made
     made.database.close()
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    """An empty server of the test's own."""
+    server = Redis(tmp_path)
+    yield server.start()
+    server.close()
 
 
 @pytest.fixture

@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 from celery import chain
 from celery.canvas import Signature
-from sqlalchemy import Connection, event
 
 from jobrunner import JobRunner
 from jobrunner.states import FailureReason, JobState, TaskState
 from jobrunner.store import reading
 from jobrunner.store.check import check
 from jobrunner.store.reading import JobView, TaskView
-from tests.apps import order, read_rows, store, take_turn
+from tests.apps import give_up, order, read_rows, statements_to, store, take_turn
 from tests.builders import MIDNIGHT, entry, raw_event
 from tracker.events import read_events
 from tracker.recover import QueueWatch, give_up_worker, void_outbox
@@ -40,14 +39,6 @@ def submit(runner: JobRunner, canvas: Signature) -> list[str]:
 
 def turn(runner: JobRunner, *events: dict[str, Any], source: str | None = "process-1") -> None:
     take_turn(runner, *read_events([entry(*events, source=source)]).events)
-    assert check(runner.database) == []
-
-
-def give_up(runner: JobRunner, *, redelivers: bool) -> None:
-    with runner.database.write() as connection:
-        one = Turn(connection, MIDNIGHT)
-        give_up_worker(one, "w1@host", living_source=None, redelivers=redelivers)
-        one.settle()
     assert check(runner.database) == []
 
 
@@ -135,7 +126,7 @@ def test_an_adopted_task_that_fails_fails_the_job(runner: JobRunner, first: str)
 
 def test_what_a_later_delivery_has_sent_is_shown_with_the_task(runner: JobRunner, first: str) -> None:
     turn(runner, planned("started", first))
-    give_up(runner, redelivers=False)
+    give_up(runner, "w1@host", redelivers=False)
     turn(runner)
     later = task(runner, first).celery_id
     assert later != first
@@ -244,7 +235,7 @@ def test_what_a_lost_worker_had_started_has_failed_and_says_why(
     runner: JobRunner, first: str, redelivers: bool
 ) -> None:
     turn(runner, planned("succeeded", first), *life(runner, "child", first, "started"))
-    give_up(runner, redelivers=redelivers)
+    give_up(runner, "w1@host", redelivers=redelivers)
     child = task(runner, "child")
     assert child.state is TaskState.FAILED
     assert child.note is not None
@@ -259,7 +250,7 @@ def test_what_a_lost_worker_had_started_has_failed_and_says_why(
 @pytest.mark.parametrize("end", ["succeeded", "failed"])
 def test_what_was_taken_for_lost_and_runs_after_all_is_corrected(runner: JobRunner, first: str, end: str) -> None:
     turn(runner, planned("succeeded", first), *life(runner, "child", first, "started"))
-    give_up(runner, redelivers=False)
+    give_up(runner, "w1@host", redelivers=False)
     again = [adopted(runner, type_, "child", first, hostname="w2@host") for type_ in ("received", "started")]
     turn(runner, *again, source="process-2")
     assert (task(runner, "child").state, job(runner).state) == (TaskState.ACTIVE, JobState.ACTIVE)
@@ -276,7 +267,7 @@ def test_what_a_lost_worker_had_only_received_comes_back_from_the_broker(
     runner: JobRunner, first: str, redelivers: bool
 ) -> None:
     turn(runner, planned("succeeded", first), *life(runner, "child", first)[:2])
-    give_up(runner, redelivers=redelivers)
+    give_up(runner, "w1@host", redelivers=redelivers)
     assert (task(runner, "child").state, job(runner).state) == (TaskState.QUEUED, JobState.ACTIVE)
     again = [adopted(runner, type_, "child", first, hostname="w2@host") for type_ in RUN]
     turn(runner, *again, source="process-2")
@@ -308,7 +299,7 @@ def test_what_was_lost_with_its_queue_has_failed_until_it_turns_up(runner: JobRu
 def test_what_some_worker_had_is_not_lost_with_its_queue(runner: JobRunner, first: str) -> None:
     """The broker keeps it until its visibility time-out is over."""
     turn(runner, planned("succeeded", first), *life(runner, "child", first)[:2])
-    give_up(runner, redelivers=False)
+    give_up(runner, "w1@host", redelivers=False)
     look_at_empty_queues(runner)
     assert (task(runner, "child").state, job(runner).state) == (TaskState.QUEUED, JobState.ACTIVE)
 
@@ -318,19 +309,10 @@ def test_what_some_worker_had_is_not_lost_with_its_queue(runner: JobRunner, firs
 
 def test_however_many_tasks_are_adopted_they_cost_as_many_statements(runner: JobRunner, first: str) -> None:
     def statements(start: int, number: int) -> int:
-        said: list[str] = []
-
-        def count(_connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-            said.append(statement)
-
         events = [one for index in range(start, start + number) for one in life(runner, f"t{index}", first, "started")]
-        engine = runner.database._writing
-        event.listen(engine, "before_cursor_execute", count)
-        try:
+        with statements_to(runner.database) as told:
             turn(runner, *events)
-        finally:
-            event.remove(engine, "before_cursor_execute", count)
-        return len(said)
+        return len(told)
 
     turn(runner, planned("started", first))
     assert statements(100, 7) == statements(200, 300)

@@ -10,6 +10,7 @@ from jobrunner import ids
 from jobrunner.order_kinds import OrderKind
 from jobrunner.retry_policy import MAX_ATTEMPTS
 from jobrunner.states import JobState, TaskState
+from tests.apps import nobody_runs_it
 from tests.driven import Driven, driven
 from tracker.replay import MOST_DELIVERIES
 
@@ -66,7 +67,7 @@ def test_it_has_not_started_before_it_was_sent(one: Driven) -> None:
 
 def test_a_value_may_be_lost_as_often_again(one: Driven) -> None:
     runner = one.world.runner
-    runner.task(name="again", replayable=True, shared=False)(_nothing)
+    runner.task(name="again", replayable=True, shared=False)(nobody_runs_it)
     runner.prepare_tasks()
     one.submit(chain(runner.app.tasks["again"].si(), runner.app.tasks["anything"].s()))
 
@@ -105,7 +106,3 @@ def test_what_a_task_had_sent_before_and_turns_up_late_is_none_of_the_job_any_mo
     assert one.tasks == [TaskState.QUEUED]
     one.run(0)
     assert (one.state, one.tasks) == (JobState.COMPLETED, [TaskState.COMPLETED])
-
-
-def _nothing() -> None:
-    """What a task does is of no account here: nobody runs it."""

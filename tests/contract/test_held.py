@@ -11,17 +11,16 @@ import pytest
 
 from jobrunner import JobRunner
 from jobrunner.records import HeldMessage
-from jobrunner.snapshot import Snapshot
 from jobrunner.states import CancelReason, FailureReason, JobState, TaskState
 from jobrunner.store import tracking
 from jobrunner.store.check import check
 from jobrunner.store.schema import job, task
-from tests.apps import new_runner, read_rows, store
-from tests.builders import MIDNIGHT, entry, held_message, moment, raw_event
+from tests.apps import give_up, job_row, live, new_runner, read_rows, snapshot_of, store, task_row
+from tests.builders import MIDNIGHT, by_process, entry, held_message, moment, raw_event
 from tests.driven import driven
 from tracker.absorb import absorb, absorb_apart
 from tracker.events import read_events
-from tracker.recover import QueueWatch, forget_receipts, give_up_worker, resend_outbox, void_outbox
+from tracker.recover import QueueWatch, forget_receipts, resend_outbox, void_outbox
 from tracker.sending import Outgoing, take_held, take_ready
 from tracker.turn import Turn
 
@@ -79,33 +78,15 @@ def forwarded(runner: JobRunner, *events: dict[str, Any], later: float = 2) -> l
 
 
 def _turn(runner: JobRunner, *events: dict[str, Any], later: float) -> tuple[list[Outgoing], list[HeldMessage]]:
-    entries = [entry(one, source=f"process of {one['hostname']}", worker=one["hostname"]) for one in events]
     with runner.database.write() as connection:
         one = Turn(connection, MIDNIGHT + timedelta(seconds=later))
-        absorb(one, read_events(entries).events, ())
+        absorb(one, read_events(by_process(*events)).events, ())
         one.take_up()
         one.move_on()
         taken = take_ready(one), take_held(one)
         one.settle()
     assert check(runner.database) == []
     return taken
-
-
-def give_up(runner: JobRunner, name: str, *, redelivers: bool = True) -> None:
-    with runner.database.write() as connection:
-        one = Turn(connection, MIDNIGHT)
-        give_up_worker(one, name, living_source=None, redelivers=redelivers)
-        one.settle()
-    assert check(runner.database) == []
-
-
-def task_row(runner: JobRunner, uuid: str) -> dict[str, Any]:
-    return next(row for row in read_rows(runner.database, "task") if row["id"] == uuid)
-
-
-def job_row(runner: JobRunner) -> dict[str, Any]:
-    (row,) = read_rows(runner.database, "job")
-    return row
 
 
 def pause(runner: JobRunner, *, paused: bool = True) -> None:
@@ -479,17 +460,6 @@ def test_a_task_that_an_order_has_ended_stays_so_whatever_is_told(
 
 
 # ---- workers that have failed a task -----------------------------------------------------------------------
-
-
-def live(runner: JobRunner, *names: str, queues: tuple[str, ...] = ("celery",)) -> None:
-    """Let workers say which version they go by, as they do when they start."""
-    applied = [raw_event(type="snapshot-applied", hostname=one, version=0, queues=list(queues)) for one in names]
-    turn(runner, *applied)
-
-
-def snapshot_of(runner: JobRunner) -> Snapshot:
-    with runner.database.read() as connection:
-        return tracking.load_snapshot(connection)
 
 
 def test_gates_learn_which_workers_live_and_from_which_queues(runner: JobRunner) -> None:

@@ -26,13 +26,6 @@ OF_A_JOB = {HEADER: {}}
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Redis]:
-    server = Redis(tmp_path)
-    yield server.start()
-    server.close()
-
-
-@pytest.fixture
 def app(redis: Redis) -> Iterator[Celery]:
     made = Celery("shop", broker=redis.url, backend=redis.url, set_as_current=False)
     made.conf.result_expires = HOUR

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 from celery import group
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 
 from jobrunner import JobRunner
 from jobrunner.states import FailureReason, JobState, TaskState
 from jobrunner.store import reading, tracking
 from jobrunner.store.check import check
 from jobrunner.store.reading import JobView, TaskView
-from tests.apps import read_rows, store
+from tests.apps import read_rows, statements_to, store
 from tests.builders import MIDNIGHT, entry, raw_event
 from tracker.absorb import absorb_apart
 from tracker.events import read_events
@@ -200,22 +200,13 @@ def test_a_worker_without_jobrunner_may_have_a_task_of_a_plan(runner: JobRunner)
 
 def test_however_many_tasks_are_observed_they_cost_as_many_statements(runner: JobRunner) -> None:
     def statements(start: int, number: int) -> int:
-        said: list[str] = []
-
-        def count(_connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-            said.append(statement)
-
         events = [
             one
             for index in range(start, start + number)
             for one in (received(f"t{index}", "a", root=f"j{index % 7}"), told("started", f"t{index}"))
         ]
-        engine = runner.database._writing
-        event.listen(engine, "before_cursor_execute", count)
-        try:
+        with statements_to(runner.database) as said:
             hear(runner, *events)
-        finally:
-            event.remove(engine, "before_cursor_execute", count)
         return len(said)
 
     statements(0, 7)

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,13 +15,6 @@ from tracker.plain import PlainReceiver
 
 if TYPE_CHECKING:
     from tests.servers.rabbitmq import RabbitMQ
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Redis]:
-    server = Redis(tmp_path).start()
-    yield server
-    server.close()
 
 
 @pytest.fixture(params=["redis", "rabbitmq"])

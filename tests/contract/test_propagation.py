@@ -1,17 +1,13 @@
 """What becomes of tasks that can never run because one before them has failed (C5), in a turn."""
 
-from typing import Any
-
 import pytest
 from celery import chain, group
 from celery.canvas import Signature
-from sqlalchemy import Engine
-from sqlalchemy import event as sqlalchemy_event
 
 from jobrunner.additions import parts
 from jobrunner.order_kinds import OrderKind
 from jobrunner.states import JobState
-from tests.apps import read_rows
+from tests.apps import read_rows, statements_to
 from tests.builders import event
 from tests.driven import Driven
 
@@ -129,14 +125,8 @@ def test_failures_in_many_chains_take_no_more_statements_than_one(one: Driven) -
         one.submit(chain(group(chain(one.work(), one.work()) for _ in range(failures)), one.work(), one.work()))
         told = [event("failed", uuid=one.row(2 * number).celery_id, source="worker/1") for number in range(failures)]
         one.world.log += told
-        seen: list[str] = []
-
-        def note(*given: Any) -> None:
-            seen.append(given[2])
-
-        sqlalchemy_event.listen(Engine, "before_cursor_execute", note)
-        one.turn()
-        sqlalchemy_event.remove(Engine, "before_cursor_execute", note)
+        with statements_to(one.world.runner.database) as seen:
+            one.turn()
         assert one.tasks.count("canceled") == failures + 2
         return len(seen)
 

@@ -8,11 +8,11 @@ from jobrunner import JobRunner
 from jobrunner.retry_policy import MAX_ATTEMPTS
 from jobrunner.states import FailureReason, TaskState
 from jobrunner.store import reading
-from tests.apps import read_rows, store
+from tests.apps import give_up, nobody_runs_it, read_rows, store
 from tests.builders import MIDNIGHT, event
 from tracker.fold import Event
 from tracker.folding import fold
-from tracker.recover import QueueWatch, give_up_worker
+from tracker.recover import QueueWatch
 from tracker.sending import take_ready
 from tracker.turn import Turn
 
@@ -30,14 +30,6 @@ def tell(runner: JobRunner, *events: Event) -> None:
         fold(turn, events)
         turn.move_on()
         turn.settle()
-
-
-def give_up(runner: JobRunner, name: str, *, redelivers: bool = True) -> int:
-    with runner.database.write() as connection:
-        turn = Turn(connection, MIDNIGHT)
-        number = give_up_worker(turn, name, living_source=None, redelivers=redelivers)
-        turn.settle()
-    return number
 
 
 def view(runner: JobRunner) -> reading.TaskView:
@@ -121,7 +113,7 @@ def test_a_task_that_is_lost_with_its_workers_has_its_own_number_of_retries_and_
 def test_a_task_has_the_number_of_retries_that_it_was_submitted_with(
     runner: JobRunner, max_retries: int, reason: str
 ) -> None:
-    runner.task(name="few", shared=False, max_retries=max_retries)(_nothing)
+    runner.task(name="few", shared=False, max_retries=max_retries)(nobody_runs_it)
     store(runner, runner.app.tasks["few"].si())
     celery_id, retries = send_first(runner)
     for _ in range(max_retries):
@@ -134,7 +126,7 @@ def test_a_task_has_the_number_of_retries_that_it_was_submitted_with(
 
 
 def test_what_was_lost_for_good_and_succeeds_after_all_is_completed(runner: JobRunner) -> None:
-    runner.task(name="few", shared=False, max_retries=0)(_nothing)
+    runner.task(name="few", shared=False, max_retries=0)(nobody_runs_it)
     store(runner, runner.app.tasks["few"].si())
     celery_id, _ = send_first(runner)
     tell(runner, event("started", uuid=celery_id))
@@ -149,7 +141,7 @@ def test_what_was_lost_for_good_and_succeeds_after_all_is_completed(runner: JobR
 
 def test_a_message_that_the_broker_brings_back_from_an_ended_process_uses_up_a_retry(runner: JobRunner) -> None:
     """As with `reject_on_worker_lost`: the gate refuses what the broker brings, and the tracker counts."""
-    runner.task(name="few", shared=False, max_retries=1)(_nothing)
+    runner.task(name="few", shared=False, max_retries=1)(nobody_runs_it)
     store(runner, runner.app.tasks["few"].si())
     celery_id, retries = send_first(runner)
     for attempt in range(2):
@@ -210,7 +202,3 @@ def send_first(runner: JobRunner) -> tuple[str, int]:
         (one,) = take_ready(turn)
         turn.settle()
     return one.celery_id, one.retries
-
-
-def _nothing() -> None:
-    """What a task does is of no account here: nobody runs it."""

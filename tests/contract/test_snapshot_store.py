@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from threading import Event
 
 import pytest
@@ -23,13 +22,6 @@ from tracker.absorb import absorb
 from tracker.events import read_events
 from tracker.snapshot import SnapshotStore
 from tracker.turn import Turn
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Redis]:
-    server = Redis(tmp_path)
-    yield server.start()
-    server.close()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from jobrunner.states import FailureReason, TaskState
 from jobrunner.store import reading
 from jobrunner.store.check import wrong_counters
 from jobrunner.store.reading import TaskView
-from tests.apps import new_runner, read_rows, store
+from tests.apps import new_runner, nobody_runs_it, read_rows, store
 from tests.builders import event, moment
 from tracker.absorb import absorb
 from tracker.fold import Event
@@ -31,7 +31,7 @@ class Watched:
         self.sent: list[str] = []
 
     def task(self, **options: Any) -> Signature:
-        made = self.runner.task(name="watched", shared=False, **options)(_nothing)
+        made = self.runner.task(name="watched", shared=False, **options)(nobody_runs_it)
         self.runner.prepare_tasks()
         signature: Signature = made.si()
         return signature
@@ -153,7 +153,3 @@ def test_the_end_of_what_was_given_up_does_not_cancel_the_task_that_runs_again(w
 def test_a_time_out_that_is_none_is_refused_at_submission(watched: Watched, seconds: Any) -> None:
     with pytest.raises(InvalidCanvasError, match=r"untouched_timeout=.* is no number of seconds above zero\. Give it"):
         store(watched.runner, watched.task(untouched_timeout=seconds))
-
-
-def _nothing() -> None:
-    """What a task does is of no account here: nobody runs it."""

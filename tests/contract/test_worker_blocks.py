@@ -13,14 +13,10 @@ from jobrunner.snapshot import Refusal, Sent, Snapshot
 from jobrunner.states import FailureReason, JobState, TaskState
 from jobrunner.store import tracking
 from jobrunner.store.check import check
-from tests.apps import answer_to, new_runner, order, read_rows, store
-from tests.builders import MIDNIGHT, entry, held_message, moment, raw_event
-from tracker.absorb import absorb
-from tracker.chores import do_chores
+from tests.apps import answer_to, job_row, live, new_runner, order, read_rows, snapshot_of, store, take_turn, task_row
+from tests.builders import MIDNIGHT, by_process, held_message, moment, raw_event
 from tracker.events import read_events
-from tracker.orders import apply_orders
-from tracker.sending import Outgoing, take_ready
-from tracker.turn import Turn
+from tracker.sending import Outgoing
 
 SICK, WELL = "sick@host", "well@host"
 
@@ -39,10 +35,6 @@ def tasks(runner: JobRunner) -> list[str]:
     return sorted(one.letter.task_id for one in turn(runner))
 
 
-def live(runner: JobRunner, *names: str, queues: tuple[str, ...] = ("celery",)) -> None:
-    turn(runner, *(raw_event(type="snapshot-applied", hostname=one, version=0, queues=list(queues)) for one in names))
-
-
 def told(type_: str, uuid: str, worker: str = SICK, at: float = 0, **fields: Any) -> dict[str, Any]:
     return raw_event(type=f"task-{type_}", uuid=uuid, hostname=worker, timestamp=moment(at).timestamp(), **fields)
 
@@ -55,44 +47,20 @@ def ran(how: str, uuid: str, worker: str = SICK, at: float = 0, **fields: Any) -
 
 def turn(runner: JobRunner, *events: dict[str, Any], later: float = 0) -> list[Outgoing]:
     """Do a turn, so many seconds later than the first, and return what it puts into the outbox."""
-    entries = [entry(one, source=f"process of {one['hostname']}", worker=one["hostname"]) for one in events]
-    with runner.database.write() as connection:
-        one = Turn(connection, moment(later))
-        absorb(one, read_events(entries).events, ())
-        one.take_up()
-        apply_orders(one)
-        one.move_on()
-        do_chores(one)
-        taken = take_ready(one)
-        one.settle()
+    taken = take_turn(runner, *read_events(by_process(*events)).events, later=later)
     assert check(runner.database) == []
     return taken
 
 
-def snapshot_of(runner: JobRunner) -> Snapshot:
-    with runner.database.read() as connection:
-        return tracking.load_snapshot(connection)
-
-
 def blocked(runner: JobRunner) -> list[str]:
     """Return who is blocked for `add` in the only job."""
-    (job_id,) = (row["id"] for row in read_rows(runner.database, "job"))
-    return sorted(snapshot_of(runner).blocked.get(job_id, {}).get("add", []))
+    return sorted(snapshot_of(runner).blocked.get(job_row(runner)["id"], {}).get("add", []))
 
 
 def block(runner: JobRunner, tasks: list[str], worker: str = SICK) -> None:
     for at, one in enumerate(tasks[:3]):
         turn(runner, *ran("failed", one, worker, at))
     assert worker in blocked(runner)
-
-
-def task_row(runner: JobRunner, uuid: str) -> dict[str, Any]:
-    return next(row for row in read_rows(runner.database, "task") if row["id"] == uuid)
-
-
-def job_row(runner: JobRunner) -> dict[str, Any]:
-    (row,) = read_rows(runner.database, "job")
-    return row
 
 
 # ---- who is blocked ----------------------------------------------------------------------------------------
