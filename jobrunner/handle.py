@@ -187,7 +187,7 @@ class Job:
     ) -> Order:
         """Change what is given, and leave the rest; an empty note removes it, and None as a label's text that label.
 
-        The priority, from -100 to 100, is that of tasks sent from then on.
+        Of what is ready, tasks of jobs with a higher priority, from -100 to 100, are sent first.
         """
         arguments = set_arguments(priority=priority, note=note, labels=labels)
         return self._order(OrderKind.SET, arguments, why=why, by=by)

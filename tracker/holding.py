@@ -9,7 +9,10 @@ _HOLDS = (Kind.PAUSED, Kind.CANCELED)
 
 
 def hold(turn: Turn, job: Job, kind: Kind, grace: float | None = None) -> None:
-    """Have workers refuse what they would start of a job."""
+    """Have workers refuse what they would start of a job.
+
+    A job that is canceled has so many seconds of `grace` for what runs; None lets it finish.
+    """
     job.hold_version = tracking.next_version(turn.connection)
     tracking.remove_entries(turn.connection, job.id, _HOLDS)
     tracking.add_entries(turn.connection, kind, [(job.id, "", grace)], job.hold_version, turn.now)
@@ -28,7 +31,10 @@ def let_go(turn: Turn, job: Job, *, run: int | None = None) -> None:
 
 
 def void(turn: Turn, job: Job, task: Task, grace: float | None) -> None:
-    """Have workers refuse the present delivery of a task, and end it if they run it."""
+    """Have workers refuse the present delivery of a task, and end it if they run it.
+
+    That has so many seconds of `grace`; None lets it finish.
+    """
     job.hold_version = tracking.next_version(turn.connection)
     tracking.add_entries(turn.connection, Kind.VOID, [(job.id, task.celery_id, grace)], job.hold_version, turn.now)
 

@@ -94,7 +94,7 @@ def end_chore(connection: Connection, job_id: str) -> None:
 
 
 def change_job(connection: Connection, job_id: str, changes: Mapping[str, object]) -> dict[str, str]:
-    """Set what only people use: priority, annotation, labels; return what was there, as text."""
+    """Set the priority, annotation or labels of a job; return what was there, as text."""
     before = connection.execute(select(*(job.c[name] for name in changes)).where(job.c.id == job_id)).one()._asdict()
     connection.execute(update(job).where(job.c.id == job_id).values(**changes))
     return {name: str(value) for name, value in before.items()}
