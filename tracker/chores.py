@@ -163,6 +163,8 @@ class _Chore:
         return answers
 
     def _requeue(self) -> dict[str, Answer]:
+        if self.job.intent == Intent.PAUSE and not self._stands_still:
+            return {}  # it is paused as soon as this is over: not before all workers know
         text = reset_some(self.turn, self.job)
         if text is None:
             self.turn.goes_on = True

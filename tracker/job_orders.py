@@ -43,7 +43,8 @@ class JobOrder(Ordered):
     def _may_be_out(self) -> bool:
         """Whether a worker may get something of it: also the retry of one that was lost before it told of that."""
         job = self.job
-        return job.started_at is not None or any(job.counts[state] for state in OUT)
+        was_held = job.hold_version is not None  # which is so only of what was out; a requeue forgets when it started
+        return was_held or job.started_at is not None or any(job.counts[state] for state in OUT)
 
     def _pause(self) -> Answer | None:
         job = self.job
@@ -54,9 +55,9 @@ class JobOrder(Ordered):
             raise RefusedError(msg, "Wait for that and requeue it, or cancel it.")
         job.intent, job.held, job.chore = Intent.PAUSE, True, True
         job.note = f"paused {self.by}"
+        if self._may_be_out:
+            hold(self.turn, job, Kind.PAUSED)
         if job.state is not JobState.REQUEUEING:
-            if self._may_be_out:
-                hold(self.turn, job, Kind.PAUSED)
             self.follow()
         self.save()
         return None
@@ -93,7 +94,7 @@ class JobOrder(Ordered):
         if job.state is JobState.REQUEUEING:
             end_requeue(self.turn, job)
         job.held, job.chore = True, True
-        if job.hold_version is not None or self._may_be_out:
+        if self._may_be_out:
             hold(self.turn, job, Kind.CANCELED, grace)
         if job.state is not JobState.CANCEL_REQUESTED:
             self.move(JobState.CANCEL_REQUESTED)

@@ -278,3 +278,24 @@ def test_who_had_a_task_skipped_that_still_waited_is_to_be_read_when_it_was(here
         here.turn()
     assert here.tasks == [TaskState.SKIPPED, TaskState.SKIPPED, TaskState.QUEUED]
     assert [here.row(number).note for number in (0, 1)] == ["skipped by tester"] * 2
+
+
+def test_a_job_that_is_resumed_and_paused_again_while_it_is_requeued_starts_nothing(here: Driven) -> None:
+    """Its tasks that had not ended are out still: what the gates knew of the first pause was lifted."""
+    here.submit(group(here.work(), here.work()))
+    here.order(OrderKind.PAUSE)
+    here.notice()
+    here.turn()
+    assert here.state is JobState.PAUSED
+    for kind in (OrderKind.REQUEUE, OrderKind.RESUME, OrderKind.PAUSE):
+        here.give(kind)
+    here.turn()
+    assert here.state is JobState.REQUEUEING, "workers do not know yet"
+    here.notice()
+    here.turn()
+    assert here.state is JobState.PAUSED
+    here.start()
+    assert here.world.workers["worker"].running == []
+    here.order(OrderKind.RESUME)
+    here.rest()
+    assert here.state is JobState.COMPLETED
