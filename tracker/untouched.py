@@ -4,12 +4,13 @@ A body may hang while its worker says that it lives. When it was last heard of i
 read of it, so that no worker's clock has a part in it, and every attempt has a full time-out after a takeover.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeAlias
 
 from jobrunner.records import Attempt, Standing, Task
+from jobrunner.snapshot import Sent, Snapshot
 from jobrunner.states import TaskState
 from jobrunner.store import tracking
 from tracker.bounds import UNTOUCHED
@@ -51,9 +52,7 @@ class UntouchedWatch:
             if moment - heard[delivery][1] > seconds:
                 silent += [(one, seconds) for one in attempts]
         self._heard = heard
-        if silent:
-            _give_up(turn, silent)
-        return len({one.task_id for one, _ in silent})
+        return _give_up(turn, silent) if silent else 0
 
 
 def _by_delivery(watched: Iterable[tuple[Attempt, float]]) -> dict[_Delivery, tuple[float, list[Attempt]]]:
@@ -64,14 +63,18 @@ def _by_delivery(watched: Iterable[tuple[Attempt, float]]) -> dict[_Delivery, tu
     return found
 
 
-def _give_up(turn: Turn, silent: Sequence[tuple[Attempt, float]]) -> None:
-    """End attempts, whose pool is to end them, and have their tasks sent again once that may have happened."""
+def _give_up(turn: Turn, silent: Sequence[tuple[Attempt, float]]) -> int:
+    """End attempts, whose pool is to end them, and have their tasks sent again once that may have happened.
+
+    A task that an operator has ended comes to that end instead. Return how many tasks that were.
+    """
+    tasks = _without_grace(turn, tracking.tasks_by_id(turn.connection, {one.task_id for one, _ in silent}))
     lost = [
         replace(one, outcome="lost", standing=Standing.LOST, ended_at=turn.now, exception=f"{UNTOUCHED} {seconds:g} s")
         for one, seconds in silent
+        if one.task_id in tasks
     ]
     tracking.update_attempts(turn.connection, lost)
-    tasks = tracking.tasks_by_id(turn.connection, {one.task_id for one in lost})
     jobs = tracking.jobs_by_id(turn.connection, {task.job_id for task in tasks.values()})
     for one in lost:
         task = tasks[one.task_id]
@@ -81,6 +84,18 @@ def _give_up(turn: Turn, silent: Sequence[tuple[Attempt, float]]) -> None:
     tracking.save_orders(turn.connection, list(jobs.values()))
     conclude(turn, _histories(turn, tasks.values()))
     turn.move_on()
+    return len(tasks)
+
+
+def _without_grace(turn: Turn, tasks: Mapping[str, Task]) -> dict[str, Task]:
+    """Return the tasks that are not being ended by an order already, with the time that it gives them for that."""
+    ordered = any(one.ordered is not None for one in tasks.values())
+    snapshot = tracking.load_snapshot(turn.connection) if ordered else Snapshot(version=0)
+    return {
+        one.id: one
+        for one in tasks.values()
+        if snapshot.grace(Sent(root_id=one.job_id, celery_id=one.celery_id)) is None
+    }
 
 
 def _histories(turn: Turn, tasks: Iterable[Task]) -> list[tuple[Task, list[Attempt]]]:

@@ -12,10 +12,12 @@ from jobrunner.states import FailureReason, TaskState
 from jobrunner.store import reading
 from jobrunner.store.check import wrong_counters
 from jobrunner.store.reading import TaskView
-from tests.apps import new_runner, nobody_runs_it, read_rows, store
+from tests.apps import answer_to, new_runner, nobody_runs_it, order, read_rows, store
 from tests.builders import event, moment
 from tracker.absorb import absorb
+from tracker.chores import do_chores
 from tracker.fold import Event
+from tracker.orders import apply_orders
 from tracker.sending import take_ready
 from tracker.turn import Turn
 from tracker.untouched import UntouchedWatch
@@ -48,7 +50,9 @@ class Watched:
             absorb(turn, events, ())
             given_up = self.watch.look(turn, seconds) if seconds is not None else 0
             turn.take_up()
+            apply_orders(turn)
             turn.move_on()
+            do_chores(turn)
             self.sent += [one.celery_id for one in take_ready(turn)]
             turn.settle()
         with self.runner.database.read() as connection:
@@ -95,6 +99,33 @@ def test_what_is_heard_begins_the_time_anew_and_what_was_heard_late_counts_from_
     assert watched.tell("started", worker="w2@host", seconds=104) == 0
     assert watched.turn(seconds=108) == 0
     assert watched.turn(seconds=110) == 1
+
+
+@pytest.mark.parametrize("whole_job", [True, False])
+def test_what_was_canceled_and_may_finish_but_hangs_is_ended(watched: Watched, whole_job: bool) -> None:
+    watched.submit(untouched_timeout=5)
+    watched.tell("started", seconds=100)
+    canceled = order(watched.runner, "cancel", watched.job_id, None if whole_job else watched.view.id, grace=None)
+    assert watched.turn(seconds=105) == 0
+    assert (watched.view.state, answer_to(watched.runner, canceled)) == (TaskState.ACTIVE, None)
+    assert watched.turn(seconds=105.1) == 1
+    void = [one for one in read_rows(watched.runner.database, "gate_entry") if one["kind"] == "void"]
+    assert [(one["subject"], one["number"]) for one in void] == [(watched.sent[0], 3.0)]
+    assert (watched.view.state, watched.view.reason) == (TaskState.CANCELED, "order")
+    watched.turn()
+    (job,) = read_rows(watched.runner.database, "job")
+    answer = answer_to(watched.runner, canceled)
+    assert (job["state"], answer and answer.outcome, len(watched.sent)) == ("canceled", "done", 1)
+
+
+def test_what_an_order_ends_has_the_grace_of_that(watched: Watched) -> None:
+    watched.submit(untouched_timeout=5)
+    watched.tell("started", seconds=100)
+    order(watched.runner, "cancel", watched.job_id, watched.view.id, grace=60.0)
+    watched.turn()
+    assert watched.turn(seconds=200) == 0
+    assert watched.view.state is TaskState.ACTIVE
+    assert [one["number"] for one in read_rows(watched.runner.database, "gate_entry")] == [60.0]
 
 
 def test_another_tracker_and_one_whose_broker_was_away_wait_for_a_full_time_out(watched: Watched) -> None:

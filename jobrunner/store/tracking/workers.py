@@ -150,7 +150,6 @@ _WATCHED = (
         attempt.c.standing == literal_column(str(int(Standing.STARTED))),
         task.c.state == literal_column(f"'{TaskState.ACTIVE}'"),
         task.c.untouched_timeout.is_not(None),
-        task.c.ordered.is_(None),
     )
 )
 
