@@ -230,6 +230,8 @@ def start(house: House, program: str) -> Process:
 
 def test_what_is_told_while_the_broker_is_away_is_written_when_it_is_back(house: House) -> None:
     server, gone = house.broker(), house.gate("gone")
+    with house.redis() as redis:  # else one whose disk is slow loses up to two seconds when it is killed
+        redis.config_set("appendfsync", "always")
     process = start(
         house,
         f"""
