@@ -3,6 +3,7 @@
 Pure: values in, values out. Ending a task costs as many steps as the plan is deep.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -33,19 +34,20 @@ def advance(ended_well: Iterable[Place], blocks: Mapping[str, Block]) -> Advance
     """Move a plan on after tasks at these places ended well; `blocks` holds their blocks and all around them."""
     changed: dict[str, Block] = {}
     opened, resumed = [], []
-    for place in ended_well:
-        here: Place | None = place
-        while here is not None:
-            known = changed.get(here.block) or blocks[here.block]
-            block = changed[here.block] = replace(known, remaining=known.remaining - 1)
+    ended: Mapping[str, list[int]] = _by_block(ended_well)
+    while ended:  # block by block: of a wide group very many may have ended at once
+        around: list[Place] = []
+        for id_, positions in ended.items():
+            known = changed.get(id_) or blocks[id_]
+            block = changed[id_] = replace(known, remaining=known.remaining - len(positions))
+            last = max(positions)
             if block.remaining == 0:
-                here = _around(block)
-                continue
-            if block.kind == BlockKind.CHAIN and block.remaining == block.size - here.position - 1:
-                opened.append(Place(block.id, here.position + 1))
+                around += [one for one in (_around(block),) if one is not None]
+            elif block.kind == BlockKind.CHAIN and block.remaining == block.size - last - 1:
+                opened.append(Place(id_, last + 1))
             elif block.kind == BlockKind.CHAIN:
-                resumed.append(block.id)
-            here = None
+                resumed.append(id_)
+        ended = _by_block(around)
     # In a block that has ended all the same nothing is left to open: of what was skipped there may be very many.
     left = {id_ for id_, block in changed.items() if block.remaining}
     return Advance(
@@ -68,6 +70,14 @@ def retreat(run_again: Iterable[Place], blocks: Mapping[str, Block]) -> Mapping[
             block = changed[here.block] = replace(known, remaining=known.remaining + 1)
             here = _around(block) if known.remaining == 0 else None
     return changed
+
+
+def _by_block(places: Iterable[Place]) -> Mapping[str, list[int]]:
+    """Return the positions by the block that they are in."""
+    positions: defaultdict[str, list[int]] = defaultdict(list)
+    for place in places:
+        positions[place.block].append(place.position)
+    return positions
 
 
 def _around(block: Block) -> Place | None:

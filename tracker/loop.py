@@ -201,6 +201,8 @@ class Tracker:
             told = self._hear(turn, batch)
             outgoing = self._move(turn)
             snapshot = self._snapshots.newer(connection)
+            if time.monotonic() - self._renewed > _RENEW:  # a long turn must not end with the lease used up
+                self._renew(connection)
         if snapshot is not None:
             self._snapshots.keep(snapshot)
         self._note_committed(turn, told, batch)

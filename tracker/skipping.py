@@ -60,7 +60,8 @@ class Skips:
             one.note = note_of_skipped(one.why, one.by)
         _find(connection, skips)
         skipped = [(task, one) for one in skips for task in one.found]
-        tracking.skip_tasks(connection, [(task.id, one.note) for task, one in skipped], now)
+        for one in skips:
+            tracking.skip_tasks(connection, [task.id for task in one.found], one.note, now)
         for (job_id, discovers), number in Counter((task.job_id, task.discovers) for task, _ in skipped).items():
             changes.move_many(job_id, TaskState.PENDING, TaskState.SKIPPED, number, discovers=discovers)
         return Skipped(
@@ -88,18 +89,28 @@ class _Skip:
     found: list[Successor] = field(default_factory=list)
     unknown: frozenset[str] = frozenset()
 
-    def choose(self, first: Iterable[Successor], blocks: Mapping[str, Block]) -> Iterator[tuple[Successor, str]]:
-        """Yield the first tasks of what is skipped, each with the block of whose inside that is all that matters."""
-        branches: defaultdict[str, list[tuple[Successor, str]]] = defaultdict(list)
-        for one in first:
-            branch, within = _branch(one, blocks)
-            branches[branch].append((one, within))
-        begins = {branch: {one.name for one, _ in those} for branch, those in branches.items()}
-        chosen = [branch for branch in branches if not self.branches or begins[branch] <= self.branches]
-        if begins:  # else all of it has ended already
-            self.unknown = self.branches.difference(*(begins[branch] for branch in chosen))
-        for branch in chosen:
-            yield from branches[branch]
+    def choose(
+        self, first: Mapping[str, Sequence[Successor]], blocks: Mapping[str, Block]
+    ) -> Iterator[tuple[str, Sequence[Successor]]]:
+        """Yield what is skipped of the first tasks, by their blocks, with the block of whose inside all chains matter.
+
+        Of a branch that has several first tasks all have to be named.
+        """
+        branches: defaultdict[str, list[tuple[str, Sequence[Successor]]]] = defaultdict(list)
+        for block_id, tasks in first.items():
+            branch, within = _branch(block_id, tasks[0].opens_block, blocks)
+            if branch is not None or not self.branches:
+                branches[branch or block_id].append((within, tasks))
+                continue
+            for one in tasks:  # each is a branch of its own
+                branches[one.id].append((within, [one]))
+        chosen = list(branches)
+        if self.branches and branches:  # else all of it has ended already
+            begins = {id_: {one.name for _, tasks in those for one in tasks} for id_, those in branches.items()}
+            chosen = [id_ for id_ in branches if begins[id_] <= self.branches]
+            self.unknown = self.branches.difference(*(begins[id_] for id_ in chosen))
+        for id_ in chosen:
+            yield from branches[id_]
 
     def lines(self) -> Iterator[str]:
         """Yield what the job's history says of it."""
@@ -119,19 +130,34 @@ def _find(connection: "Connection", skips: Collection[_Skip]) -> None:
     for one in skips:
         one.place = _behind(blocks, Place(one.task.block_id, one.task.position))
     places = {one.place: one for one in skips if one.place is not None}
-    waiting: defaultdict[Place, list[Successor]] = defaultdict(list)
-    for task in tracking.successors(connection, {place.block for place in places}):
-        waiting[Place(task.opens_block, task.opens_at)].append(task)
-    blocks |= tracking.blocks_upward(connection, {task.block_id for place in places for task in waiting[place]})
-    here = [(task, within, one) for place, one in places.items() for task, within in one.choose(waiting[place], blocks)]
+    waiting = _by_place(tracking.successors(connection, {place.block for place in places}))
+    first = {place: waiting.get(place, {}) for place in places}
+    _know(connection, blocks, (id_ for tasks in first.values() for id_ in tasks))
+    here = [(one, *chosen) for place, one in places.items() for chosen in one.choose(first[place], blocks)]
     while here:
         chains: dict[str, _Skip] = {}
-        for task, within, one in here:
-            one.found.append(task)
-            chains |= dict.fromkeys(_chains_between(blocks, task.block_id, within), one)
-        inner = tracking.successors(connection, chains) if chains else []
-        blocks |= tracking.blocks_upward(connection, {task.block_id for task in inner})
-        here = [(task, task.opens_block, chains[task.opens_block]) for task in inner]
+        for one, within, tasks in here:
+            one.found += tasks
+            chains |= dict.fromkeys(_chains_between(blocks, tasks[0].block_id, within), one)
+        inner = _by_place(tracking.successors(connection, chains) if chains else [])
+        _know(connection, blocks, (id_ for tasks in inner.values() for id_ in tasks))
+        here = [(chains[place.block], place.block, tasks) for place, those in inner.items() for tasks in those.values()]
+
+
+def _by_place(tasks: Iterable[Successor]) -> Mapping[Place, Mapping[str, Sequence[Successor]]]:
+    """Return tasks by the place that they wait for, and of each by their blocks: there may be very many of one."""
+    found: dict[tuple[str, int, str], list[Successor]] = {}
+    for task in tasks:
+        found.setdefault((task.opens_block, task.opens_at, task.block_id), []).append(task)
+    by_place: defaultdict[Place, dict[str, Sequence[Successor]]] = defaultdict(dict)
+    for (block, position, within), those in found.items():
+        by_place[Place(block, position)][within] = those
+    return by_place
+
+
+def _know(connection: "Connection", blocks: dict[str, Block], block_ids: Iterable[str]) -> None:
+    """Read those of these blocks that are not known yet, and all around them."""
+    blocks |= tracking.blocks_upward(connection, set(block_ids) - blocks.keys())
 
 
 def _behind(blocks: Mapping[str, Block], here: Place) -> Place | None:
@@ -146,21 +172,22 @@ def _behind(blocks: Mapping[str, Block], here: Place) -> Place | None:
     return None
 
 
-def _branch(task: Successor, blocks: Mapping[str, Block]) -> tuple[str, str]:
-    """Return of which branch of what comes next a task is, by a name; and in what of it chains matter.
+def _branch(block_id: str, opens_block: str, blocks: Mapping[str, Block]) -> tuple[str | None, str]:
+    """Return of which branch of what comes next the tasks of a block are, and in what of it chains matter.
 
     What comes next is that with which the outermost chains begin: a task, or a group, whose children are branches.
+    None is for tasks that are branches themselves.
     """
     around: list[Block] = []
-    here = task.block_id
-    while here != task.opens_block:
+    here = block_id
+    while here != opens_block:
         around.append(blocks[here])
         here = blocks[here].parent_id or ""
     while around and around[-1].kind == BlockKind.CHAIN:
         around.pop()
     if not around:
-        return task.id, task.block_id
-    return (around[-2].id if len(around) > 1 else task.id), around[-1].id
+        return None, block_id
+    return (around[-2].id if len(around) > 1 else None), around[-1].id
 
 
 def _chains_between(blocks: Mapping[str, Block], inside: str, within: str) -> Iterator[str]:

@@ -102,6 +102,21 @@ def counting() -> Iterator[Callable[[], int]]:
         sqlalchemy_event.remove(Engine, "before_cursor_execute", note)
 
 
+@contextmanager
+def counting_rows() -> Iterator[Callable[[], int]]:
+    """Count how often databases are given parameters: for a statement with many of them once for each."""
+    seen: list[int] = []
+
+    def note(*given: Any) -> None:
+        seen.append(len(given[3]) if given[5] else 1)
+
+    sqlalchemy_event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield lambda: sum(seen)
+    finally:
+        sqlalchemy_event.remove(Engine, "before_cursor_execute", note)
+
+
 # ---- current.skip_next -------------------------------------------------------------------------------------
 
 
@@ -326,6 +341,17 @@ def test_ten_thousand_tasks_are_skipped_in_a_turn_by_a_few_statements(here: Driv
     assert statements() < 100
     assert one.job.n_skipped == 10_000
     assert one.row(10_001).state == "queued"
+
+
+def test_a_group_of_ten_thousand_tasks_is_skipped_without_a_row_for_each(here: Driven) -> None:
+    one = here
+    one.submit(chain(one.work(), group(one.work() for _ in range(10_000)), one.work()))
+    one.start(0)
+    says(one, 0)
+    with counting_rows() as rows:
+        one.end(0)
+    assert rows() < 100
+    assert one.job.n_skipped == 10_000
 
 
 # ---- skip_empty --------------------------------------------------------------------------------------------

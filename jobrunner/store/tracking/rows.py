@@ -85,8 +85,10 @@ def _is_in(element: IsOneOf, compiler: SQLCompiler, **kw: Any) -> str:
 def rows_of(connection: Connection, statement: Select[Any], keys: Collection[str]) -> Iterator[dict[str, Any]]:
     """Yield the rows that a statement with `IsOneOf` finds for these keys; without keys there is nothing to ask."""
     if keys:
-        for row in connection.execute(statement, {"ids": list(keys)}):
-            yield row._asdict()
+        found = connection.execute(statement, {"ids": list(keys)})
+        names = list(found.keys())
+        for row in found.all():  # one by one, and by `_asdict`, takes three times as long
+            yield dict(zip(names, row, strict=True))
 
 
 def as_task(values: dict[str, Any]) -> Task:

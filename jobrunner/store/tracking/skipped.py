@@ -1,16 +1,15 @@
 """What is skipped without being sent: pending tasks after one that has said so, and whether a job did anything else."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, exists, or_, select
+from sqlalchemy import Connection, bindparam, exists, or_, select, update
 
 from jobrunner.statements import SKIPS
 from jobrunner.states import SkipReason, TaskState
-from jobrunner.store.bulk import Update
 from jobrunner.store.schema import attempt, task
-from jobrunner.store.tracking.rows import IsOneOf
+from jobrunner.store.tracking.rows import NOW, IsOneOf
 
 
 class Successor(NamedTuple):
@@ -35,19 +34,25 @@ _SUCCESSORS = (
 
 def successors(connection: Connection, chains: Collection[str]) -> list[Successor]:
     """Return the pending tasks that wait for a place of one of these chains, other than the first, in that order."""
-    return [Successor(*row) for row in connection.execute(_SUCCESSORS, {"ids": list(chains)})]
+    return [Successor(*row) for row in connection.execute(_SUCCESSORS, {"ids": list(chains)}).all()]
 
 
-_SKIP = Update(task, ["id"], ["state", "reason", "note", "started_at", "ended_at"])
+_SKIP = (
+    update(task)
+    .where(IsOneOf(task.c.id))
+    .values(
+        state=TaskState.SKIPPED, reason=SkipReason.SAID, note=bindparam("because"), started_at=None, ended_at=NOW
+    )
+)  # fmt: skip
 
 
-def skip_tasks(connection: Connection, tasks: Sequence[tuple[str, str]], now: datetime) -> None:
-    """End pending tasks as skipped: (task, note).
+def skip_tasks(connection: Connection, task_ids: Collection[str], note: str, now: datetime) -> None:
+    """End pending tasks as skipped: one statement, however many there are.
 
     One that waits because its input was lost has started, too, and has no value all the same.
     """
-    fixed = {"state": TaskState.SKIPPED, "reason": SkipReason.SAID, "started_at": None, "ended_at": now}
-    _SKIP.run(connection, [{"id": id_, "note": note, **fixed} for id_, note in tasks])
+    if task_ids:
+        connection.execute(_SKIP, {"ids": list(task_ids), "because": note, "moment": now})
 
 
 _has_skipped = exists().where(
