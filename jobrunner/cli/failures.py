@@ -73,7 +73,7 @@ def errors_table(groups: Iterable[ErrorGroup]) -> Table:
 
 def failure_line(view: AttemptView) -> str:
     """Say in a line what has failed, in which try, by whom, and why."""
-    word = "failed" if view.outcome in FAILED_FOR_GOOD else "soft-failed"
+    word = "failed" if view.outcome in FAILED_FOR_GOOD or view.fatal else "soft-failed"
     at = view.ended_at.astimezone().strftime("%H:%M:%S") if view.ended_at else "--:--:--"
     about = f"{view.name or UNKNOWN} [{view.task_id}], try {_try(view)}, {view.worker or 'nobody'}: {view.why}"
     return f"{at}  {word}  {one_line(about, SENTENCE)}"

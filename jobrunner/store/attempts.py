@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, exists, func, select
 
 from jobrunner.records import Standing
 from jobrunner.states import TaskState
@@ -21,7 +21,8 @@ class AttemptView:
     """One execution of a task by one worker, as people see it.
 
     `outcome` is how it ended, None if that was not told; `last_event` Celery's name for what was told of it last.
-    `foreign` is one of a process that did not have the task (A5). `runtime` is in seconds.
+    `foreign` is one of a process that did not have the task (A5); `fatal` the last one of a task that has failed.
+    `runtime` is in seconds.
     """
 
     task_id: str
@@ -35,6 +36,7 @@ class AttemptView:
     last_event: str | None
     outcome: str | None
     foreign: bool
+    fatal: bool
     received_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
@@ -74,7 +76,23 @@ class EndView:
         return self.task_id, self.delivery, self.state
 
 
-_OF_ATTEMPT = [attempt.c[name] for name in AttemptView.__slots__ if name not in {"name", "foreign"}]
+_OF_ATTEMPT = [attempt.c[name] for name in AttemptView.__slots__ if name not in {"name", "foreign", "fatal"}]
+_later = attempt.alias("later")
+_is_last = ~exists().where(
+    _later.c.task_id == task.c.id,
+    _later.c.delivery == task.c.delivery,
+    (_later.c.retries > attempt.c.retries)
+    | ((_later.c.retries == attempt.c.retries) & (_later.c.ended_at > attempt.c.ended_at)),
+)
+#: What an operator has failed had not failed by that, nor has what waits anew since it was requeued.
+_FATAL = (
+    (task.c.state == TaskState.FAILED)
+    & task.c.ordered.is_(None)
+    & (attempt.c.delivery == task.c.delivery)
+    & (attempt.c.delivery > task.c.earlier)
+    & (attempt.c.standing != Standing.NONE)
+    & _is_last
+)
 
 
 def list_attempts(connection: Connection, job_id: str, task_id: str | None = None) -> list[AttemptView]:
@@ -118,7 +136,7 @@ def _select(
     limit: int | None = None,
 ) -> list[AttemptView]:
     query = (
-        select(*_OF_ATTEMPT, task.c.name, attempt.c.standing)
+        select(*_OF_ATTEMPT, task.c.name, attempt.c.standing, _FATAL.label("fatal"))
         .join_from(task, attempt, attempt.c.task_id == task.c.id)
         .where(task.c.job_id == job_id, condition)
         .order_by(*order)
@@ -128,5 +146,6 @@ def _select(
     for row in connection.execute(query):
         values = row._asdict()
         standing = values.pop("standing")
+        values["fatal"] = bool(values["fatal"])
         views.append(AttemptView(**values, foreign=standing == Standing.NONE and values["outcome"] is not None))
     return views

@@ -10,11 +10,14 @@ from celery import group
 
 from jobrunner import JobRunner
 from jobrunner.cli.bar import share_with
+from jobrunner.cli.failures import FailureWatch
 from jobrunner.cli.output import stamp
 from jobrunner.store.attempts import running_reports
 from tests.apps import new_runner, store, take_turn
-from tests.builders import event, moment
+from tests.builders import MIDNIGHT, event, moment
 from tests.commands import Run
+from tracker.recover import give_up_worker
+from tracker.turn import Turn
 
 
 @pytest.fixture
@@ -133,3 +136,21 @@ def test_watch_says_how_much_had_failed_before(job: str, run: Run) -> None:
     watched = run("watch", job, "--timeout", "0")
     assert watched.err.startswith(f"Failed attempts until now: 3; `jobrunner show --errors {job}` groups them.\n")
     assert "KeyError" not in watched.err
+
+
+@pytest.mark.parametrize(("retries", "word"), [(2, "soft-failed"), (3, "failed")])
+def test_watch_says_whether_a_task_that_was_lost_with_its_worker_is_tried_again(
+    jobs: JobRunner, retries: int, word: str
+) -> None:
+    job = store(jobs, jobs.app.tasks["add"].si(1, 2))
+    take_turn(jobs)
+    (one,) = jobs.get(job).tasks()
+    take_turn(jobs, event("started", uuid=one.id, retries=retries))
+    watch = FailureWatch(jobs.database, job)
+    with jobs.database.write() as connection:
+        turn = Turn(connection, MIDNIGHT)
+        give_up_worker(turn, "w1@host", living_source=None, redelivers=True)
+        turn.move_on()
+        turn.settle()
+    (line,) = watch.news(last=True)
+    assert line[10:].startswith(f"{word}  add [{one.id}], try {retries + 1}, w1@host: ")
