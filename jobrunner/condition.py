@@ -1,8 +1,10 @@
 """Why a job stands where it stands, in a sentence for people, and how old that knowledge is (N3)."""
 
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 
+from jobrunner.order_kinds import OrderKind
 from jobrunner.prerequisites import OVER
 from jobrunner.states import ENDED_JOB, JobState, TaskState
 from jobrunner.store.held import HeldView
@@ -15,6 +17,12 @@ from jobrunner.store.reading import JobView
 _PROMPT = 5.0
 #: So many workers are named.
 _NAMED = 3
+#: The order by which a job goes on that does not by itself.
+_BRINGS_ON = {
+    JobState.FAILED: OrderKind.REQUEUE,
+    JobState.CANCELED: OrderKind.REQUEUE,
+    JobState.PAUSED: OrderKind.RESUME,
+}
 
 
 def why_waiting(
@@ -60,8 +68,8 @@ def _not_taken(tracker: TrackerStatus | None, applied_at: datetime | None) -> st
 
 
 def waits_for(after: Sequence[PrerequisiteView]) -> str | None:
-    """Name the jobs that are waited for, first those that do not complete by themselves; None if there are none."""
-    unmet = sorted((one for one in after if one.met_at is None), key=lambda one: one.state not in OVER)
+    """Name the jobs that are waited for, first those that do not go on by themselves; None if there are none."""
+    unmet = sorted((one for one in after if one.met_at is None), key=lambda one: one.state not in _BRINGS_ON)
     if not unmet:
         return None
     named = [_job_named(one) for one in unmet[:_NAMED]] + ["…"] * (len(unmet) > _NAMED)
@@ -69,9 +77,13 @@ def waits_for(after: Sequence[PrerequisiteView]) -> str | None:
 
 
 def _job_named(one: PrerequisiteView) -> str:
+    """Name a job, and how it is brought on if somebody has to do that."""
     if one.state is None:
-        return f"a job with the key or id {one.wanted}, which has not been submitted yet"
-    return f"job {one.name or '?'} [{one.id}], which {OVER.get(one.state, f'is {one.state}')}"
+        named, remedy = f"a job with the key or id {one.wanted}", f"submit NAME --key {shlex.quote(one.wanted)}"
+        return f"{named}, which has not been submitted yet: `jobrunner {remedy}`"
+    order = _BRINGS_ON.get(one.state)
+    remedy = "" if order is None else f": `jobrunner {order} {one.id}`"
+    return f"job {one.name or '?'} [{one.id}], which {OVER.get(one.state, f'is {one.state}')}{remedy}"
 
 
 def _paused(view: JobView, held: HeldView) -> str:
@@ -93,7 +105,9 @@ def _under_way(view: JobView, held: HeldView) -> str | None:
     if names := held.unacknowledged:
         workers = "1 worker has" if len(names) == 1 else f"{len(names):,} workers have"
         what = "the order" if view.will_fail is None else "that nothing more of it starts"
-        missing.append(f"{workers} not acknowledged {what}: {_listed(names[:_NAMED], len(names))}")
+        missing.append(
+            f"{workers} not acknowledged {what}: {_listed(names[:_NAMED], len(names))} (see `jobrunner workers`)"
+        )
     text = "; ".join(missing) or None
     return text if view.will_fail is None or text is None else f"it fails ({view.will_fail}) after this: {text}"
 

@@ -107,7 +107,7 @@ def test_jobs_wait_on_for_one_that_has_failed_and_run_when_that_has_completed_af
     assert first.wait(PATIENCE) is JobState.FAILED
     shown = house.cli("show", second.id).stdout
     assert "state      waiting\n" in shown
-    assert f"waits      for job J1 [{first.id}], which has failed\n" in shown
+    assert f"waits      for job J1 [{first.id}], which has failed: `jobrunner requeue {first.id}`\n" in shown
     there.open()
     first.requeue().result(PATIENCE)
     assert [one.wait(PATIENCE) for one in (first, second, *others)] == [JobState.COMPLETED] * 4

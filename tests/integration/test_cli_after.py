@@ -70,7 +70,19 @@ def test_show_and_list_say_in_one_sentence_what_a_job_waits_for(jobs: JobRunner,
     assert waits in run("list").out
     assert [one["waits"] for one in run("list", "--json").json] == [waits, None]
     applied(jobs, "failed", first)
-    assert f"waits      for job nightly [{first}], which has failed\n" in run("show", second).out
+    assert (
+        f"waits      for job nightly [{first}], which has failed: `jobrunner requeue {first}`\n"
+        in run("show", second).out
+    )
+
+
+def test_who_waits_for_a_paused_job_is_told_how_that_goes_on(jobs: JobRunner, run: Run) -> None:
+    first = submit(run, "--key", "first")
+    second = submit(run, "--after", "first")
+    applied(jobs)
+    applied(jobs, "paused", first)
+    waits = f"waits      for job nightly [{first}], which is paused: `jobrunner resume {first}`\n"
+    assert waits in run("show", second).out
 
 
 def test_of_many_that_it_waits_for_those_are_named_first_that_do_not_complete(jobs: JobRunner, run: Run) -> None:
@@ -78,8 +90,9 @@ def test_of_many_that_it_waits_for_those_are_named_first_that_do_not_complete(jo
     last = submit(run, *(f"--after={name}" for name in ("x", "a", "b", "c")))
     applied(jobs, "canceled", first)
     assert run("show", last, "--json").json["waits"] == (
-        f"for 4 jobs: job nightly [{first}], which was canceled; a job with the key or id a, which has not been"
-        " submitted yet; a job with the key or id b, which has not been submitted yet; …"
+        f"for 4 jobs: job nightly [{first}], which was canceled: `jobrunner requeue {first}`; a job with the key or id"
+        " a, which has not been submitted yet: `jobrunner submit NAME --key a`; a job with the key or id b, which has"
+        " not been submitted yet: `jobrunner submit NAME --key b`; …"
     )
 
 

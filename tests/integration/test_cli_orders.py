@@ -358,7 +358,7 @@ def test_a_job_that_is_being_stopped_says_what_still_runs_and_who_has_not_acknow
         change(jobs, job, state=state, applied_at=MIDNIGHT, hold_version=7)
         assert waits(run, job) == (
             f"1 task still runs: add [{tasks[0]}] on w1@host;"
-            " 2 workers have not acknowledged the order: w1@host, w3@host"
+            " 2 workers have not acknowledged the order: w1@host, w3@host (see `jobrunner workers`)"
         )
     change(jobs, job, hold_version=None)
     assert waits(run, job) == f"1 task still runs: add [{tasks[0]}] on w1@host"
@@ -391,7 +391,7 @@ def test_an_unanswered_order_tells_what_it_waits_for(jobs: JobRunner, run: Run) 
     with jobs.database.read() as connection:
         order, view = read_orders(connection, [one["order"]])[one["order"]], jobs.get(job).view
         why = why_unanswered(order, view, leases.tracker_status(connection), held_view(connection, view))
-    assert why == "1 worker has not acknowledged the order: w1@host"
+    assert why == "1 worker has not acknowledged the order: w1@host (see `jobrunner workers`)"
 
 
 def test_the_whole_history_is_a_table_newest_last(jobs: JobRunner, run: Run) -> None:
