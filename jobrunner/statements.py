@@ -5,12 +5,13 @@ clock, database or broker.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Generic, Self, TypeVar
 
 from celery.exceptions import Ignore
 
+from jobrunner import strict_json
 from jobrunner.errors import InvalidParametersError
 from jobrunner.states import TaskState
 from jobrunner.text import NAME, SENTENCE, bounded
@@ -28,7 +29,8 @@ class ItemError:
     """Why one item was not processed.
 
     `item` is any JSON value, as the task takes it in the list of its items, such as a path; `details` are what else a
-    program would want to know, by name, in JSON values.
+    program would want to know, by name, in JSON values. NaN and infinities are none: in details they become null, and
+    an item that has any can be shown, but not be processed again by itself.
     """
 
     item: Any
@@ -44,11 +46,11 @@ class ItemError:
     def as_told(self) -> dict[str, Any]:
         """Return it as it is told to the tracker: bounded, and None for an item that is too long or no JSON."""
         return {
-            "item": _json(self.item),
+            "item": _json(self.item, _exactly),
             "label": bounded(self.item, NAME),
             "type": None if self.type is None else bounded(self.type, NAME),
             "message": bounded(self.message, SENTENCE),
-            "details": _json(dict(self.details)) if self.details else None,
+            "details": _json(dict(self.details), strict_json.dumps) if self.details else None,
         }
 
 
@@ -148,9 +150,14 @@ class Statement:
         )
 
 
-def _json(value: Any) -> str | None:
+def _exactly(value: Any) -> str:
+    """Return JSON of which the very same value can be made: an item is processed again by that."""
+    return json.dumps(value, allow_nan=False)
+
+
+def _json(value: Any, dumps: Callable[[Any], str]) -> str | None:
     try:
-        text = json.dumps(value)
+        text = dumps(value)
     except (TypeError, ValueError, RecursionError):
         return None
     return text if len(text) <= LONGEST_ITEM else None

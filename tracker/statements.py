@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from jobrunner import strict_json
 from jobrunner.records import Attempt, AttemptKey, Failed, ItemErrorRow
 from jobrunner.statements import LONGEST_ITEM, MOST_ERRORS, ItemCounts, Statement
 from jobrunner.states import WELL, TaskState
@@ -84,7 +85,7 @@ def _json(told: object, *kinds: type) -> str | None:
     if not isinstance(told, str) or len(told) > LONGEST_ITEM or bounded(told, LONGEST_ITEM) != told:
         return None
     try:
-        value = json.loads(told)
+        value = strict_json.loads(told)
     except (ValueError, RecursionError):
         return None
     return told if not kinds or isinstance(value, kinds) else None

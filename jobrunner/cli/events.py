@@ -1,12 +1,12 @@
 """The command `events`: what workers and the tracker tell, one line per event, as it comes."""
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import click
 
+from jobrunner import strict_json
 from jobrunner.cli.context import app_option, find_job, json_option
 from jobrunner.cli.services import tracker_app
 from jobrunner.event_types import COMMON, EVENT_TYPES
@@ -54,7 +54,7 @@ def events(job: str | None, module: str | None, broker_url: str | None, as_json:
     for told in stream(app, lambda sentence: click.echo(sentence, err=True)):
         event = known.complete(told)
         if job_id is None or event.get("root_id") == job_id:
-            click.echo(json.dumps(event, default=str) if as_json else event_line(event))
+            click.echo(strict_json.dumps(event, default=str) if as_json else event_line(event))
 
 
 class KnownTasks:

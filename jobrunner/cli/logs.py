@@ -1,6 +1,5 @@
 """The command `logs`: what a task has logged and printed, once or as it comes."""
 
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from typing import Any
 
 import click
 
+from jobrunner import strict_json
 from jobrunner.cli import output
 from jobrunner.cli.context import json_option, open_database
 from jobrunner.errors import InvalidParametersError, NotFoundError
@@ -50,7 +50,7 @@ def logs(*, task: str, follow: bool, attempt: int | None, delivery: int | None, 
         if view.key != last and not as_json:
             click.echo(f"attempt {view.retries + 1}, delivery {view.delivery}, {view.worker or 'nobody'}:", err=True)
         last = view.key
-        click.echo(json.dumps(_json(view, line), default=str) if as_json else _text(line))
+        click.echo(strict_json.dumps(_json(view, line), default=str) if as_json else _text(line))
     if last is None:
         click.echo("Nothing was logged.", err=True)
 

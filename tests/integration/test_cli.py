@@ -1,6 +1,7 @@
 """The command line: data on stdout, messages on stderr, and the exit code that says what came of it."""
 
 import json
+import math
 import re
 import sqlite3
 import subprocess
@@ -95,6 +96,12 @@ def test_a_value_of_several_lines_is_one_line_of_the_table(jobs: JobRunner, run:
     lines = run("tasks", job).out.splitlines()
     assert len(lines) == 4
     assert "{ one }" in lines[1]
+
+
+def test_programs_get_null_for_a_number_that_json_does_not_have(jobs: JobRunner, run: Run) -> None:
+    job = store(jobs, jobs.app.tasks["add"].s(math.nan, y=-math.inf))
+    found = json.loads(run("tasks", job, "--json").out, parse_constant=pytest.fail)
+    assert found[0]["parameters"] == {"0": None, "y": None}
 
 
 def test_show_says_what_a_job_waits_for(jobs: JobRunner, run: Run) -> None:

@@ -1,6 +1,5 @@
 """What all output is made of: the console, tables, colours of states, and JSON for programs."""
 
-import json
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,6 +9,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from jobrunner import strict_json
 
 _COLORS = {"completed": "green", "failed": "red", "canceled": "yellow", "partial": "yellow", "active": "cyan",
            "soft-failed": "magenta",
@@ -53,5 +54,7 @@ def origins_table(head: str, rows: Mapping[str, tuple[str | None, str]]) -> Tabl
 def print_json(value: Any) -> None:
     """Print a value as JSON, times as ISO 8601."""
     click.echo(
-        json.dumps(value, indent=2, default=lambda one: one.isoformat() if isinstance(one, datetime) else str(one))
+        strict_json.dumps(
+            value, indent=2, default=lambda one: one.isoformat() if isinstance(one, datetime) else str(one)
+        )
     )
