@@ -5,6 +5,7 @@ import click
 from jobrunner.cli.context import open_database
 from jobrunner.settings import Settings
 from jobrunner.store import reading
+from jobrunner.store import upgrade as upgrading
 from jobrunner.store.database import Database
 
 
@@ -16,10 +17,8 @@ def db() -> None:
 @db.command(short_help="Create the database or bring it up to date.")
 def upgrade() -> None:
     """Create the database's tables, or bring them to the newest schema; the data stays."""
-    from jobrunner.store.upgrade import upgrade as run  # noqa: PLC0415  Alembic takes 0.2 s to import
-
     url = Settings.read().database_url
-    before, after = run(url)
+    before, after = upgrading.upgrade(url)
     where = Database(url).where
     if before == after:
         click.echo(f"{where} is at schema {after} already.")

@@ -12,13 +12,10 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from subprocess import Popen
 from urllib.parse import quote
-
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from jobrunner.errors import ConfigurationError, UnreachableError
 
@@ -126,16 +123,22 @@ def command(home: Path) -> list[str]:
 
 def ping(home: Path) -> bool:
     """Tell whether the broker answers and has loaded its data."""
-    try:
-        with _client(home) as client:
-            return bool(client.ping())
-    except redis.RedisError:  # away, or still loading
-        return False
+    return _ask(home, "PING")
 
 
-def _client(home: Path) -> redis.Redis:
-    # Its own default is to try ten times with growing pauses, and here "no" is a normal answer.
-    return redis.Redis(unix_socket_path=str(socket_path(home)), socket_timeout=1, retry=Retry(NoBackoff(), 0))
+def _ask(home: Path, command: str) -> bool:
+    """Send a command and tell whether it was answered: a broker that is away, loading or ending does not."""
+    import redis  # noqa: PLC0415  a tenth of the start of every command, and few ask a broker
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+    from redis.retry import Retry  # noqa: PLC0415
+
+    once = Retry(NoBackoff(), 0)  # its own default is to try ten times with growing pauses
+    with (
+        suppress(redis.RedisError),
+        redis.Redis(unix_socket_path=str(socket_path(home)), socket_timeout=1, retry=once) as client,
+    ):
+        return bool(client.execute_command(command))
+    return False
 
 
 def wait_until_ready(
@@ -185,17 +188,9 @@ def shut_down_stray(home: Path, timeout: float = 10.0) -> None:
         if time.monotonic() > deadline:
             msg = f"A broker that nobody supervises still listens on {path}."
             raise UnreachableError(msg, "End that process, then start again.")
-        _ask_to_shut_down(home)
+        _ask(home, "SHUTDOWN")
         time.sleep(_POLL_SECONDS)
     path.unlink(missing_ok=True)
-
-
-def _ask_to_shut_down(home: Path) -> None:
-    try:
-        with _client(home) as client:
-            client.execute_command("SHUTDOWN")
-    except redis.RedisError:  # success also looks like this: the connection ends without an answer
-        return
 
 
 def _accepts(path: Path) -> bool:

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, inspect, text
 
 from jobrunner.errors import UnreachableError
@@ -33,7 +31,7 @@ def upgrade(url: str) -> tuple[str | None, str]:
             if before is not None:
                 database.refuse_newer(before)
             if before != HEAD:
-                command.upgrade(_config(connection), "head")
+                _migrate(connection)
     finally:
         database.close()
     return before, HEAD
@@ -70,8 +68,11 @@ def _make_file(path: Path) -> None:
         raise UnreachableError(msg, "Choose another place with JOBRUNNER_DATABASE or JOBRUNNER_HOME.") from None
 
 
-def _config(connection: Connection) -> Config:
+def _migrate(connection: Connection) -> None:
+    from alembic import command  # noqa: PLC0415  a sixth of the start of every command, and few have to migrate
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", str(FOLDER))
     config.attributes["connection"] = connection
-    return config
+    command.upgrade(config, "head")

@@ -23,16 +23,10 @@ from jobrunner.records import Attempt, HistoryLine, Standing, WorkerFailure
 from jobrunner.settings import OPTIONS, Settings, variable
 from jobrunner.store import leases, tracking
 from jobrunner.store.migrations import HEAD
-from tests.apps import count_rows, new_runner, nobody, read_rows, store
+from tests.apps import count_rows, nobody, read_rows, store
 from tests.builders import MIDNIGHT
 from tests.commands import Ended, Run
-
-
-@pytest.fixture
-def jobs(tmp_path: Path) -> Iterator[JobRunner]:
-    runner = new_runner(tmp_path)
-    yield runner
-    runner.database.close()
+from tests.process import ROOT
 
 
 def submitted(jobs: JobRunner, **options: Any) -> str:
@@ -824,6 +818,15 @@ def test_a_broken_module_of_the_users_is_no_unknown_module(run: Run, tmp_path: P
     ended = run("submit", "nightly", "-A", "broken")
     assert ended.code == 2
     assert "no_such_library" in ended.err
+
+
+# ---- start -------------------------------------------------------------------------------------------------
+
+
+def test_no_command_starts_with_importing_what_only_a_few_need() -> None:
+    program = "import sys, jobrunner.cli; print({'alembic', 'redis', 'tracker', 'workers', 'flower'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 # ---- help --------------------------------------------------------------------------------------------------
