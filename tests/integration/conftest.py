@@ -1,4 +1,4 @@
-"""Commands run in the process of the test."""
+"""Commands run in the process of the test, and a runner that gives them jobs to show."""
 
 import sys
 from collections.abc import Iterator
@@ -6,9 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from jobrunner import cli
-from tests.apps import SHOP, nobody
+from jobrunner import JobRunner, cli
+from tests.apps import SHOP, new_runner, nobody
 from tests.commands import Ended, Run
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Iterator[JobRunner]:
+    """Return a runner on the database of `run`, without a tracker or workers."""
+    runner = new_runner(tmp_path)
+    yield runner
+    runner.database.close()
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """What people see of attempts and failures, on the command line; what happened was told to a tracker in memory."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from celery import group
@@ -13,18 +11,11 @@ from jobrunner.cli.bar import share_with
 from jobrunner.cli.failures import FailureWatch
 from jobrunner.cli.output import stamp
 from jobrunner.store.attempts import running_reports
-from tests.apps import new_runner, store, take_turn
+from tests.apps import store, take_turn
 from tests.builders import MIDNIGHT, event, moment
 from tests.commands import Run
 from tracker.recover import give_up_worker
 from tracker.turn import Turn
-
-
-@pytest.fixture
-def jobs(tmp_path: Path) -> Iterator[JobRunner]:
-    runner = new_runner(tmp_path)
-    yield runner
-    runner.database.close()
 
 
 @pytest.fixture

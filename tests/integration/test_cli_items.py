@@ -1,25 +1,16 @@
 """What people see of partial and skipped tasks, on the command line; what happened was told to a tracker in memory."""
 
-from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 from celery import group
 
 from jobrunner import ItemError, JobRunner, Partial, Skip
 from jobrunner.cli.failures import FailureWatch
-from tests.apps import new_runner, store, take_turn
+from tests.apps import store, take_turn
 from tests.builders import event
 from tests.commands import Run
 from workers.statements import errors_of, in_parts, statement_of
-
-
-@pytest.fixture
-def jobs(tmp_path: Path) -> Iterator[JobRunner]:
-    runner = new_runner(tmp_path)
-    yield runner
-    runner.database.close()
 
 
 def end(jobs: JobRunner, task_id: str, returned: object) -> None:

@@ -1,24 +1,15 @@
 """The command `logs`; what tasks have logged was told to a tracker in memory."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from celery import group
 
 from jobrunner import JobRunner
 from jobrunner.log_lines import write_line
-from tests.apps import new_runner, store, take_turn
+from tests.apps import store, take_turn
 from tests.builders import MIDNIGHT, event
 from tests.commands import Run
-
-
-@pytest.fixture
-def jobs(tmp_path: Path) -> Iterator[JobRunner]:
-    runner = new_runner(tmp_path)
-    yield runner
-    runner.database.close()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Tasks that pytest-celery copies into a worker's folder; with the standard library and Celery only."""
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,11 @@ def hold(value: Any, gate: str) -> Any:
     """Leave our pid in `GATE.pids`, then wait for the file `GATE` to appear."""
     _append(Path(gate).with_suffix(".pids"), os.getpid())
     deadline = time.monotonic() + _PATIENCE
+    pause = threading.Event()
     while not Path(gate).exists():
         if time.monotonic() > deadline:
             raise TimeoutError(gate)
-        time.sleep(0.02)
+        pause.wait(0.02)
     return value
 
 
