@@ -5,7 +5,7 @@ What an event says of an execution is decided in `tracker.fold`, which knows no 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -20,7 +20,7 @@ from tracker.following import SENT, Following
 from tracker.growth import TASK_ADDED, stage, torn_attempts
 from tracker.held import held_messages, is_repeated
 from tracker.observe import TASK_SENT, join
-from tracker.statements import errors_told
+from tracker.statements import errors_told, stated
 from tracker.turn import Turn
 from tracker.worker_failures import left_to_nobody, note_ends
 
@@ -66,6 +66,7 @@ class _Folding:
                 tasks[id_].handed_back = 0  # it counts those of one try
         self._write(known, histories)
         self._keep_errors([one for one in told if one.type == TASK_STATED], tasks, by_celery_id)
+        self._forget_errors({one.uuid for one in told if one.type == TASK_STATED}, histories)
         note_ends(self.turn, known, histories)
         self._hold([one for one in told if one.type == TASK_HELD], tasks, known)
         torn = torn_attempts(self.turn.connection, by_task)
@@ -123,6 +124,16 @@ class _Folding:
             )
         ]
         tracking.save_item_errors(self.turn.connection, rows)
+
+    def _forget_errors(self, stated_by: Collection[str], histories: Mapping[str, Sequence[Attempt]]) -> None:
+        """Forget those that an execution named before its worker handed the message back, and executed it again."""
+        said = {
+            (one.task_id, *one.key): statement.errors
+            for history in histories.values()
+            for one in history
+            if one.celery_id in stated_by and (statement := stated(one)) is not None
+        }
+        tracking.forget_surplus_errors(self.turn.connection, said)
 
     def _held_whole(self, histories: Mapping[str, Sequence[Attempt]]) -> set[tuple[str, int]]:
         """Return of which tries of these tasks the tracker has the message: (Celery id, retries)."""

@@ -1,6 +1,11 @@
-"""What tasks log is written as it is told: it moves no task, and no task or attempt is read or written for it."""
+"""What tasks log is written as it is told: it moves no task, and no task or attempt is read or written for it.
 
-from collections.abc import Iterable
+A worker that has handed a message back may execute it once more, as the same attempt; then the log is that of the last
+time. Each begins with a part 0, whose time tells which one is later: both are of one machine.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from jobrunner.log_lines import LONGEST_PART
@@ -20,7 +25,19 @@ def keep_logs(connection: "Connection", events: Iterable[Event]) -> None:
     if told:
         tasks = tracking.tasks_by_celery_id(connection, {event.uuid for event in told})
         rows = [_part(tasks[event.uuid], event) for event in told if event.uuid in tasks]
+        first = {_execution_of(row): row["at"] for row in sorted(rows, key=_at) if row["number"] == 0}
+        tracking.forget_earlier_parts(connection, first)
+        rows = [row for row in rows if row["at"] >= first.get(_execution_of(row), row["at"])]
         tracking.insert_log_parts(connection, rows)
+
+
+def _at(row: Mapping[str, Any]) -> datetime:
+    at: datetime = row["at"]
+    return at
+
+
+def _execution_of(row: Mapping[str, Any]) -> tuple[str, int, int, str]:
+    return row["task_id"], row["delivery"], row["retries"], row["process"]
 
 
 def _part(task: Task, event: Event) -> dict[str, Any]:

@@ -203,6 +203,15 @@ def test_in_whatever_order_it_is_told_rows_and_states_are_the_same(order_of: Seq
     assert [(row["processed"], row["failed"]) for row in one.rows("item_count")] == [(8, 2)]
 
 
+def test_the_errors_of_an_attempt_that_its_worker_has_executed_twice_are_those_of_the_last_time(here: Stating) -> None:
+    """The message was handed back, and came to the same process again."""
+    here.submit(work(here))
+    here.turn(here.tell(0, "started"), *here.states(0, partial()), here.tell(0, "rejected", requeue=True))
+    here.turn(*here.ends(0, partial(errors=[ItemError(item="k", message="cannot be read")], processed=9)))
+    assert (here.tasks, here.job[:2]) == (["partial"], ("failed", "partial"))
+    assert [row["label"] for row in here.rows("item_error")] == ["k"]
+
+
 @pytest.mark.parametrize("end", ["failed", "retried"])
 def test_what_an_execution_has_stated_that_fails_has_no_effect(end: str, one: Stating) -> None:
     one.submit(work(one))

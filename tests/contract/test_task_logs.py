@@ -54,6 +54,18 @@ def test_a_log_is_kept_however_often_and_in_whatever_order_its_parts_are_told(ru
     assert len(read_rows(runner.database, "log_part")) == 2
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_log_of_an_attempt_that_its_worker_has_executed_twice_is_that_of_the_last_time(
+    runner: JobRunner, job_id: str, at_once: bool
+) -> None:
+    """The message was handed back, and came to the same process again."""
+    first = [happened(runner, "started"), *(logged(runner, number, f"old {number}", at=number) for number in range(3))]
+    second = [logged(runner, 0, "new 0", at=9), logged(runner, 1, "new 1", at=10)]
+    for told in [first + second] if at_once else [first, second, second[:1]]:
+        take_turn(runner, *told)
+    assert texts(runner, job_id) == ["new 0", "new 1"]
+
+
 def test_a_part_that_is_missing_is_told_in_its_place(runner: JobRunner, job_id: str) -> None:
     take_turn(runner, happened(runner, "started"), logged(runner, 0, "a"), logged(runner, 3, "b"))
     assert texts(runner, job_id) == ["a", "A part is missing here: it was lost, or had no room.", "b"]

@@ -32,6 +32,7 @@ from jobrunner.store.tracking.history import insert_history
 from jobrunner.store.tracking.items import (
     count_failed_items,
     forget_item_counts,
+    forget_surplus_errors,
     save_item_counts,
     save_item_errors,
 )
@@ -51,7 +52,7 @@ from jobrunner.store.tracking.keeping import (
     keeps_waiting,
     mark_kept,
 )
-from jobrunner.store.tracking.logs import insert_log_parts
+from jobrunner.store.tracking.logs import forget_earlier_parts, insert_log_parts
 from jobrunner.store.tracking.observed import (
     insert_observed_jobs,
     insert_observed_tasks,
@@ -222,10 +223,12 @@ __all__ = [
     "first_failed",
     "first_partial",
     "first_unfinished",
+    "forget_earlier_parts",
     "forget_failures",
     "forget_held",
     "forget_item_counts",
     "forget_series",
+    "forget_surplus_errors",
     "give_all_items",
     "give_only_items",
     "graft",

@@ -1,6 +1,6 @@
 """What tasks state of their items: why some were not processed, and how many were."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, select
@@ -30,6 +30,23 @@ def save_item_errors(connection: Connection, errors: Sequence[ItemErrorRow]) -> 
 
 def _key_of(one: ItemErrorRow) -> tuple[Any, ...]:
     return tuple(getattr(one, name) for name in _KEY)
+
+
+_EXECUTION = item_error.c.task_id, item_error.c.delivery, item_error.c.retries, item_error.c.process
+_LAST_ERRORS = (
+    select(*_EXECUTION, func.max(item_error.c.number)).where(IsOneOf(item_error.c.task_id)).group_by(*_EXECUTION)
+)
+
+
+def forget_surplus_errors(connection: Connection, said: Mapping[tuple[str, int, int, str], int]) -> None:
+    """Delete the errors of executions beyond those that they have said they have; nearly always there are none."""
+    if not said:
+        return
+    for *key, last in connection.execute(_LAST_ERRORS, {"ids": list({task_id for task_id, *_ in said})}).all():
+        number = said.get((key[0], key[1], key[2], key[3]), last + 1)
+        if last >= number:
+            of_it = (column == value for column, value in zip(_EXECUTION, key, strict=True))
+            connection.execute(delete(item_error).where(*of_it, item_error.c.number >= number))
 
 
 _KNOWN_COUNTS = select(item_count.c.task_id).where(IsOneOf(item_count.c.task_id))
