@@ -176,6 +176,25 @@ def waiting(one: Driven, **options: Any) -> tuple[str, str]:
     return first, one.submit(group(one.work(), one.work()), after=[first], **options)
 
 
+@pytest.mark.parametrize("propagates", [True, False])
+def test_a_failure_that_turns_out_to_be_none_lets_run_who_still_waits_and_the_others_are_requeued(
+    one: Driven, propagates: bool
+) -> None:
+    """As of a task whose worker was taken for lost, and which another one has completed."""
+    propagate(one, on=propagates)
+    first = one.submit(one.work())
+    second = one.submit(one.work(), after=[first])
+    one.of(first).run(how="failed")
+    one.hear("started", worker="other")
+    one.hear("succeeded", worker="other")
+    assert one.state is JobState.COMPLETED
+    assert one.of(second).state is (JobState.FAILED if propagates else JobState.QUEUED)
+    if propagates:
+        one.order(OrderKind.REQUEUE)
+        one.rest()
+    assert (one.state, row(one, second)["unmet"]) == (JobState.COMPLETED if propagates else JobState.QUEUED, 0)
+
+
 def test_a_paused_job_waits_on_when_it_is_resumed(one: Driven) -> None:
     first, second = waiting(one)
     one.order(OrderKind.PAUSE)
