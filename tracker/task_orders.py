@@ -121,6 +121,9 @@ class TaskOrder(Ordered):
         if job.state not in JOB_ORDERS[OrderKind.REQUEUE]:
             msg = f"Job {job.id} is {job.state}, and goes on meanwhile."
             raise RefusedError(msg, "Pause it, requeue the task, and resume it.")
+        if task.ordered == TaskState.SKIPPED and task.state is TaskState.CANCELED:  # its turn never came: now it runs
+            task.ordered = None
+            tracking.update_tasks(self.turn.connection, [task])
         if self.order.arguments.get("items"):
             requeue_items(self.turn, job, self.cause, task.id)
         else:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from jobrunner.order_kinds import OrderKind
 from jobrunner.order_records import Answer
-from jobrunner.states import JobState, TaskState
+from jobrunner.states import ENDED_JOB, JobState, TaskState
 from jobrunner.store.check import wrong_counters
 from jobrunner.store.schema import job, orders
 from tests.apps import answer_to, new_runner, order, store, take_turn
@@ -299,3 +299,44 @@ def test_a_job_that_is_resumed_and_paused_again_while_it_is_requeued_starts_noth
     here.order(OrderKind.RESUME)
     here.rest()
     assert here.state is JobState.COMPLETED
+
+
+def to_be_skipped(here: Driven, *, by_rule: bool = False) -> None:
+    """Have a job that has ended before the second task of its chain was skipped, as it was to be."""
+    here.submit(group(chain(here.work(), here.work(), here.work()), here.work()), on_failure="cancel")
+    here.order(OrderKind.SKIP, 1, why="bad data")
+    if by_rule:
+        here.run(3, "failed")
+    else:
+        here.order(OrderKind.CANCEL)
+    here.notice()
+    here.turn()
+    assert (here.state in ENDED_JOB, here.tasks[1]) == (True, TaskState.CANCELED)
+
+
+@pytest.mark.parametrize("by_rule", [True, False])
+def test_what_was_to_be_skipped_when_its_job_ended_is_skipped_after_a_requeue(here: Driven, by_rule: bool) -> None:
+    to_be_skipped(here, by_rule=by_rule)
+    here.order(OrderKind.REQUEUE)
+    here.notice()
+    here.turn()
+    here.run(0)
+    here.turn()
+    assert here.tasks[:3] == [TaskState.COMPLETED, TaskState.SKIPPED, TaskState.QUEUED]
+    assert here.row(1).note.startswith("skipped by tester")
+
+
+def test_what_was_to_be_skipped_runs_if_it_is_requeued_itself(here: Driven) -> None:
+    here.submit(chain(here.work(), here.work(), here.work()))
+    here.start(0)
+    here.order(OrderKind.PAUSE)
+    here.order(OrderKind.SKIP, 1)
+    here.end(0)
+    here.order(OrderKind.CANCEL)
+    here.notice()
+    here.turn()
+    assert (here.state, here.tasks[1]) == (JobState.CANCELED, TaskState.CANCELED)
+    here.order(OrderKind.REQUEUE, 1)
+    here.notice()
+    here.turn()
+    assert here.tasks[1] is TaskState.QUEUED

@@ -297,7 +297,7 @@ class Life(RuleBasedStateMachine):
         other = select(task.c.id, task.c.state, task.c.ordered).where(
             task.c.ordered.is_not(None), task.c.state.in_(list(ENDED_TASK)), task.c.state != task.c.ordered
         )
-        with_its_job = task.c.reason.in_([CancelReason.UPSTREAM, CancelReason.RULE])
+        with_its_job = task.c.reason.in_([CancelReason.UPSTREAM, CancelReason.RULE, CancelReason.ORDER])
         other = other.where(or_(task.c.ordered != TaskState.SKIPPED, ~with_its_job))
         assert not (found := self.rows(other)), found
 

@@ -132,12 +132,18 @@ _SOME = (
     .where(task.c.job_id == bindparam("job_id_"), task.c.state.in_(bindparam("states", expanding=True)))
     .limit(bindparam("number"))
 )
+#: To be skipped when its turn comes, which it has not: nobody has it, and it is to be skipped still when that comes.
+_TO_BE_SKIPPED = (
+    (task.c.ordered == TaskState.SKIPPED)
+    & task.c.state.in_((TaskState.PENDING, TaskState.READY))
+    & (task.c.delivery == task.c.earlier)
+)
 _CANCEL = (
     update(task)
     .where(IsOneOf(task.c.id))
     .values(
         state=TaskState.CANCELED,
-        ordered=TaskState.CANCELED,
+        ordered=case((_TO_BE_SKIPPED, task.c.ordered), else_=TaskState.CANCELED),
         held=False,
         reason=CancelReason.ORDER,
         note=case((IN_VAIN, None), else_=task.c.note),
@@ -162,7 +168,7 @@ _CANCEL_BY_RULE = (
         held=False,
         ended_at=NOW,
         # Messages of what had been sent may still be out; what waited in vain was not.
-        ordered=case((IN_VAIN, task.c.ordered), else_=TaskState.CANCELED),
+        ordered=case((IN_VAIN | _TO_BE_SKIPPED, task.c.ordered), else_=TaskState.CANCELED),
         reason=case((IN_VAIN, CancelReason.UPSTREAM), else_=CancelReason.RULE),
         note=case((IN_VAIN, FAILED_BEFORE), else_=task.c.note),
     )

@@ -92,13 +92,15 @@ def count_behind(connection: Connection, job_id: str, places: Collection[Place],
     return connection.execute(query).scalar_one()
 
 
+#: What was to be skipped when its turn came, which it did not, is to be skipped still.
+_NEVER_CAME = (task.c.state == TaskState.CANCELED) & (task.c.ordered == TaskState.SKIPPED)
 _RESET = (
     update(task)
     .where(IsOneOf(task.c.id))
     .values(
-        state=TaskState.PENDING, reason=None, note=None, held=False,
-        # What was to be skipped when its turn came, which it did not, is to be skipped still.
-        ordered=case((task.c.reason == CancelReason.UPSTREAM, task.c.ordered), else_=None),
+        state=TaskState.PENDING, reason=None, held=False,
+        note=case((_NEVER_CAME & (task.c.reason != CancelReason.UPSTREAM), task.c.note), else_=None),
+        ordered=case((_NEVER_CAME | (task.c.reason == CancelReason.UPSTREAM), task.c.ordered), else_=None),
         earlier=task.c.delivery, only_items=None, first_retries=0, handed_back=0, progress=None, sent_at=None,
         started_at=None, ended_at=None, value_task=None, value_group=None,
         not_before=case((task.c.countdown.is_not(None), None), else_=task.c.not_before),
