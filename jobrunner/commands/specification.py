@@ -79,6 +79,10 @@ class Command:
             raise InvalidParametersError(msg, "Give an executable and its arguments, all of them text.")
 
 
+#: Names of what is optional; a `CommandTask` has an attribute for each, `jobs.command` a parameter. A test compares.
+OPTIONS: Final = tuple(one.name for one in fields(Command) if one.name not in {"argv", "environment"})
+
+
 def _usual(one: Field[Any]) -> Any:
     """Return what holds for a field that is not given."""
     return one.default if one.default_factory is MISSING else one.default_factory()

@@ -9,7 +9,7 @@ from celery.utils.imports import symbol_by_name
 
 from jobrunner.commands.environment import PASSED_ON
 from jobrunner.commands.record import CommandResult
-from jobrunner.commands.specification import GRACE, TEMPORARY, Command
+from jobrunner.commands.specification import GRACE, OPTIONS, TEMPORARY, Command
 from jobrunner.errors import CommandFailedError
 from jobrunner.retry_policy import RETRY_POLICY
 
@@ -77,12 +77,7 @@ class CommandTask(celery.Task):
         return Command(
             argv=self.argv(*args, **kwargs),
             environment=self.environment(*args, **kwargs),
-            timeout=self.timeout,
-            grace=self.grace,
-            outputs=self.outputs,
-            success=self.success,
-            temporary=self.temporary,
-            shell=self.shell,
+            **{name: getattr(self, name) for name in OPTIONS},
         )
 
     def run(self, *args: Any, **kwargs: Any) -> Any:

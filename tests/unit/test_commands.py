@@ -8,14 +8,18 @@ import os
 import signal
 import stat
 from collections.abc import Iterator
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Task
 
 from jobrunner import CommandResult, CommandTask, JobRunner
-from jobrunner.commands import NAME
+from jobrunner.commands import NAME, Command
 from jobrunner.commands.progress import say
+from jobrunner.commands.specification import OPTIONS
 from jobrunner.embedded.guardian import alive
 from jobrunner.errors import (
     CommandFailedError,
@@ -356,3 +360,14 @@ def test_what_a_script_says_is_one_line(tmp_path: Path) -> None:
     os.close(reading)
     assert line.startswith("0.25 a quarter xxx")
     assert (line.count("\n"), len(line)) == (1, len("0.25 ") + 1_000 + 1)
+
+
+def test_an_option_of_a_command_is_the_same_everywhere_it_is_named() -> None:
+    """In `Command`, in `CommandTask` and in `jobs.command`: each with the same default."""
+    usual = {one.name: one.default for one in fields(Command) if one.name in OPTIONS}
+    assert {name: vars(CommandTask)[name] for name in OPTIONS} == usual
+    given = signature(JobRunner.command).parameters
+    assert {name: given[name].default for name in given.keys() - {"self", "argv", "env"}} == usual
+    ours = {name for name, value in vars(CommandTask).items() if not (name.startswith("_") or callable(value))}
+    of_tasks = {"abstract", "passed_on", *(name for name in ours if hasattr(Task, name) or "retry" in name)}
+    assert ours - of_tasks == set(OPTIONS)
