@@ -231,8 +231,9 @@ class Following:
 
 
 def _was_not_sent(task: Task) -> bool:
-    """Whether a task has ended in this run of its job without being sent: in vain, or because it was skipped."""
-    return task.reason == CancelReason.UPSTREAM or (task.state is TaskState.SKIPPED and task.delivery <= task.earlier)
+    """Whether a task has ended in this run of its job without being sent: in vain, or as it was or would be skipped."""
+    skipped = TaskState.SKIPPED in {task.state, task.ordered}
+    return task.reason == CancelReason.UPSTREAM or (skipped and task.delivery <= task.earlier)
 
 
 def _what_failed(state: TaskState, executions: Iterable[Attempt]) -> str | None:

@@ -340,3 +340,21 @@ def test_what_was_to_be_skipped_runs_if_it_is_requeued_itself(here: Driven) -> N
     here.notice()
     here.turn()
     assert here.tasks[1] is TaskState.QUEUED
+
+
+def test_what_was_to_be_skipped_when_its_job_was_canceled_stays_canceled_whatever_is_told_of_its_last_run(
+    here: Driven,
+) -> None:
+    here.submit(chain(here.work(), here.work()))
+    here.run(0)
+    here.run(1)
+    here.order(OrderKind.REQUEUE, scope="all")
+    here.notice()
+    here.turn()
+    here.order(OrderKind.SKIP, 1)
+    here.order(OrderKind.CANCEL)
+    here.notice()
+    here.turn()
+    assert (here.state, here.tasks) == (JobState.CANCELED, [TaskState.CANCELED] * 2)
+    here.hear("started", 1, worker="another")
+    assert (here.state, here.tasks) == (JobState.CANCELED, [TaskState.CANCELED] * 2)
