@@ -16,7 +16,7 @@ from jobrunner.order_kinds import OrderKind
 from jobrunner.order_records import Answer, Order
 from jobrunner.snapshot import Snapshot
 from jobrunner.store import tracking
-from jobrunner.store.check import check
+from jobrunner.store.check import wrong_counters
 from jobrunner.store.database import Database
 from jobrunner.store.orders import insert_orders, read_orders
 from jobrunner.store.schema import metadata
@@ -165,7 +165,7 @@ def give_up(runner: JobRunner, worker: str, *, redelivers: bool = True) -> int:
         turn = Turn(connection, moment())
         number = give_up_worker(turn, worker, living_source=None, redelivers=redelivers)
         turn.settle()
-    assert check(runner.database) == []
+    check_counters(runner.database)
     return number
 
 
@@ -201,6 +201,12 @@ def statements_to(database: Database) -> Iterator[list[tuple[str, Any]]]:
         yield told
     finally:
         event.remove(engine, "before_cursor_execute", note)
+
+
+def check_counters(database: Database) -> None:
+    """See that every counter is what the rows say. `db check` compares the schema, too, which takes its time."""
+    with database.read() as connection:
+        assert wrong_counters(connection) == []
 
 
 def snapshot_of(runner: JobRunner) -> Snapshot:

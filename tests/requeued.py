@@ -1,6 +1,5 @@
 """One job that is run, requeued and run again in turns of the tracker, told of by the arrivals of its tasks."""
 
-from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
@@ -12,27 +11,18 @@ from jobrunner import JobRunner
 from jobrunner.additions import parts
 from jobrunner.order_kinds import OrderKind
 from jobrunner.order_records import Answer
-from jobrunner.store.check import check
-from tests.apps import answer_to, order, read_rows, store, take_turn
+from tests.apps import answer_to, order
 from tests.builders import event
+from tests.turned import Turned
 from tracker.fold import Event
 
 
-class Requeued:
-    """A job on a database; after each turn its counters are right."""
+class Requeued(Turned):
+    """A job of which tasks run, add to it, send others, and are requeued."""
 
     def __init__(self, runner: JobRunner) -> None:
-        self.runner = runner
-        self.job_id = ""
+        super().__init__(runner)
         self._numbers = count()
-
-    def submit(self, canvas: Signature, *, barrier: bool = False) -> None:
-        self.job_id = store(self.runner, canvas, barrier=barrier)
-        self.turn()
-
-    def turn(self, *events: Event) -> None:
-        take_turn(self.runner, *events)
-        assert check(self.runner.database) == []
 
     def leaf(self, number: int = 1) -> Signature:
         return self.runner.app.tasks["add"].si(number, number)
@@ -90,15 +80,5 @@ class Requeued:
     def requeue(self, arrival: int | None = None, **arguments: Any) -> Answer:
         return self.order(OrderKind.REQUEUE, arrival, **arguments)
 
-    def tasks(self) -> dict[int, Mapping[str, Any]]:
-        return {row["arrival"]: row for row in read_rows(self.runner.database, "task")}
-
-    def states(self) -> dict[int, str]:
-        return {arrival: row["state"] for arrival, row in sorted(self.tasks().items())}
-
     def deliveries(self) -> dict[int, int]:
         return {arrival: row["delivery"] for arrival, row in sorted(self.tasks().items())}
-
-    def job(self) -> Mapping[str, Any]:
-        (row,) = read_rows(self.runner.database, "job")
-        return row

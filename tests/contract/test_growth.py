@@ -1,7 +1,6 @@
 """What tasks add to their jobs, as events tell it and rows keep it: on both databases."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,30 +13,20 @@ from jobrunner import JobRunner, ids
 from jobrunner.additions import Part, parts
 from jobrunner.barrier import level_block
 from jobrunner.errors import InvalidCanvasError
-from jobrunner.store.check import wrong_counters
-from tests.apps import new_runner, read_rows, store, take_turn
+from tests.apps import new_runner, read_rows
 from tests.builders import event
+from tests.turned import Turned
 from tracker.fold import Event
 
 PROCESS = "process-1"
 
 
-@dataclass
-class Growing:
-    """A job and its tracker; tasks go by their arrival."""
+class Growing(Turned):
+    """A job to which tasks add."""
 
-    runner: JobRunner
-    numbers: Iterator[int] = field(default_factory=count)
-
-    def submit(self, canvas: Signature, *, barrier: bool = False) -> None:
-        store(self.runner, canvas, barrier=barrier)
-        self.turn()
-
-    def turn(self, *events: Event) -> None:
-        """Fold events and do what they lead to; see that counters are those of the rows."""
-        take_turn(self.runner, *events)
-        with self.runner.database.read() as connection:
-            assert wrong_counters(connection) == []
+    def __init__(self, runner: JobRunner) -> None:
+        super().__init__(runner)
+        self.numbers = count()
 
     def tell(self, arrival: int, type_: str, *, retries: int = 0, process: str = PROCESS, **fields: Any) -> Event:
         task = self.tasks()[arrival]
@@ -62,16 +51,6 @@ class Growing:
             self.tell(arrival, "added", retries=retries, process=process, part=part.model_dump(mode="json"))
             for part in told
         ]
-
-    def tasks(self) -> dict[int, Mapping[str, Any]]:
-        return {row["arrival"]: row for row in read_rows(self.runner.database, "task")}
-
-    def states(self) -> dict[int, str]:
-        return {arrival: row["state"] for arrival, row in sorted(self.tasks().items())}
-
-    def job(self) -> Mapping[str, Any]:
-        (row,) = read_rows(self.runner.database, "job")
-        return row
 
     def history(self) -> list[str]:
         return [row["line"] for row in read_rows(self.runner.database, "history") if row["new"] is None]

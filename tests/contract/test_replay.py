@@ -8,8 +8,7 @@ import pytest
 from celery import chain, group
 
 from jobrunner import JobRunner, ids
-from jobrunner.store.check import check
-from tests.apps import new_runner, read_rows, store, take_turn
+from tests.apps import check_counters, job_row, new_runner, read_rows, store, take_turn
 from tests.builders import event
 from tracker.fold import Event
 from tracker.replay import MOST_DELIVERIES
@@ -24,7 +23,7 @@ def runner(tmp_path: Path, database_url: str) -> Iterator[JobRunner]:
         """Do nothing, as often as need be."""
 
     yield made
-    assert check(made.database) == []
+    check_counters(made.database)
     made.database.close()
 
 
@@ -57,11 +56,6 @@ def states(runner: JobRunner) -> list[tuple[str, int]]:
     return [(row["state"], row["delivery"]) for row in rows(runner)]
 
 
-def job(runner: JobRunner) -> dict[str, Any]:
-    (row,) = read_rows(runner.database, "job")
-    return row
-
-
 def test_a_replayable_producer_runs_again_and_its_consumer_after_it(
     runner: JobRunner, turn: Callable[..., None]
 ) -> None:
@@ -72,14 +66,14 @@ def test_a_replayable_producer_runs_again_and_its_consumer_after_it(
     first, _, consumer = rows(runner)
     turn((2, "failed", [first["id"]]))
     assert states(runner) == [("queued", 2), ("completed", 1), ("pending", 1)]
-    assert job(runner)["state"] == "active"
+    assert job_row(runner)["state"] == "active"
     (line,) = decided(runner)
     assert (line["job_id"], line["task_id"]) == (first["job_id"], first["id"])
     assert line["line"] == f"ran again: its value was lost when task {consumer['id']} needed it"
     turn((0, "succeeded"))
     assert states(runner) == [("completed", 2), ("completed", 1), ("queued", 2)]
     turn((2, "succeeded"))
-    assert job(runner)["state"] == "completed"
+    assert job_row(runner)["state"] == "completed"
     assert rows(runner)[2]["reason"] is None
 
 
@@ -93,7 +87,7 @@ def test_a_producer_that_may_not_run_again_is_named_and_nothing_runs(
     first, second, consumer = rows(runner)
     turn((2, "failed", [first["id"], second["id"]]))
     assert states(runner) == [("completed", 1), ("completed", 1), ("failed", 1)]
-    ended = job(runner)
+    ended = job_row(runner)
     assert (ended["state"], ended["reason"], rows(runner)[2]["reason"]) == ("failed", "input-lost", "input-lost")
     assert ended["note"].startswith(
         f"total [{consumer['id']}] failed: the value of add [{second['id']}] is no longer in the result backend, and"
@@ -119,7 +113,7 @@ def test_producers_whose_input_is_lost_as_well_wait_for_theirs(runner: JobRunner
     assert states(runner) == [("completed", 2), ("queued", 3), ("queued", 3), ("pending", 1)]
     turn((1, "succeeded"), (2, "succeeded"))
     turn((3, "succeeded"))
-    assert job(runner)["state"] == "completed"
+    assert job_row(runner)["state"] == "completed"
 
 
 def test_a_consumer_that_was_sent_for_an_earlier_value_takes_the_present_one(
@@ -168,4 +162,4 @@ def test_a_value_that_is_lost_again_and_again_is_given_up(runner: JobRunner, tur
         producer = rows(runner)[0]
         turn((1, "failed", [ids.celery_id(producer["id"], number)]))
     assert states(runner) == [("completed", MOST_DELIVERIES), ("failed", MOST_DELIVERIES)]
-    assert "was sent 20 times already" in job(runner)["note"]
+    assert "was sent 20 times already" in job_row(runner)["note"]
