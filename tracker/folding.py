@@ -98,6 +98,7 @@ class _Folding:
             return
         before = {(one.celery_id, one.retries, one.process): one for ones in known.values() for one in ones}
         news = [one for one in told if not is_repeated(one, before.get((one.uuid, one.retries or 0, one.process)))]
+        self._following.refused = {(one.uuid, one.retries or 0) for one in news}
         sent = {task.celery_id: task for task in tasks.values() if task.state in SENT}
         avoided = {one.uuid for one in news if one.fields.get("reason") == Refusal.AVOIDED and one.uuid in sent}
         for id_ in avoided:  # once in a batch: it has yet to go out again

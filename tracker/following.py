@@ -78,6 +78,8 @@ class Following:
     turn: Turn
     #: What was refused and no living worker may run, with a sentence about that.
     stuck: Mapping[str, str] = field(default_factory=dict)
+    #: What gates have just refused: (Celery id, retries).
+    refused: Collection[tuple[str, int]] = ()
     _delays: dict[str, datetime] = field(default_factory=dict)
     _counts: dict[str, ItemCountRow] = field(default_factory=dict)
     _uncounted: set[str] = field(default_factory=set)
@@ -169,6 +171,8 @@ class Following:
         elif is_final(why):
             if self._try_move(task, TaskState.CANCELED, decider) and task.ordered is None:
                 task.note, task.reason = None, CancelReason.ORDER
+        elif (decider.celery_id, decider.retries) not in self.refused:
+            return  # long ago: its message was forwarded, and whoever has had that since has it from the broker
         elif self._try_move(task, TaskState.FAILED, decider) and task.ordered is None:
             task.note, task.reason = _DROPPED.format(why=why), FailureReason.LOST
 

@@ -76,6 +76,12 @@ def forwarded(runner: JobRunner, *events: dict[str, Any], later: float = 2) -> l
     return _turn(runner, *events, later=later)[1]
 
 
+def note_forwarded(runner: JobRunner, messages: list[HeldMessage]) -> None:
+    """Note that the broker has them."""
+    with runner.database.write() as connection:
+        tracking.forget_held(connection, [one.id for one in messages])
+
+
 def _turn(runner: JobRunner, *events: dict[str, Any], later: float) -> tuple[list[Outgoing], list[HeldMessage]]:
     with runner.database.write() as connection:
         one = Turn(connection, MIDNIGHT + timedelta(seconds=later))
@@ -284,6 +290,31 @@ def test_a_copy_that_was_received_before_the_worker_that_had_it_was_lost_is_forw
     give_up(runner, FIRST, redelivers=redelivers)
     turn(runner, whole(adopted, "redelivered", SECOND, at=2))
     assert [one.celery_id for one in forwarded(runner, later=60)] == [adopted]
+
+
+@pytest.mark.parametrize("redelivers", [True, False])
+def test_what_was_forwarded_to_a_worker_that_is_lost_before_it_starts_comes_again_from_the_broker(
+    runner: JobRunner, adopted: str, redelivers: bool
+) -> None:
+    turn(runner, told("received", adopted), whole(adopted, "paused"))
+    note_forwarded(runner, forwarded(runner))
+    turn(runner, told("received", adopted, SECOND, at=2))
+    give_up(runner, SECOND, redelivers=redelivers)
+    assert task_row(runner, adopted)["state"] == TaskState.QUEUED
+    assert job_row(runner)["state"] == JobState.ACTIVE
+    turn(runner, told("received", adopted, at=3), whole(adopted, "redelivered", at=4))
+    assert [one.celery_id for one in forwarded(runner)] == [adopted]
+
+
+def test_a_message_that_has_come_back_is_kept_though_it_was_noted_late_that_it_was_forwarded(
+    runner: JobRunner, adopted: str
+) -> None:
+    """Another tracker has led meanwhile."""
+    turn(runner, whole(adopted, "paused"))
+    sent = forwarded(runner)
+    turn(runner, told("received", adopted, at=2), whole(adopted, "paused", at=3))
+    note_forwarded(runner, sent)
+    assert [one.celery_id for one in forwarded(runner)] == [adopted]
 
 
 def test_a_copy_that_turns_up_after_its_task_was_given_up_is_forwarded(runner: JobRunner, adopted: str) -> None:

@@ -90,9 +90,11 @@ def take_held(connection: Connection, now: datetime, limit: int) -> list[HeldMes
 
 
 def forget_held(connection: Connection, ids: Collection[str]) -> None:
-    """Remove messages that the broker has."""
+    """Remove messages that the broker has; one that has come back since is held again."""
     if ids:
-        connection.execute(delete(held_message).where(_ID), {"ids": list(ids)})
+        connection.execute(
+            delete(held_message).where(_ID, held_message.c.forwarded_at.is_not(None)), {"ids": list(ids)}
+        )
 
 
 def hold_in_doubt(connection: Connection) -> int:
