@@ -3,6 +3,7 @@
 from celery import Celery
 from celery.backends.base import BaseKeyValueStoreBackend
 from celery.exceptions import ImproperlyConfigured
+from kombu.exceptions import OperationalError
 
 from jobrunner.errors import ConfigurationError
 from jobrunner.masking import mask_text, mask_url
@@ -10,6 +11,9 @@ from jobrunner.masking import mask_text, mask_url
 #: Transport options of connections that nobody must wait for longer than a tracker's lease runs, in seconds: RabbitMQ
 #: does not even read from one that it blocks because its memory is full. Redis's transport passes these over.
 TIMEOUTS = {"read_timeout": 4.0, "write_timeout": 4.0}
+
+#: Seconds for which somebody may be kept waiting who only wants to know whether a broker is there.
+_A_MOMENT = {"socket_connect_timeout": 2.0, "connect_timeout": 2.0}
 
 #: What Celery and kombu raise for a URL that they cannot read. Their sentences may hold a part of its password.
 _NO_URL = (ValueError, TypeError, LookupError, AttributeError)
@@ -45,6 +49,18 @@ def check_broker(app: Celery) -> None:
     if transport not in {"redis", "amqp"}:
         msg = f"The broker of the Celery app {app.main!r} is {transport}, which cannot hold the event log."
         raise ConfigurationError(msg, "Use Redis, Valkey or RabbitMQ as broker.")
+
+
+def why_away(app: Celery) -> str | None:
+    """Return why an app's broker cannot be reached just now; None if it can."""
+    connection = app.connection_for_read(transport_options=TIMEOUTS | _A_MOMENT)
+    try:
+        connection.ensure_connection(max_retries=len(connection.alt))
+    except (*connection.connection_errors, *connection.channel_errors, OperationalError) as error:
+        return mask_text(str(error)).rstrip(".")
+    finally:
+        connection.release()
+    return None
 
 
 def check_backend(app: Celery) -> None:

@@ -24,7 +24,7 @@ from jobrunner.embedded.lock import hold_lock
 from jobrunner.embedded.supervisor import Child, Supervisor
 from jobrunner.errors import ConfigurationError, WaitTimeoutError
 from jobrunner.masking import mask_url
-from jobrunner.servers import broker_of, check_backend, check_broker, transport_of
+from jobrunner.servers import broker_of, check_backend, check_broker, transport_of, why_away
 from jobrunner.settings import Settings
 from jobrunner.states import ENDED_JOB, JobState
 from jobrunner.store.database import Database
@@ -54,6 +54,10 @@ def up(module: str | None, concurrency: int | None) -> int:
         click.echo(f"database  {runner.database.where}")
         click.echo(f"log       {runner.settings.home / 'up.log'}")
         names = ", ".join(sorted(runner.named)) or "none yet"
+        why = None if runner.embedded else why_away(runner.app)
+        if why is not None:
+            click.echo(f"\nThe broker cannot be reached ({why}): jobs wait for it.", err=True)
+            click.echo("hint: Start it. For an app that names no broker `jobrunner up` starts one.", err=True)
         click.echo(f"\nReady for jobs ({names}). Ctrl-C stops everything.")
         caught = supervisor.run_until()
         click.echo("Stopping: running tasks may end.", err=True)

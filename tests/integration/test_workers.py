@@ -188,6 +188,8 @@ def test_up_masks_the_password_of_an_apps_broker(house: House) -> None:
     up = house.start("printed", argv, PYTHONPATH=f"{house.home}:{house.environment.get('PYTHONPATH', '')}")
     up.says("Ready for jobs")
     assert f"broker    redis://:{MASK}@127.0.0.1:1/0" in up.text
+    assert "The broker cannot be reached (" in up.text
+    assert "jobs wait for it" in up.text
     log = house.home / "up.log"
     until(lambda: "cannot be reached" in log.read_text(), timeout=PATIENCE, what="the tracker to have tried")
     up.stop()
