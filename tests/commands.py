@@ -2,9 +2,15 @@
 
 import json
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from jobrunner import cli
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,16 @@ class Ended:
 
 
 Run = Callable[..., Ended]
+
+
+def run_here(*arguments: str) -> Ended:
+    """Run a `jobrunner` command in this process: starting one for it takes most of a second."""
+    out, err = StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr("sys.argv", ["jobrunner", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    return Ended(ended.value.code, out.getvalue(), err.getvalue())
 
 
 #: A script of shell that ignores TERM, as all its children do, half of which leave its session: `FILE DEPTH`, in each

@@ -29,6 +29,7 @@ from jobrunner.store import leases, tracking
 from jobrunner.store.schema import metadata
 from jobrunner.store.schema import worker as workers
 from jobrunner.store.upgrade import upgrade
+from tests.commands import Ended, run_here
 from tests.process import ROOT, Process
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.redis import Redis
@@ -135,11 +136,24 @@ class House:
         return process
 
     def cli(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Run a `jobrunner` command to its end."""
+        """Run a `jobrunner` command to its end, in a process of its own."""
         command = [sys.executable, "-m", "jobrunner.cli", *arguments]
         return subprocess.run(
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
+
+    def ask(self, *arguments: str) -> Ended:
+        """Run a `jobrunner` command that needs no user code, in this process: many are asked until they say something.
+
+        With user code it would be that of the house which first imported it.
+        """
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(ROOT)
+            for name in _SETTINGS:
+                patch.delenv(name, raising=False)
+                if name in self.environment:
+                    patch.setenv(name, self.environment[name])
+            return run_here(*arguments)
 
     def close(self) -> None:
         """End everything that still runs."""

@@ -105,7 +105,7 @@ def test_jobs_wait_on_for_one_that_has_failed_and_run_when_that_has_completed_af
     ]
     first = house.jobs.submit(proj.need.si(1, "abc", str(there), house.path("ran")), name="J1", key="J1")
     assert first.wait(PATIENCE) is JobState.FAILED
-    shown = house.cli("show", second.id).stdout
+    shown = house.ask("show", second.id).out
     assert "state      waiting\n" in shown
     assert f"waits      for job J1 [{first.id}], which has failed: `jobrunner requeue {first.id}`\n" in shown
     there.open()

@@ -4,8 +4,6 @@ Each task writes its starts and its ends to a file of its own, so that also an e
 known: the broker gives out once more what it had not been told to forget.
 """
 
-import json
-
 import pytest
 from celery import group
 
@@ -42,7 +40,7 @@ def started(attempts: list[Attempt]) -> dict[Try, Attempt]:
 
 def losses(house: House) -> list[tuple[int, int]]:
     """Return for each worker the events that it dropped, and the batches of its events that never arrived."""
-    shown = json.loads(house.cli("workers", "--json").stdout)
+    shown = house.ask("workers", "--json").json
     return [(one["events_dropped"], one["batches_missed"]) for one in shown]
 
 

@@ -11,9 +11,9 @@ from tests.waiting import until
 pytestmark = on_sqlite
 
 
-def check(house: House) -> tuple[int, str]:
-    ended = house.cli("tracker", "--check")
-    return ended.returncode, ended.stdout + ended.stderr
+def check(house: House) -> tuple[object, str]:
+    ended = house.ask("tracker", "--check")
+    return ended.code, ended.out + ended.err
 
 
 def test_it_fails_while_nobody_leads(house: House) -> None:

@@ -61,7 +61,7 @@ def test_what_a_command_writes_is_in_the_log_of_its_task(running: House) -> None
     (task,) = job.tasks()
 
     def lines() -> list[str]:
-        return running.cli("logs", task.id).stdout.splitlines()
+        return running.ask("logs", task.id).out.splitlines()
 
     wanted = ("on stdout", "on stderr")
     until(lambda: all(any(one.endswith(text) for one in lines()) for text in wanted), timeout=PATIENCE, what="its log")

@@ -1,6 +1,5 @@
 """Failures of real workers as people see them."""
 
-import json
 import sys
 from datetime import UTC, datetime
 
@@ -37,7 +36,7 @@ def test_watch_tells_of_soft_failures_as_they_happen_and_every_attempt_is_seen_w
     assert "unlucky" not in watch.text
 
     house.ended_attempts(job)
-    tasks = json.loads(house.cli("tasks", job.id, "--attempts", "--json").stdout)
+    tasks = house.ask("tasks", job.id, "--attempts", "--json").json
     # A worker that has failed a task may have handed it back.
     tries = {task["id"]: [one for one in task["attempts"] if one["outcome"] != "held"] for task in tasks}
     outcomes = {id_: [one["outcome"] for one in ones] for id_, ones in tries.items()}
@@ -47,13 +46,13 @@ def test_watch_tells_of_soft_failures_as_they_happen_and_every_attempt_is_seen_w
     assert outcomes[dead_one] == ["retried", "succeeded"]
     workers = {one["worker"] for task in tasks for one in task["attempts"]}
     assert workers <= {"one@house", "two@house"}
-    lines = house.cli("tasks", job.id, "--attempts").stdout.splitlines()
+    lines = house.ask("tasks", job.id, "--attempts").out.splitlines()
     shown = sum(line.startswith(tuple(outcomes)) and "@house" in line and " held " not in line for line in lines)
     assert shown == 4 + 1 + 3 + 2
 
-    errors, death = json.loads(house.cli("show", job.id, "--errors", "--json").stdout)["errors"]
+    errors, death = house.ask("show", job.id, "--errors", "--json").json["errors"]
     assert (errors["error"], errors["attempts"], errors["tasks"]) == ("ValueError('try #')", 6, 2)
     assert errors["outcomes"] == {"retried": 5, "failed": 1}
     assert errors["first_at"] < errors["last_at"] <= datetime.now(UTC).isoformat()
     assert (death["attempts"], death["error"].partition("(")[0]) == (1, "WorkerLostError")
-    assert json.loads(house.cli("tasks", job.id, "--state", "failed", "--json").stdout)[0]["id"] == unlucky_one
+    assert house.ask("tasks", job.id, "--state", "failed", "--json").json[0]["id"] == unlucky_one

@@ -25,8 +25,8 @@ def test_the_paths_that_failed_are_handled_by_themselves_and_go_on_to_the_next_t
     assert running.lines("next") == [str(paths[:8])]
     for path in (*paths[8:], broken):
         Path(path).touch()
-    ended = running.cli("requeue", job.id, "--items", "failed")
-    assert (ended.returncode, "2 tasks run again, 1 of them with only the items" in ended.stdout) == (0, True)
+    ended = running.ask("requeue", job.id, "--items", "failed")
+    assert (ended.code, "2 tasks run again, 1 of them with only the items" in ended.out) == (0, True)
     until(lambda: job.state is JobState.COMPLETED, timeout=PATIENCE, what="the job to complete")
     assert job.result() == paths[8:]
     assert running.lines("given") == ["10", "2", "2"]

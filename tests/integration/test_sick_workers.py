@@ -54,7 +54,7 @@ def test_a_sick_worker_gets_no_more_of_what_it_fails_and_others_complete_the_job
     job = house.jobs.submit(chain(before, proj.hold.si(None, str(gate)), after))
     gate.reached()
     until(lambda: blocked(house, job), timeout=PATIENCE, what="the sick worker to be blocked")
-    table = house.cli("workers").stdout.partition("BLOCKED")[2]
+    table = house.ask("workers").out.partition("BLOCKED")[2]
     assert [SICK, proj.ail.name, job.id] == table.splitlines()[1].split()[:3]
     gate.open()
     assert job.wait(PATIENCE) is JobState.COMPLETED
@@ -99,8 +99,8 @@ def test_a_worker_that_has_got_well_works_again_when_it_is_unblocked(house: Hous
     job = house.jobs.submit(group(*(proj.ail.si(number, path) for number in range(3)), last))
     until(lambda: blocked(house, job), timeout=PATIENCE, what="the sick worker to be blocked")
     cause.unlink()
-    done = house.cli("workers", "unblock", SICK, "--reason", "new disk")
-    assert (done.returncode, f"{SICK} gets {proj.ail.name} again" in " ".join(done.stdout.split())) == (0, True)
+    done = house.ask("workers", "unblock", SICK, "--reason", "new disk")
+    assert (done.code, f"{SICK} gets {proj.ail.name} again" in " ".join(done.out.split())) == (0, True)
     gate.open()
     assert job.wait(PATIENCE) is JobState.FAILED
     assert job.view.reason != FailureReason.NO_WORKERS

@@ -76,6 +76,6 @@ def test_ten_thousand_item_errors_are_kept_and_shown_page_by_page(running: House
     while page := handle.item_errors(limit=4_000, after=numbers[-1] if numbers else None):
         numbers += [one.number for one in page]
     assert numbers == list(range(MOST_ERRORS))
-    shown = running.cli("show", "--errors", job.id)
-    assert len(shown.stdout) < 200_000
-    assert "… and 9,900 more: --offset 100" in shown.stderr
+    shown = running.ask("show", "--errors", job.id)
+    assert len(shown.out) < 200_000
+    assert "… and 9,900 more: --offset 100" in shown.err

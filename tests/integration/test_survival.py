@@ -300,13 +300,13 @@ def test_a_job_survives_a_killed_broker(house: House, capsys: pytest.CaptureFixt
 
 def test_a_job_submitted_without_a_broker_waits_says_why_and_goes_on(house: House) -> None:
     job = house.jobs.submit(steps(house, 20))
-    assert "no tracker is running" in house.cli("show", job.id).stdout
+    assert "no tracker is running" in house.ask("show", job.id).out
     house.tracker()
-    until(lambda: "cannot be reached" in house.cli("show", job.id).stdout, timeout=PATIENCE, what="show to say why")
+    until(lambda: "cannot be reached" in house.ask("show", job.id).out, timeout=PATIENCE, what="show to say why")
     assert job.state is JobState.QUEUED
     assert house.jobs.submit(house.proj.add.s(1, 2)).state is JobState.QUEUED
     house.broker()
-    until(lambda: "no worker is online" in house.cli("show", job.id).stdout, timeout=PATIENCE, what="show to say why")
+    until(lambda: "no worker is online" in house.ask("show", job.id).out, timeout=PATIENCE, what="show to say why")
     house.worker()
     assert job.wait(PATIENCE) is JobState.COMPLETED
     house.check_completed_once(job)

@@ -134,11 +134,11 @@ def test_the_demo_prints_its_report_and_leaves_nothing(house: House) -> None:
     assert "jobrunner list" in report
     assert anything_left(house, running) == []
     assert not (house.home / "up.json").exists()
-    (listed,) = json.loads(house.cli("list", "--json").stdout)
+    (listed,) = house.ask("list", "--json").json
     assert (listed["state"], listed["total"]) == ("completed", 17)
-    tasks = json.loads(house.cli("tasks", listed["id"], "--json").stdout)
+    tasks = house.ask("tasks", listed["id"], "--json").json
     assert Counter(task["state"] for task in tasks) == {"completed": 14, "partial": 3}
-    shown = json.loads(house.cli("show", listed["id"], "--errors", "--json").stdout)
+    shown = house.ask("show", listed["id"], "--errors", "--json").json
     assert shown["outcome"] == "with-errors"
     assert {Path(one["item"]).name for one in shown["item_errors"]["errors"]} == {
         "bad_syntax.py", "bad_encoding.py", "nul_byte.py"}  # fmt: skip

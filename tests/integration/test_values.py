@@ -118,4 +118,4 @@ def test_replayable_producers_of_lost_values_run_again_and_the_job_ends_right(br
     brief.check_completed_once(job)
     assert Counter(brief.lines("lines")) == {"1": 4, "3": 2}
     assert [line.split(":")[0] for line in told(brief, job)] == ["ran again"] * 3
-    assert brief.cli("db", "check").returncode == 0
+    assert brief.ask("db", "check").code == 0

@@ -22,7 +22,7 @@ W1, W2 = "one@house", "two@house"
 
 def workers(house: House) -> dict[str, dict[str, Any]]:
     """Return what `jobrunner workers` says, by name."""
-    return {one["name"]: one for one in json.loads(house.cli("workers", "--json").stdout)}
+    return {one["name"]: one for one in house.ask("workers", "--json").json}
 
 
 def told(house: House, what: str, condition: Callable[[dict[str, dict[str, Any]]], Any]) -> dict[str, dict[str, Any]]:
@@ -144,7 +144,7 @@ def test_what_workers_have_lost_is_told_once_and_shown_also_after_a_takeover(hou
     lost = told(house, "more of it", lambda found: found[W1]["batches_missed"] > 2)
     assert (lost[W1]["batches_missed"], lost[W1]["events_dropped"]) == (3, 8)
     second.says("Batches 6 to 6 of worker 'one@house'")
-    assert "8 events, 3 batches" in house.cli("workers").stdout
+    assert "8 events, 3 batches" in house.ask("workers").out
 
 
 def number(house: House, number: int, dropped: int = 0) -> None:
@@ -168,11 +168,11 @@ def test_a_tracker_that_cannot_reach_its_broker_tells_no_password(house: House, 
     tracker = house.start("tracker", argv, JOBRUNNER_BROKER=url, JOBRUNNER_RESULT_BACKEND="redis://127.0.0.1:1/1")
     tracker.says("the broker cannot be reached")
     shown = until(
-        lambda: "cannot be reached" in (text := house.cli("show", job.id).stdout) and text,
+        lambda: "cannot be reached" in (text := house.ask("show", job.id).out) and text,
         timeout=PATIENCE,
         what="show to say why",
     )
-    for text in (shown, tracker.text, house.cli("show", job.id, "--json").stdout, house.cli("workers").stderr):
+    for text in (shown, tracker.text, house.ask("show", job.id, "--json").out, house.ask("workers").err):
         assert "secret" not in text
     assert tracker.stop() == 0
     assert "secret" not in tracker.text

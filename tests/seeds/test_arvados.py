@@ -1,6 +1,5 @@
 """What Arvados says of job tasks (A), as far as states, moves and a running house show it."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -64,7 +63,7 @@ def test_a2_when_a_job_starts_it_is_seeded_with_a_task_with_sequence_0_and_an_em
 ) -> None:
     job = running.jobs.submit(running.proj.who_am_i.s())
     assert job.wait(PATIENCE) is JobState.COMPLETED
-    (seed,) = json.loads(running.cli("tasks", job.id, "--json").stdout)
+    (seed,) = running.ask("tasks", job.id, "--json").json
     assert (seed["sequence"], seed["arrival"], seed["parameters"], seed["created_by"]) == (0, 0, {}, None)
     assert (seed["success"], seed["progress"]) == (True, 1.0)
 
@@ -113,7 +112,7 @@ def test_a7_if_the_process_terminates_without_setting_success_the_task_failed_bu
     assert running.lines("exits") == ["os._exit"] * 2  # it was re-attempted, as often as it may be
     (attempts,) = running.ended_attempts(job)
     assert [one.outcome for one in attempts] == ["retried", "failed"]
-    (shown,) = json.loads(running.cli("tasks", job.id, "--json").stdout)
+    (shown,) = running.ask("tasks", job.id, "--json").json
     assert (shown["state"], shown["success"]) == ("failed", False)
 
 

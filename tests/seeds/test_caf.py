@@ -1,6 +1,5 @@
 """What the CAF job tracking worker says (C), as far as states, moves and a running house show it."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -69,10 +68,10 @@ def test_c2_it_can_also_receive_progress_messages_sent_explicitly_to_it(running:
     stored = running.app.AsyncResult(task.celery_id)
     if how == "update_state":
         assert (stored.state, stored.info["current"]) == ("PROGRESS", 3)
-    assert f"75%: {how}" in running.cli("tasks", job.id).stdout
+    assert f"75%: {how}" in running.ask("tasks", job.id).out
     gate.open()
     assert job.wait(PATIENCE) is JobState.COMPLETED
-    (task,) = json.loads(running.cli("tasks", job.id, "--json").stdout)
+    (task,) = running.ask("tasks", job.id, "--json").json
     assert (task["progress"], stored.state) == (1.0, "SUCCESS")
 
 

@@ -162,7 +162,7 @@ def test_h4_tasks_are_listed_as_active_with_more_to_come_and_as_inactive(running
     )
 
     def listed(*options: str) -> list[str]:
-        return [task["id"] for task in json.loads(running.cli("tasks", job.id, "--json", *options).stdout)]
+        return [task["id"] for task in running.ask("tasks", job.id, "--json", *options).json]
 
     assert listed("--active") == [held.id]
     assert listed("--inactive") == [added.id, failed.id]

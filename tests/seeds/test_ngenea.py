@@ -285,7 +285,7 @@ def test_n2_error_is_a_captured_error_not_all_paths_processed_and_the_paths_that
     assert [(one.item, one.message, one.type) for one in job.task(first.id).item_errors()] == [
         (path, f"no {path}", "FileNotFoundError") for path in PATHS[3:5]
     ]
-    shown = running.cli("show", "--errors", job.id).stdout
+    shown = running.ask("show", "--errors", job.id).out
     listed = [line.split() for line in shown.splitlines() if line.startswith("/data")]
     assert listed == [[path, "FileNotFoundError:", "no", path, first.id] for path in PATHS[3:5]]
     assert "items      processed 16, skipped 0, failed 2, aborted 0" in shown
@@ -341,7 +341,7 @@ def test_n2_a_job_all_of_which_was_skipped_had_nothing_to_do(running: House) -> 
         (TaskState.SKIPPED, "empty", 0),
     ]
     assert job.result() is None
-    assert job.id not in running.cli("list", "--no-noop").stdout
+    assert job.id not in running.ask("list", "--no-noop").out
 
 
 def test_n2_cancelled_is_entered_without_having_started() -> None:
@@ -379,8 +379,8 @@ def test_n3_how_long_the_delay_is_is_known_until_everything_has_been_read(house:
     with house.jobs.database.write() as connection:
         connection.execute(update(lease).values(caught_up_at=lease.c.caught_up_at - 7200))
     job = house.jobs.submit(house.proj.add.s(1, 2))
-    assert "2 h 0 min behind" in house.cli("show", job.id).stdout
-    assert "what the last one knew 2 h 0 min ago" in house.cli("list").stderr
+    assert "2 h 0 min behind" in house.ask("show", job.id).out
+    assert "what the last one knew 2 h 0 min ago" in house.ask("list").err
     leave_unread(house, batches=1_000, last="last@house")
     house.tracker()
 
@@ -392,7 +392,7 @@ def test_n3_how_long_the_delay_is_is_known_until_everything_has_been_read(house:
         return set() if seconds_behind(view, status) else online | {"nobody"}
 
     assert "last@house" in until(prompt, timeout=PATIENCE, what="the tracker to be prompt")
-    assert json.loads(house.cli("show", job.id, "--json").stdout)["behind_seconds"] is None
+    assert house.ask("show", job.id, "--json").json["behind_seconds"] is None
 
 
 def leave_unread(house: House, batches: int, last: str) -> None:
