@@ -35,7 +35,7 @@ _FAILED = frozenset(
 def stage(connection: "Connection", events: Sequence[Event], tasks: Mapping[str, Task]) -> Counter[str]:
     """Write what events tell of additions, and return how many tasks join each job; parts told twice count once."""
     told = [_Piece.of(event, tasks[event.uuid]) for event in events if event.type == TASK_ADDED and event.uuid in tasks]
-    told = [piece for piece in told if piece.is_awaited]
+    told = [piece for piece in told if piece.may_count]
     if not told:
         return Counter()
     known = tracking.additions_by_id(connection, {piece.part.addition for piece in told})
@@ -97,9 +97,9 @@ class _Piece:
         return cls(part, task, delivery_of(task, event.uuid), event.retries or 0, event.process)
 
     @property
-    def is_awaited(self) -> bool:
-        """Whether its attempt may still succeed."""
-        return bool(self.task.block_id) and self.delivery == self.task.delivery and self.task.state not in ENDED_TASK
+    def may_count(self) -> bool:
+        """Whether its attempt may succeed, or turn out to have succeeded although the task was given up."""
+        return bool(self.task.block_id) and self.delivery == self.task.delivery and self.task.state not in WELL
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,7 +121,9 @@ class _Staging:
             id=part.addition, job_id=task.job_id, task_id=task.id, delivery=piece.delivery, retries=piece.retries,
             process=piece.process, chain_id=part.chain, group_id=part.group, tasks=0, told=None, expands=part.expands,
             value_task=part.value_task, value_group=part.value_group,
+            kept=False if task.state in ENDED_TASK else None,  # too late: if it was a success, it is torn
         )  # fmt: skip
+        self.additions[part.addition] = addition
         if addition.kept is False:
             return
         fixed = {"job_id": task.job_id, "addition_id": addition.id}

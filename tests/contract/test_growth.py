@@ -13,7 +13,7 @@ from jobrunner import JobRunner, ids
 from jobrunner.additions import Part, parts
 from jobrunner.barrier import level_block
 from jobrunner.errors import InvalidCanvasError
-from tests.apps import new_runner, read_rows
+from tests.apps import give_up, new_runner, nobody_runs_it, read_rows
 from tests.builders import event
 from tests.turned import Turned
 from tracker.fold import Event
@@ -260,3 +260,16 @@ def test_a_success_that_comes_too_late_says_nothing_about_the_task(growing: Grow
     before = growing.tasks()[0]
     growing.turn(growing.tell(0, "succeeded", process="other"))
     assert growing.tasks()[0] == before
+
+
+def test_a_success_is_none_if_it_has_added_something_after_its_task_was_given_up(growing: Growing) -> None:
+    """Its worker was frozen: nobody can say any more what the job would have become."""
+    runner = growing.runner
+    runner.task(name="once", shared=False, max_retries=0)(nobody_runs_it)
+    growing.submit(runner.app.tasks["once"].si())
+    growing.turn(growing.tell(0, "started"))
+    give_up(runner, "w1@host")
+    assert growing.states() == {0: "failed"}
+    growing.turn(*growing.adds(0, runner.app.tasks["add"].s(1, 2)), growing.tell(0, "succeeded"))
+    assert growing.states() == {0: "failed"}
+    assert "the event log has lost a part of what it had added" in growing.tasks()[0]["note"]
