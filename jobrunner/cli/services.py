@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,8 @@ def _running(runner: JobRunner, module: str, concurrency: int | None) -> Iterato
             "JOBRUNNER_HOME": str(home),
             "JOBRUNNER_DATABASE": runner.database.url.render_as_string(hide_password=False),
         }
-        for name, argv in (("tracker", _tracker_command(module)), ("worker", _worker_command(module, concurrency))):
-            supervisor.start(Child(name=name, argv=argv, environment=environment))
+        supervisor.start(Child(name="tracker", argv=_tracker_command(module), environment=environment))
+        supervisor.start(_worker(_worker_command(module, concurrency), environment))
         yield supervisor
 
 
@@ -142,6 +142,11 @@ def _worker_command(module: str, concurrency: int | None) -> list[str]:
     # once that a worker which comes up replaces one that was killed.
     options = ["--without-mingle", "--without-gossip", "-n", "up@%h", "-l", "WARNING"]
     return [_PYTHON, "-P", "-m", "workers", "-A", module, *options, "-c", str(concurrency or os.cpu_count() or 1)]
+
+
+def _worker(argv: Sequence[str], environment: Mapping[str, str]) -> Child:
+    """Return a worker, which in a hurry tells of the tasks that it leaves, so that others get them at once."""
+    return Child(name="worker", argv=argv, environment=environment, hurry=signal.SIGQUIT)
 
 
 def _broker_text(runner: JobRunner) -> str:
@@ -164,7 +169,7 @@ def worker(module: str | None, options: Sequence[str]) -> int:
         raise ConfigurationError(msg, "Name the module of your Celery app: jobrunner worker -A MODULE.")
     load_runner(module)  # a mistake is told here, once, and not by a child that is started again and again
     with Supervisor(grace=None) as supervisor:
-        supervisor.start(Child(name="worker", argv=[_PYTHON, "-P", "-m", "workers", "-A", module, *options]))
+        supervisor.start(_worker([_PYTHON, "-P", "-m", "workers", "-A", module, *options], {}))
         caught = supervisor.run_until()
     return _INTERRUPTED if caught == signal.SIGINT else 0
 

@@ -36,6 +36,8 @@ _LONGEST_DELAY_SECONDS = 10.0
 _HEALTHY_SECONDS = 30.0
 #: The first signal asks us to stop, the second one to stop at once.
 _SIGNALS_OF_HURRY = 2
+#: Seconds that a child has then which can be told so, to say what it leaves undone; a third signal ends them.
+_HURRY_SECONDS = 5.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Holds a child back until the guardian knows its group: were we killed in between, nobody would ever end the child.
 #: When we die, `read` fails instead. The program takes the shell's place, and with it its pid.
@@ -54,6 +56,8 @@ class Child:
     restart: bool = True
     #: It is ended after all others: they need it to the end (the broker).
     last: bool = False
+    #: What a second signal to us is for it: it is killed only if it has not ended a moment later. Else it is killed.
+    hurry: signal.Signals | None = None
 
 
 @dataclass(slots=True)
@@ -139,6 +143,8 @@ class Supervisor:
         for slot in self._in_order_of_end():
             if slot.process:
                 self._ask_to_end(slot.process, grace)
+                if slot.child.hurry is not None and slot.process.poll() is None and self._is_hurried:
+                    self._hurry(slot.process, slot.child.hurry)
                 self._bury(slot, slot.process)
         self._slots.clear()
 
@@ -149,9 +155,19 @@ class Supervisor:
     def _ask_to_end(self, process: subprocess.Popen[bytes], grace: float | None) -> None:
         deadline = None if grace is None else time.monotonic() + grace
         process.terminate()
-        while process.poll() is None and len(self._received) < _SIGNALS_OF_HURRY:
+        while process.poll() is None and not self._is_hurried:
             if deadline is not None and time.monotonic() > deadline:
                 return
+            time.sleep(_POLL_SECONDS)
+
+    @property
+    def _is_hurried(self) -> bool:
+        return len(self._received) >= _SIGNALS_OF_HURRY
+
+    def _hurry(self, process: subprocess.Popen[bytes], how: signal.Signals) -> None:
+        deadline, received = time.monotonic() + _HURRY_SECONDS, len(self._received)
+        process.send_signal(how)
+        while process.poll() is None and time.monotonic() < deadline and len(self._received) == received:
             time.sleep(_POLL_SECONDS)
 
     def _watch(self) -> None:

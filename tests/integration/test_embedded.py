@@ -302,6 +302,34 @@ def test_deaf_children_are_killed_when_their_time_is_over(home: Path, start: Sta
     assert gone(*pids)
 
 
+#: Says so when it is asked to end, and ends when it is told to hurry.
+BUSY = """
+import signal, sys
+from pathlib import Path
+out = Path(sys.argv[1])
+def hurry(*_):
+    out.with_suffix(".hurried").touch()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, lambda *_: out.with_suffix(".asked").touch())
+signal.signal(signal.SIGQUIT, hurry)
+out.touch()
+while True:
+    signal.pause()
+"""
+
+
+def test_a_second_signal_tells_a_child_that_can_be_told_to_hurry(tmp_path: Path, start: Start) -> None:
+    out = tmp_path / "worker"
+    program = WORKER.replace("*sys.argv[1:]])", f"{BUSY!r}, *sys.argv[2:]], hurry=signal.SIGQUIT)")
+    worker = start(f"import signal\n{program}", out)
+    until(out.exists, timeout=20, what="the child to be there")
+    worker.terminate()
+    until(out.with_suffix(".asked").exists, timeout=20, what="the child to be asked")
+    worker.terminate()
+    assert worker.wait(timeout=20) == signal.SIGTERM
+    assert out.with_suffix(".hurried").exists()
+
+
 def test_a_second_signal_kills_at_once(tmp_path: Path, start: Start) -> None:
     """`jobrunner worker` waits for its child without limit: only the second signal ends this one."""
     worker = start(WORKER, tmp_path / "worker", "deaf")

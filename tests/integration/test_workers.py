@@ -1,6 +1,7 @@
 """What the tracker writes down of workers, and what it says of a broker that it cannot reach."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from celery import group
 
 from jobrunner.handle import Job
 from jobrunner.masking import MASK
+from jobrunner.states import TaskState
 from jobrunner.wire import EVENT_LOG, VERSION
 from tests.house import PATIENCE, House
 from tests.waiting import until
@@ -125,6 +127,26 @@ def test_what_a_replaced_process_says_to_another_tracker_gives_nobody_up(house: 
     job.wait(PATIENCE)
     assert (job.tasks()[0].delivery, workers(house)[W1]["pid"]) == (1, 8)
     assert [one.outcome for one in house.attempts(job)[task.id]] == ["succeeded"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.chaos)])
+def test_a_worker_in_a_hurry_says_what_it_leaves_undone(house: House, number: signal.Signals) -> None:
+    """The second signal; a worker that is just killed would be lost after half a minute of silence."""
+    house.broker()
+    house.tracker()
+    worker, gate = house.worker(module="jobrunner"), house.gate("open")
+    job = house.jobs.submit(house.proj.hold.s(1, str(gate)))
+    gate.reached()
+    until(lambda: job.tasks()[0].state is TaskState.ACTIVE, timeout=PATIENCE, what="its start to be known")
+    worker.popen.send_signal(number)
+    worker.says("Warm shutdown")
+    worker.popen.send_signal(number)
+    assert worker.popen.wait(PATIENCE) == (130 if number is signal.SIGINT else 0)
+    task = until(
+        lambda: (one := job.tasks()[0]).state is not TaskState.ACTIVE and one, timeout=PATIENCE, what="what it leaves"
+    )
+    assert task.note == "lost: its worker was shut down while it ran this task"
+    assert "Traceback" not in worker.text
 
 
 def test_what_workers_have_lost_is_told_once_and_shown_also_after_a_takeover(house: House) -> None:
