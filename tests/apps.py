@@ -69,14 +69,15 @@ def nobody(folder: Path) -> str:
     return f"redis+socket://{folder}/nothing.sock?virtual_host=0"
 
 
-def sqlite_url(folder: Path) -> str:
-    return f"sqlite:///{folder / 'jobs.db'}"
+def sqlite_url(folder: Path, name: str = "jobs.db") -> str:
+    return f"sqlite:///{folder / name}"
 
 
-def new_database(folder: Path) -> str:
+def new_database(folder: Path, name: str = "jobs.db") -> str:
     """Create a SQLite database with the newest schema and return its URL: migrated once per process, then copied."""
-    (folder / "jobs.db").write_bytes(_migrated())
-    return sqlite_url(folder)
+    (folder / name).touch(mode=0o600)  # as an upgrade makes it
+    (folder / name).write_bytes(_migrated())
+    return sqlite_url(folder, name)
 
 
 @functools.cache

@@ -28,7 +28,7 @@ from jobrunner.states import TaskState
 from jobrunner.store import leases, tracking
 from jobrunner.store.schema import metadata
 from jobrunner.store.schema import worker as workers
-from jobrunner.store.upgrade import upgrade
+from tests.apps import new_database
 from tests.commands import Ended, run_here
 from tests.process import ROOT, Process
 from tests.servers.rabbitmq import RabbitMQ
@@ -63,7 +63,7 @@ class House:
         self._rabbitmq = rabbitmq
         self._vhost = rabbitmq.new_vhost() if rabbitmq else None
         if database_url is None:
-            upgrade(f"sqlite:///{home / 'jobrunner.db'}")
+            new_database(home, "jobrunner.db")
         settings = {
             "JOBRUNNER_HOME": str(home),
             "JOBRUNNER_DATABASE": database_url,

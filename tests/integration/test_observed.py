@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 from celery import Celery, Signature, chain, chord, group
 from celery.result import AsyncResult, GroupResult
-from click.testing import CliRunner
 
-from jobrunner import cli
 from jobrunner.store import tracking
 from tests.flower import Flower
 from tests.house import PATIENCE, House, Process, on_each_broker
@@ -61,10 +59,10 @@ class Shop:
         return self.task("hold", str(path)), path, path.with_suffix(".here")
 
     def cli(self, *arguments: str) -> str:
-        """Return what a command of `jobrunner` prints, run in this process: a test asks often."""
-        ended = CliRunner().invoke(cli.cli, arguments, env=self.house.environment)
-        assert ended.exit_code == 0, ended.output
-        return ended.stdout
+        """Return what a command of `jobrunner` prints."""
+        ended = self.house.ask(*arguments)
+        assert ended.code == 0, ended.err
+        return ended.out
 
     def json(self, *arguments: str) -> Any:
         return json.loads(self.cli(*arguments, "--json"))
