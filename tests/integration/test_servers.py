@@ -57,6 +57,7 @@ def test_a_failure_fails_the_job_and_cancels_what_comes_after(running: House) ->
     assert job.tasks()[1].exception == "ValueError('no luck')"
 
 
+@pytest.mark.house_on("sqlite-redis", "postgresql-rabbitmq", chaos=["sqlite-rabbitmq", "postgresql-redis"])
 def test_a_tracker_killed_with_work_in_flight_goes_on_where_it_was(house: House) -> None:
     house.broker()
     tracker = house.tracker()
