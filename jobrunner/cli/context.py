@@ -1,5 +1,6 @@
 """What commands share: the user's app, the database, and the job that a person means."""
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,20 @@ def open_database() -> Database:
     database = Database(Settings.read().database_url)
     click.get_current_context().call_on_close(database.close)
     return database
+
+
+class _Seconds(click.FloatRange):
+    """A number of seconds from 0 up; NaN is none, and would never be over."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Refuse what is no such number."""
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return seconds
+
+
+SECONDS = _Seconds(min=0)
 
 
 def find_job(database: Database, reference: str) -> JobView:

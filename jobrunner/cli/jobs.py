@@ -8,7 +8,7 @@ import click
 from jobrunner.app import JobRunner
 from jobrunner.cli import output
 from jobrunner.cli.bar import progress_bar
-from jobrunner.cli.context import DEMO, app_option, find_job, json_option, load_runner, open_database
+from jobrunner.cli.context import DEMO, SECONDS, app_option, find_job, json_option, load_runner, open_database
 from jobrunner.cli.failures import FailureWatch
 from jobrunner.cli.outline import outline_json, outline_lines, outline_tree
 from jobrunner.condition import seconds_behind, waits_for
@@ -75,7 +75,7 @@ _RECENT = timedelta(hours=24)
 )
 @click.option("--wait", is_flag=True, help="Wait for its end; exit with 1 if it failed or was canceled.")
 @click.option(
-    "--timeout", type=float, metavar="SECONDS", help="With --wait: exit with 124 after this long; the job goes on."
+    "--timeout", type=SECONDS, metavar="SECONDS", help="With --wait: exit with 124 after this long; the job goes on."
 )
 @click.option("--quiet", is_flag=True, help="Print nothing but errors: for cron.")
 @json_option
@@ -225,7 +225,7 @@ def list_command(*, everything: bool, no_noop: bool, limit: int, as_json: bool) 
 
 @click.command(short_help="Follow a job to its end.")
 @click.argument("job")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Exit with 124 after this long; the job goes on.")
+@click.option("--timeout", type=SECONDS, metavar="SECONDS", help="Exit with 124 after this long; the job goes on.")
 @json_option
 def watch(job: str, timeout: float | None, as_json: bool) -> int:
     """Show a JOB's progress until it ends; exit with 1 if it failed or was canceled.

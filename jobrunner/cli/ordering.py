@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from jobrunner.cli import output
-from jobrunner.cli.context import in_order, json_option, open_database
+from jobrunner.cli.context import SECONDS, in_order, json_option, open_database
 from jobrunner.cli.output.orders import ORDERED, Result, exit_code, results_table
 from jobrunner.cli.targets import choose
 from jobrunner.condition import why_unanswered
@@ -20,6 +20,7 @@ from jobrunner.store import leases, reading
 from jobrunner.store.database import Database
 from jobrunner.store.held import held_view
 from jobrunner.store.orders import OrderView, Selection, Target
+from jobrunner.text import NAME, one_line
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -38,7 +39,7 @@ def order_options(kind: OrderKind) -> Callable[[_F], _F]:
         ),
         click.option(
             "--timeout",
-            type=click.FloatRange(min=0),
+            type=SECONDS,
             default=30.0,
             show_default=True,
             metavar="SECONDS",
@@ -121,12 +122,13 @@ def _ask(kind: OrderKind, targets: Sequence[Target], manner: Manner) -> None:
 
 
 def _not_found(database: Database, kind: OrderKind, reference: str) -> Result:
-    of_job = kind in JOB_ORDERS
-    text = f"There is no {'job' if of_job else 'task'} {reference!r} in {database.where}."
+    of_job, shown = kind in JOB_ORDERS, one_line(reference, NAME)
+    see = "`jobrunner list --all`" if of_job else "`jobrunner tasks JOB`"
+    text = f"There is no {'job' if of_job else 'task'} {shown!r} in {database.where}: see {see}."
     return Result(
         kind=kind,
-        job=reference if of_job else None,
-        task=None if of_job else reference,
+        job=shown if of_job else None,
+        task=None if of_job else shown,
         outcome="not-found",
         text=text,
         order=None,

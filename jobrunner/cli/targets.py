@@ -146,6 +146,8 @@ def _matching(database: Database, kind: OrderKind, selection: Selection) -> list
 
 def _named(database: Database, kind: OrderKind, reference: str) -> Target | None:
     """Return what a person means: a job by its id or key, a task by its id, or a job by a part of its id."""
+    if not reading.names_something(reference):
+        return None
     with database.read() as connection:
         found = reading.find_jobs(connection, reference) if kind in JOB_ORDERS else []
         exact = any(reference in {one.id, one.key} for one in found)

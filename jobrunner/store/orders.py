@@ -13,6 +13,7 @@ from sqlalchemy import JSON, ColumnElement, Connection, Select, cast, select, ty
 from jobrunner.order_records import Answer, Order
 from jobrunner.states import JobState, TaskState
 from jobrunner.store.bulk import insert_rows, portions
+from jobrunner.store.reading import names_something
 from jobrunner.store.schema import job, orders, task
 
 
@@ -76,6 +77,8 @@ def find_task(connection: Connection, task_id: str) -> Target | None:
 
 def find_tasks(connection: Connection, reference: str) -> list[Target]:
     """Return the tasks that a person may mean: by id, or by the beginning or end of one (at most 3)."""
+    if not names_something(reference):
+        return []
     exact = find_task(connection, reference)
     if exact is not None:
         return [exact]

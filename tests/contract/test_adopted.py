@@ -106,7 +106,9 @@ def test_the_tasks_after_its_creator_do_not_wait_for_it(runner: JobRunner) -> No
 def test_a_requeue_runs_the_sender_of_a_partial_task_again_and_what_it_had_sent_is_gone(
     runner: JobRunner, first: str
 ) -> None:
-    stated = adopted(runner, "stated", "child", first, statement={"state": "partial", "counts": {"failed": 1}})
+    stated = adopted(
+        runner, "stated", "child", first, statement={"state": "partial", "errors": 1, "counts": {"failed": 1}}
+    )
     errors = adopted(runner, "stated", "child", first, errors=[{"label": "a", "message": "no"}], first=0)
     turn(runner, planned("started", first), *life(runner, "child", first), errors, stated, planned("succeeded", first))
     assert (job(runner).state, job(runner).reason) == (JobState.FAILED, FailureReason.PARTIAL)

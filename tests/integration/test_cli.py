@@ -870,3 +870,22 @@ def test_the_module_runs_as_the_command_does(tmp_path: Path) -> None:
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout) == (5, "")
     assert ended.stderr.startswith("error: There is no database at")
+
+
+@pytest.mark.parametrize("reference", ["", "\udcff", "a" * 100_000])
+def test_what_names_nothing_is_no_job_also_if_there_is_only_one(jobs: JobRunner, run: Run, reference: str) -> None:
+    submitted(jobs)
+    for command in ("show", "tasks", "watch", "events", "logs"):
+        assert run(command, reference).code == 3
+    for order in ("cancel", "pause", "requeue", "skip"):
+        refused = run(order, reference, "--no-wait")
+        assert (refused.code, ": see `jobrunner " in refused.out) == (3, True)
+    assert count_rows(jobs.database)["orders"] == 0
+
+
+def test_a_time_out_that_is_no_number_is_refused(jobs: JobRunner, run: Run) -> None:
+    job = submitted(jobs)
+    for command in (("watch", job), ("pause", job), ("submit", "-A", "shop", "nightly", "region=eu", "--wait")):
+        ended = run(*command, "--timeout", "nan")
+        assert (ended.code, "'nan' is no number of seconds" in ended.err) == (2, True)
+    assert (count_rows(jobs.database)["orders"], count_rows(jobs.database)["job"]) == (0, 1)

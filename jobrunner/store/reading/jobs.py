@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, select
 from jobrunner.records import HistoryLine
 from jobrunner.states import JobOutcome, JobState, TaskState
 from jobrunner.store.schema import COUNTERS, history, job
+from jobrunner.text import NAME, bounded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +57,18 @@ class JobView:
     value_group: str | None
 
 
+def names_something(reference: str) -> bool:
+    """Whether a text may be an id, a key or a part of one: not empty, and such as a column holds."""
+    return bool(reference) and bounded(reference, NAME) == reference
+
+
 def find_jobs(connection: Connection, reference: str) -> list[JobView]:
-    """Return the jobs that a person may mean: by id, by key, or by the beginning or end of an id (at most 3)."""
+    """Return the jobs that a person may mean: by id, by key, or by the beginning or end of an id (at most 3).
+
+    Nothing names none: `cancel "$JOB"` of a script that has forgotten to set it must not mean the only job there is.
+    """
+    if not names_something(reference):
+        return []
     exact = connection.execute(select(job).where((job.c.id == reference) | (job.c.key == reference))).first()
     if exact is not None:
         return [_job_view(exact)]
