@@ -92,6 +92,10 @@ def open_database() -> Database:
     return database
 
 
+#: More than anybody wants to see, and fewer than a database counts to.
+MOST = 10**9
+
+
 class _Seconds(click.FloatRange):
     """A number of seconds from 0 up; NaN is none, and would never be over."""
 

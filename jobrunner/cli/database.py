@@ -2,7 +2,8 @@
 
 import click
 
-from jobrunner.cli.context import open_database
+from jobrunner.cli.context import json_option, open_database
+from jobrunner.cli.output import print_json
 from jobrunner.settings import Settings
 from jobrunner.store import reading
 from jobrunner.store import upgrade as upgrading
@@ -27,7 +28,8 @@ def upgrade() -> None:
 
 
 @db.command(short_help="Compare the database with what it should be.")
-def check() -> int:
+@json_option
+def check(*, as_json: bool) -> int:
     """Compare the schema with the models, and every counter with the rows it counts; exit with 1 if they differ.
 
     Changes nothing, and may be run while jobs run. Also says how many events the tracker had to reject, and
@@ -37,12 +39,17 @@ def check() -> int:
 
     database = open_database()
     faults = run(database)
+    rejected = foreign = None
+    if not faults:  # else there may be no such tables
+        with database.read() as connection:
+            rejected, foreign = reading.rejected_number(connection), reading.foreign_number(connection)
+    if as_json:
+        print_json({"faults": faults, "rejected_events": rejected, "foreign_reports": foreign})
+        return 1 if faults else 0
     for fault in faults:
         click.echo(fault)
     if not faults:
         click.echo(f"{database.where} is as it should be.")
-        with database.read() as connection:
-            rejected, foreign = reading.rejected_number(connection), reading.foreign_number(connection)
         if rejected:
             click.echo(f"The tracker has rejected events: {rejected} rows of rejected_event say which, and why.")
         if foreign:

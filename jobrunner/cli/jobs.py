@@ -8,7 +8,7 @@ import click
 from jobrunner.app import JobRunner
 from jobrunner.cli import output
 from jobrunner.cli.bar import progress_bar
-from jobrunner.cli.context import DEMO, SECONDS, app_option, find_job, json_option, load_runner, open_database
+from jobrunner.cli.context import DEMO, MOST, SECONDS, app_option, find_job, json_option, load_runner, open_database
 from jobrunner.cli.failures import FailureWatch
 from jobrunner.cli.outline import outline_json, outline_lines, outline_tree
 from jobrunner.condition import seconds_behind, waits_for
@@ -191,7 +191,7 @@ def _ended(job: Job, state: JobState, *, quiet: bool) -> int:
 @click.option("--all", "everything", is_flag=True, help="Also those that ended more than 24 hours ago.")
 @click.option("--no-noop", is_flag=True, help="Without those that had nothing to do: completed (noop).")
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many, newest first."
+    "--limit", type=click.IntRange(1, MOST), default=100, show_default=True, help="At most so many, newest first."
 )
 @json_option
 def list_command(*, everything: bool, no_noop: bool, limit: int, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from jobrunner.cli import output
-from jobrunner.cli.context import find_job, json_option, open_database
+from jobrunner.cli.context import MOST, find_job, json_option, open_database
 from jobrunner.cli.failures import errors_table
 from jobrunner.cli.items import ItemErrors, Page
 from jobrunner.cli.output.orders import history_table
@@ -32,9 +32,13 @@ _REPORTS = 10
     "--errors", is_flag=True, help="What its attempts have failed with, softly or for good, and its items, as tables."
 )
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="With --errors: at most so many items."
+    "--limit",
+    type=click.IntRange(1, MOST),
+    default=100,
+    show_default=True,
+    help="With --errors: at most so many items.",
 )
-@click.option("--offset", type=click.IntRange(min=0), default=0, help="With --errors: from this item on.")
+@click.option("--offset", type=click.IntRange(0, MOST), default=0, help="With --errors: from this item on.")
 @json_option
 def show(*, job: str, everything: bool, errors: bool, limit: int, offset: int, as_json: bool) -> None:
     """Show the JOB with this id, key, or beginning or end of an id: what it waits for, what was decided about it.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from jobrunner.commands.environment import PROGRESS
 from jobrunner.errors import OutsideJobError
+from jobrunner.reports import report_of
 from jobrunner.text import SENTENCE, one_line
 
 _REMEDY = "Call it in what a command task runs; in the body of a Python task it is current.progress."
@@ -16,8 +17,10 @@ def say(share: float, words: str, environment: Mapping[str, str] = os.environ) -
     """Say that a share from 0 to 1 is done; in one write, so that nobody else's line gets between.
 
     Raises:
+        InvalidParametersError: it is no such share.
         OutsideJobError: no command task runs here, or it has ended.
     """
+    report_of(share)
     path = environment.get(PROGRESS)
     if not path:
         msg = f"No command task runs here: {PROGRESS} is not set."

@@ -889,3 +889,21 @@ def test_a_time_out_that_is_no_number_is_refused(jobs: JobRunner, run: Run) -> N
         ended = run(*command, "--timeout", "nan")
         assert (ended.code, "'nan' is no number of seconds" in ended.err) == (2, True)
     assert (count_rows(jobs.database)["orders"], count_rows(jobs.database)["job"]) == (0, 1)
+
+
+@pytest.mark.parametrize("options", [["list", "--limit"], ["show", "x", "--limit"], ["show", "x", "--offset"]])
+@pytest.mark.usefixtures("jobs")
+def test_a_number_that_no_database_counts_to_is_refused(run: Run, options: list[str]) -> None:
+    assert run(*options, str(10**20)).code == 2
+
+
+def test_the_check_of_a_database_tells_programs(jobs: JobRunner, run: Run) -> None:
+    assert run("db", "check", "--json").json == {"faults": [], "rejected_events": 0, "foreign_reports": 0}
+    submitted(jobs)
+    update(jobs, "UPDATE job SET n_pending = 7")
+    found = run("db", "check", "--json")
+    assert (found.code, len(found.json["faults"]), found.json["rejected_events"]) == (1, 1, None)
+
+
+def test_a_share_that_is_none_is_refused(run: Run) -> None:
+    assert run("progress", "nan").code == 2
