@@ -166,7 +166,7 @@ class Following:
         why = decider.exception or ""
         if task.block_id:
             self._refused(task, decider, history, why)
-        elif why == Refusal.VOID and self._is_of_earlier_run(task):
+        elif why == Refusal.VOID and task.ordered is None:  # sent before its job, or its sender, was requeued
             self._forget(task)
         elif is_final(why):
             if self._try_move(task, TaskState.CANCELED, decider) and task.ordered is None:
@@ -175,11 +175,6 @@ class Following:
             return  # long ago: its message was forwarded, and whoever has had that since has it from the broker
         elif self._try_move(task, TaskState.FAILED, decider) and task.ordered is None:
             task.note, task.reason = _DROPPED.format(why=why), FailureReason.LOST
-
-    def _is_of_earlier_run(self, task: Task) -> bool:
-        """Whether a message that a task has sent, and no order has made void, was sent before its job was requeued."""
-        jobs = tracking.jobs_by_id(self.turn.connection, [task.job_id])
-        return task.ordered is None and jobs[task.job_id].run > 1
 
     def _forget(self, task: Task) -> None:
         """Let a job have nothing to do with a task that was deleted when it was requeued, and has joined it again."""

@@ -5,12 +5,13 @@ task goes on counting its deliveries, so that nothing of an earlier run can be t
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from jobrunner.order_kinds import Intent
 from jobrunner.order_records import Requeue
 from jobrunner.plan import Place
 from jobrunner.records import Job, Task
+from jobrunner.snapshot import Kind
 from jobrunner.states import ENDED_JOB, OPEN_TASK, JobState, TaskState
 from jobrunner.store import tracking
 from tracker.holding import let_go
@@ -21,6 +22,8 @@ from tracker.worker_failures import lift_blocks
 
 #: Tasks that one turn resets.
 BATCH = 5_000
+#: States of tasks of which the broker or a worker may have a message.
+_SENT = OPEN_TASK - {TaskState.READY}
 
 
 def begin_requeue(turn: Turn, job: Job, what: Requeue, cause: Cause) -> None:
@@ -104,6 +107,19 @@ def _reset(turn: Turn, job: Job, rows: list[tuple[str, TaskState, bool]], items:
     children, additions = tracking.offspring(turn.connection, [id_ for id_ in ids if id_ not in items])
     for one in tracking.count_states(turn.connection, children):
         turn.changes.move_many(job.id, one.state, None, one.number, discovers=one.discovers)
+    _void(turn, job, children)
     tracking.ungraft(turn.connection, additions)
     tracking.shrink_levels(turn.connection, children)
     tracking.delete_offspring(turn.connection, children, {one["id"] for one in additions})
+
+
+def _void(turn: Turn, job: Job, task_ids: Collection[str]) -> None:
+    """Have workers refuse messages that may be out of tasks that are about to go.
+
+    Those of a job that had ended are of an earlier run. A paused one goes on in its own, and so does what it has sent.
+    """
+    out = [one for one in tracking.tasks_by_id(turn.connection, task_ids).values() if one.state in _SENT]
+    if out:
+        job.hold_version = tracking.next_version(turn.connection)
+        entries = [(job.id, one.celery_id, None) for one in out]
+        tracking.add_entries(turn.connection, Kind.VOID, entries, job.hold_version, turn.now)

@@ -254,14 +254,21 @@ def test_what_was_forwarded_and_refused_again_is_held_again(runner: JobRunner, a
     assert len(forwarded(runner, later=5)) == 1
 
 
-@pytest.mark.parametrize("reason", ["canceled", "void"])
-def test_what_nobody_wants_any_more_is_dropped_and_its_task_canceled(
-    runner: JobRunner, adopted: str, reason: str
-) -> None:
-    turn(runner, whole(adopted, reason))
+def test_what_nobody_wants_any_more_is_dropped_and_its_task_canceled(runner: JobRunner, adopted: str) -> None:
+    turn(runner, whole(adopted, "canceled"))
     assert read_rows(runner.database, "held_message") == []
     row = task_row(runner, adopted)
     assert (row["state"], row["reason"]) == (TaskState.CANCELED, CancelReason.ORDER)
+
+
+def test_what_is_void_though_nobody_has_ordered_anything_of_it_is_no_part_of_its_job(
+    runner: JobRunner, adopted: str
+) -> None:
+    """It was sent before a requeue that has removed it."""
+    turn(runner, whole(adopted, "void"))
+    assert read_rows(runner.database, "held_message") == []
+    assert adopted not in {row["id"] for row in read_rows(runner.database, "task")}
+    assert job_row(runner)["state"] == JobState.COMPLETED
 
 
 @pytest.mark.parametrize("message", [None, "x", {}, held_message(body="ä"), held_message(properties=[1])])

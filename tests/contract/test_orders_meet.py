@@ -8,6 +8,7 @@ import pytest
 from celery import chain, group
 from sqlalchemy import select
 
+from jobrunner.additions import parts
 from jobrunner.order_kinds import OrderKind
 from jobrunner.order_records import Answer
 from jobrunner.states import ENDED_JOB, JobState, TaskState
@@ -358,3 +359,24 @@ def test_what_was_to_be_skipped_when_its_job_was_canceled_stays_canceled_whateve
     assert (here.state, here.tasks) == (JobState.CANCELED, [TaskState.CANCELED] * 2)
     here.hear("started", 1, worker="another")
     assert (here.state, here.tasks) == (JobState.CANCELED, [TaskState.CANCELED] * 2)
+
+
+def test_a_message_of_a_task_that_a_requeue_of_its_paused_job_has_removed_is_refused(here: Driven) -> None:
+    here.submit(group(here.work(), here.work()))
+    here.start(0)
+    worker = here.world.workers["worker"]
+    for part in parts(here.world.runner.app, here.work(), chain="c", group="g", number=0, expands=False):
+        here.world.tell(worker, "added", worker.running[0].message, part=part.model_dump(mode="json"))
+    here.end(0)
+    stale = here.row(2).celery_id
+    for kind, arguments in ((OrderKind.PAUSE, {}), (OrderKind.REQUEUE, {"scope": "all"}), (OrderKind.RESUME, {})):
+        here.order(kind, **arguments)
+        here.notice()
+        here.turn()
+    (message,) = (one for one in here.world.queue if one.celery_id == stale)
+    here.world.prefetch(worker, message)
+    here.world.start(worker, message)
+    here.turn()
+    assert (worker.running, len(here.tasks)) == ([], 2)
+    here.rest()
+    assert here.state is JobState.COMPLETED
