@@ -56,6 +56,8 @@ def _size(spec: Spec) -> int:
 #: What happens every day, and how often beside the rest; so much of it happens between two things that do not.
 _DAILY = {"read": 2, "prefetch": 4, "start": 4, "end": 4, "call": 1, "flush": 3, "turn": 2, "time out": 1}
 _DAY = 30
+#: What operators order who order something all the time.
+_STORM = (OrderKind.PAUSE, OrderKind.RESUME, OrderKind.RESUME, OrderKind.REQUEUE, OrderKind.CANCEL)
 #: How many of the bodies state something before they end, whichever way.
 _STATES = 0.6
 randoms = st.randoms(use_true_random=True)
@@ -179,6 +181,8 @@ class Life(RuleBasedStateMachine):
                 self.world.turn(random.randint(0, 30))
             elif what == "time out":
                 self.world.time_out()
+            elif what == "order":
+                self.order(random.choice(_STORM), random)
             elif what == "come":
                 self.world.come(f"w{next(self.names)}", terminates=random.random() < 0.5)
             elif workers:
@@ -410,6 +414,12 @@ class SupervisedLife(Life):
     daily = _DAILY | {"call": 4, "turn": 3, "restart": 1}
 
 
+class StormyLife(Life):
+    """Operators pause, resume, requeue and cancel all day long."""
+
+    daily = _DAILY | {"call": 4, "turn": 4, "order": 4}
+
+
 def _lives(number: int, steps: int, **more: Any) -> settings:
     # A life that ends badly is shown as it was: to find a shorter one takes minutes.
     return settings(
@@ -427,7 +437,9 @@ Life.TestCase.settings = _lives(12, 25)
 LongLife.TestCase.settings = _lives(400, 50, derandomize=False)
 RestlessLife.TestCase.settings = _lives(200, 25, derandomize=False)
 SupervisedLife.TestCase.settings = _lives(200, 25, derandomize=False)
+StormyLife.TestCase.settings = _lives(200, 25, derandomize=False)
 TestLife = Life.TestCase
 TestLongLife = pytest.mark.chaos(pytest.mark.timeout(1800)(LongLife.TestCase))
 TestRestlessLife = pytest.mark.chaos(pytest.mark.timeout(1800)(RestlessLife.TestCase))
 TestSupervisedLife = pytest.mark.chaos(pytest.mark.timeout(1800)(SupervisedLife.TestCase))
+TestStormyLife = pytest.mark.chaos(pytest.mark.timeout(1800)(StormyLife.TestCase))
