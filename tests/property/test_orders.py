@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import Select, and_, or_, select
+from sqlalchemy import Select, and_, exists, or_, select
 
 from jobrunner.errors import RefusedError
 from jobrunner.failure_policy import FailurePolicy
@@ -235,7 +235,13 @@ class Life(RuleBasedStateMachine):
         done = orders.c.answer.like('%"done"%'), orders.c.kind.in_([OrderKind.CANCEL, OrderKind.SKIP, OrderKind.FAIL])
         ended = select(task.c.id, task.c.state).join_from(task, orders, orders.c.task_id == task.c.id)
         stopped = task.c.celery_id == message.celery_id, task.c.ordered.is_not(None)
-        assert self.rows(ended.where(*stopped, *done)) == []
+        later = orders.alias("later")
+        requeued = exists().where(
+            later.c.job_id == orders.c.job_id,
+            later.c.kind == OrderKind.REQUEUE,
+            later.c.applied_at >= orders.c.applied_at,
+        )
+        assert self.rows(ended.where(*stopped, *done, ~requeued)) == []
 
     @invariant()
     def a_job_that_is_held_has_somebody_who_lets_it_go(self) -> None:
@@ -280,11 +286,12 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def what_was_ended_by_an_order_stays_so(self) -> None:
-        """Until the next order that is taken, whatever is told of it."""
+        """Until the next order that is taken, or the job is requeued, whatever is told of it."""
         by_order = select(job.c.id, job.c.id.label("job_id"), job.c.state).where(
             job.c.state == JobState.CANCELED, job.c.intent == Intent.CANCEL
         )
-        tasks = select(task.c.id, task.c.job_id, task.c.state).where(task.c.ordered == task.c.state)
+        tasks = select(task.c.id, task.c.job_id, task.c.state).join_from(task, job, job.c.id == task.c.job_id)
+        tasks = tasks.where(task.c.ordered == task.c.state, job.c.state != JobState.REQUEUEING)
         taken = Counter(
             one.job_id for one in self.rows(select(orders.c.job_id).where(orders.c.applied_at.is_not(None)))
         )
