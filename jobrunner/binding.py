@@ -98,16 +98,13 @@ def _follow(app: Celery) -> None:
     def finalized(**_: Any) -> None:
         prepare_tasks(app)
 
+    def worker_is_set_up(sender: str, instance: Any, **_: Any) -> None:
+        if instance.app is app:
+            check_broker(app)
+            prepare_tasks(app)
+            app.events.follow_sent(sender)  # before the pool forks, so that its processes speak as this worker
+            for line in changes(app):
+                logger.warning("jobrunner: %s", line)
+
     app.on_after_finalize.connect(finalized, weak=False)
-    signals.celeryd_after_setup.connect(_worker_is_set_up)  # once for all apps: it must not keep one that nobody needs
-
-
-def _worker_is_set_up(sender: str, instance: Any, **_: Any) -> None:
-    app: Celery = instance.app
-    if app.events_cls != _EVENTS:
-        return  # jobs are not bound to it
-    check_broker(app)
-    prepare_tasks(app)
-    app.events.follow_sent(sender)  # before the pool forks, so that its processes speak as this worker
-    for line in changes(app):
-        logger.warning("jobrunner: %s", line)
+    signals.celeryd_after_setup.connect(worker_is_set_up, weak=False)
