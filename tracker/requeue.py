@@ -105,9 +105,11 @@ def _reset(turn: Turn, job: Job, rows: list[tuple[str, TaskState, bool]], items:
         turn.changes.move_many(job.id, state, TaskState.PENDING, number, discovers=discovers)
     # What tasks have sent for their other items stays: it is not made anew.
     children, additions = tracking.offspring(turn.connection, [id_ for id_ in ids if id_ not in items])
-    for one in tracking.count_states(turn.connection, children):
+    gone = list(tracking.count_states(turn.connection, children))
+    for one in gone:
         turn.changes.move_many(job.id, one.state, None, one.number, discovers=one.discovers)
-    _void(turn, job, children)
+    if any(one.state in _SENT for one in gone):  # of a paused job: one that had ended has nothing out
+        _void(turn, job, children)
     tracking.ungraft(turn.connection, additions)
     tracking.shrink_levels(turn.connection, children)
     tracking.delete_offspring(turn.connection, children, {one["id"] for one in additions})
@@ -118,8 +120,7 @@ def _void(turn: Turn, job: Job, task_ids: Collection[str]) -> None:
 
     Those of a job that had ended are of an earlier run. A paused one goes on in its own, and so does what it has sent.
     """
-    out = [one for one in tracking.tasks_by_id(turn.connection, task_ids).values() if one.state in _SENT]
-    if out:
-        job.hold_version = tracking.next_version(turn.connection)
-        entries = [(job.id, one.celery_id, None) for one in out]
-        tracking.add_entries(turn.connection, Kind.VOID, entries, job.hold_version, turn.now)
+    tasks = tracking.tasks_by_id(turn.connection, task_ids).values()
+    entries = [(job.id, one.celery_id, None) for one in tasks if one.state in _SENT]
+    job.hold_version = tracking.next_version(turn.connection)
+    tracking.add_entries(turn.connection, Kind.VOID, entries, job.hold_version, turn.now)
